@@ -1,0 +1,42 @@
+# Every target makes the environment it needs. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check types docs bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+# The environment is made anew when the list of dependencies changes.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
+	@touch $(READY)
+
+demo: $(READY) ## Label the arithmetic world, look at the steps, ask SQL
+	PATH="$(CURDIR)/$(BIN):$$PATH" OPENR_STORE=$${OPENR_STORE:-./openr-store} sh demo.sh
+
+test: $(READY) ## Run all tests that need no GPU and no vLLM
+	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_OPTIONS)
+
+check: $(READY) types ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy --strict over the hub and the leaves
+	$(BIN)/mypy
+
+docs: $(READY) ## Run every command that the README shows
+	$(BIN)/python -m pytest tests/test_docs.py $(PYTEST_OPTIONS)
+
+bench: $(READY) ## Measure label quality and the speed of the backend (writes benchmarks/results)
+	$(BIN)/python benchmarks/label_quality.py
+	$(BIN)/python benchmarks/transformers_backend.py
+
+clean: ## Remove the environment, caches and builds (never a store)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

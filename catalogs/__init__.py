@@ -1,0 +1,1 @@
+"""Lists of named things: question sources, models, recipes, and the arithmetic world."""

@@ -1,0 +1,237 @@
+"""The oracle of the arithmetic world: which step of *any* text is the first wrong one.
+
+A step is judged by what it states, not by how it is worded:
+
+1. Every equation `expression = value` must be true arithmetic *and* be a calculation of the plan: the tree
+   of the expression matches an operation, where a number stands for the given or the result with its
+   value (so a step may be skipped in the head, or several be written as one), `+` and `*` commute, and
+   the stated value is the true result. A chain `a = b = c` is judged pair by pair.
+   True arithmetic on other numbers is wrong even if its value is right by luck.
+2. A boxed answer must be the answer.
+3. Any other number must be one of the question, or a true result of the plan.
+4. An equation without a right-hand side, or one that does not parse, is wrong.
+
+A correct step that states nothing new (a repetition, a sentence without numbers) is neutral. After the
+first wrong step nothing is judged: what builds on a mistake is neither right nor wrong.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from itertools import pairwise
+
+from openr_data.types import Label
+
+from .problems import Operation, Operator
+
+
+class Reason(StrEnum):
+    """Why a step has its label."""
+
+    ADVANCES = "states a result of the plan for the first time"
+    ANSWERS = "states the answer"
+    REPEATS = "states nothing new"
+    WORDS = "states no number"
+    ARITHMETIC = "the two sides of an equation differ"
+    OPERANDS = "the calculation is not one of the plan"
+    NUMBER = "a number that the problem does not have"
+    ANSWER = "not the answer"
+    MALFORMED = "an equation that does not parse"
+    AFTER = "comes after the first wrong step"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The label of one step and why. `label` is None after the first wrong step."""
+
+    label: Label | None
+    reason: Reason
+
+
+Expression = Fraction | tuple[Operator, "Expression", "Expression"]
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
+_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})  # noqa: RUF001
+_SIDE = r"[\d.()+\-*/\s]*[\d)]"
+_EQUATION = re.compile(rf"(?:[\d(-]{_SIDE}|\d)\s*=(?:\s*-?[\d(]{_SIDE}|\s*-?\d|\s*)(?:\s*=\s*-?{_SIDE})*")
+
+
+def judge(question: str, plan: Sequence[Operation], steps: Sequence[str]) -> list[Judgement]:
+    """One judgement a step. `question` gives the numbers a step may mention freely."""
+    known = {Fraction(number) for number in _NUMBER.findall(_clean(question))}
+    known |= {Fraction(side.value) for item in plan for side in (item.left, item.right)}
+    known |= {Fraction(item.result) for item in plan}
+    stated: set[str] = set()
+    judgements: list[Judgement] = []
+    for step in steps:
+        if judgements and judgements[-1].label in (-1, None):
+            judgements.append(Judgement(None, Reason.AFTER))
+            continue
+        judgements.append(_judge_step(step, plan, known, stated))
+    return judgements
+
+
+def first_error(judgements: Sequence[Judgement]) -> int | None:
+    """0-based index of the first wrong step, or None."""
+    return next((i for i, item in enumerate(judgements) if item.label == -1), None)
+
+
+def _clean(text: str) -> str:
+    text = text.translate(_SIGNS)
+    text = re.sub(r"(?<=\d)\s*[xX]\s*(?=\d)", " * ", text)
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+
+
+def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stated: set[str]) -> Judgement:
+    text = _clean(step)
+    new = answered = mentioned = False
+    for boxed in _BOXED.findall(text):
+        try:
+            right = Fraction(boxed.strip()) == plan[-1].result
+        except (ValueError, ZeroDivisionError):
+            right = False
+        if not right:
+            return Judgement(-1, Reason.ANSWER)
+        answered = mentioned = True
+        new |= _first(stated, "answer")
+    text = _BOXED.sub(" ", text)
+    for found in _EQUATION.findall(text):
+        sides = [side.strip() for side in found.split("=")]
+        for left, right_side in pairwise(sides):
+            wrong, operations = _judge_equation(left, right_side, plan)
+            if wrong is not None:
+                return Judgement(-1, wrong)
+            mentioned = True
+            # A plan may hold the same calculation twice: each writing states the next one.
+            new |= any(_first(stated, f"operation {index}") for index in operations)
+    rest = _EQUATION.sub(" ", text)
+    if "=" in rest:
+        return Judgement(-1, Reason.MALFORMED)
+    for number in _NUMBER.findall(rest):
+        if Fraction(number) not in known:
+            return Judgement(-1, Reason.NUMBER)
+        mentioned = True
+    if answered and new:
+        return Judgement(1, Reason.ANSWERS)
+    if new:
+        return Judgement(1, Reason.ADVANCES)
+    return Judgement(0, Reason.REPEATS if mentioned else Reason.WORDS)
+
+
+def _first(stated: set[str], fact: str) -> bool:
+    new = fact not in stated
+    stated.add(fact)
+    return new
+
+
+def _judge_equation(left: str, right: str, plan: Sequence[Operation]) -> tuple[Reason | None, list[int]]:
+    """(what is wrong or None, indices of the operations that the equation can state)."""
+    try:
+        tree, value = _parse(left), _parse(right)
+        true_value, said = _value(tree), _value(value)
+    except (ValueError, ZeroDivisionError, RecursionError):
+        return Reason.MALFORMED, []
+    if true_value != said:
+        return Reason.ARITHMETIC, []
+    if isinstance(tree, Fraction):
+        # `18 = 18`, or `18 = 3 * 6` written backwards: the calculation may stand on either side.
+        if isinstance(value, Fraction):
+            known = any(item.result == value for item in plan)
+            return (None if known else Reason.OPERANDS), []
+        tree = value
+    found = [index for index in range(len(plan)) if _matches(tree, index, plan)]
+    return (None if found else Reason.OPERANDS), found
+
+
+def _matches(tree: Expression, index: int, plan: Sequence[Operation]) -> bool:
+    """Whether the expression is the operation `index`, sub-expressions written out or as values."""
+    operation = plan[index]
+    if isinstance(tree, Fraction) or tree[0] != operation.operator:
+        return False
+
+    def side(part: Expression, value: int, ref: int | None) -> bool:
+        if isinstance(part, Fraction):
+            return part == value
+        return ref is not None and _matches(part, ref, plan)
+
+    orders = [(tree[1], tree[2])]
+    if operation.operator in "+*":
+        orders.append((tree[2], tree[1]))
+    return any(
+        side(first, operation.left.value, operation.left.ref)
+        and side(second, operation.right.value, operation.right.ref)
+        for first, second in orders
+    )
+
+
+def _value(tree: Expression) -> Fraction:
+    if isinstance(tree, Fraction):
+        return tree
+    left, right = _value(tree[1]), _value(tree[2])
+    match tree[0]:
+        case "+":
+            return left + right
+        case "-":
+            return left - right
+        case "*":
+            return left * right
+        case "/":
+            return left / right
+
+
+def _tokens(text: str) -> Iterator[str]:
+    position = 0
+    for match in re.finditer(r"\s*(\d+(?:\.\d+)?|[-+*/()])", text):
+        if match.start() != position:
+            break
+        position = match.end()
+        yield match.group(1)
+    if text[position:].strip():
+        raise ValueError(f"not an expression: {text!r}")
+
+
+def _parse(text: str) -> Expression:
+    """Parse `+ - * /`, parentheses and a sign, left to right with the usual precedence."""
+    tokens = list(_tokens(text))
+    position = 0
+
+    def take() -> str:
+        nonlocal position
+        if position >= len(tokens):
+            raise ValueError("an expression ends too early")
+        position += 1
+        return tokens[position - 1]
+
+    def atom() -> Expression:
+        token = take()
+        if token == "(":
+            inner = total()
+            if take() != ")":
+                raise ValueError("a parenthesis is not closed")
+            return inner
+        if token == "-":
+            inner = atom()
+            return -inner if isinstance(inner, Fraction) else ("-", Fraction(0), inner)
+        return Fraction(token)
+
+    def product() -> Expression:
+        tree = atom()
+        while position < len(tokens) and tokens[position] in "*/":
+            operator: Operator = "*" if take() == "*" else "/"
+            tree = (operator, tree, atom())
+        return tree
+
+    def total() -> Expression:
+        tree = product()
+        while position < len(tokens) and tokens[position] in "+-":
+            operator: Operator = "+" if take() == "+" else "-"
+            tree = (operator, tree, product())
+        return tree
+
+    tree = total()
+    if position != len(tokens):
+        raise ValueError("text after the expression")
+    return tree

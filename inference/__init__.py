@@ -1,0 +1,1 @@
+"""Models that answer: policies over scripted trees and over transformers."""

@@ -1,0 +1,114 @@
+"""A policy that follows a script: a tree of steps with exact probabilities, for tests and examples.
+
+A script maps a prefix (the tuple of its steps) to its branches; a prefix without branches is the end of a
+solution. With `exact=True` the n completions of a request are spread over the paths in proportion to their
+probabilities (systematic sampling at the quantiles (i + 1/2)/n), so a probability of 1/4 gives exactly 2
+of 8; otherwise they are drawn independently from the request's seed. Time is virtual: a completion takes
+`seconds_per_token` of the event loop's clock, which `run_virtual` lets jump.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from openr_data.ids import derive_seed
+from openr_data.steps import SEPARATOR, join_steps, split_steps
+from openr_data.types import Completion, Prefix, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One possible next step and its probability; the branches of a prefix add up to 1."""
+
+    probability: Fraction
+    step: str
+
+
+Script = Mapping[tuple[str, ...], Sequence[Branch]]
+Path = tuple[str, ...]
+
+
+class ScriptedPolicy:
+    """A `Policy` over `script`, or over a function from (question, steps) to branches.
+
+    `asked` records every request in order. Raises `ValueError` for branches that do not add up to 1.
+    """
+
+    def __init__(
+        self,
+        script: Script | Callable[[str, tuple[str, ...]], Sequence[Branch]],
+        *,
+        exact: bool = False,
+        seconds_per_token: float = 0.0,
+        name: str = "scripted",
+    ) -> None:
+        self._script = script
+        self._exact = exact
+        self._seconds = seconds_per_token
+        self._name = name
+        self.asked: list[tuple[Prefix, int]] = []
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def steps_of(self, text: str) -> tuple[str, ...]:
+        return split_steps(text)
+
+    def branches(self, question: str, steps: tuple[str, ...]) -> Sequence[Branch]:
+        """The branches of a prefix; none at the end of a solution."""
+        script = self._script
+        found = script(question, steps) if callable(script) else script.get(steps, ())
+        if found and sum(branch.probability for branch in found) != 1:
+            raise ValueError(f"the branches after {steps} do not add up to 1")
+        return found
+
+    def paths(self, prefix: Prefix) -> Iterator[tuple[Fraction, Path]]:
+        """All continuations of a prefix with their exact probabilities."""
+        stack: list[tuple[Fraction, Path]] = [(Fraction(1), ())]
+        while stack:
+            probability, path = stack.pop()
+            branches = self.branches(prefix.question, prefix.steps + path)
+            if not branches:
+                yield probability, path
+            for branch in reversed(branches):
+                stack.append((probability * branch.probability, (*path, branch.step)))
+
+    async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+        """n continuations of the prefix; a token is a word."""
+        self.asked.append((prefix, n))
+        drawn = (self._draw(prefix, sampling, index) for index in range(n))
+        chosen = self._spread(prefix, n) if self._exact else list(drawn)
+        replies = [_complete(path, sampling.max_tokens) for path in chosen]
+        if self._seconds and replies:
+            await asyncio.sleep(self._seconds * max(reply.n_tokens for reply in replies))
+        return replies
+
+    def _spread(self, prefix: Prefix, n: int) -> list[Path]:
+        chosen: list[Path] = []
+        reached = Fraction(0)
+        for probability, path in self.paths(prefix):
+            reached += probability
+            while len(chosen) < n and Fraction(2 * len(chosen) + 1, 2 * n) < reached:
+                chosen.append(path)
+        return chosen
+
+    def _draw(self, prefix: Prefix, sampling: Sampling, index: int) -> Path:
+        rng = random.Random(derive_seed(sampling.seed, index))
+        path: Path = ()
+        while branches := self.branches(prefix.question, prefix.steps + path):
+            weights = [float(branch.probability) for branch in branches]
+            path = (*path, rng.choices(branches, weights)[0].step)
+        return path
+
+
+def _complete(path: Path, max_tokens: int) -> Completion:
+    words = join_steps(path).split(" ")
+    cut = len(words) > max_tokens
+    text = " ".join(words[:max_tokens])
+    return Completion(text, min(len(words), max_tokens), "length" if cut else "stop")
+
+
+__all__ = ["SEPARATOR", "Branch", "Script", "ScriptedPolicy"]

@@ -1,0 +1,404 @@
+"""A policy over any causal language model of `transformers`, in this process, on CPU or GPU.
+
+Requests of many questions meet in one continuously refilled batch. A prompt is read once for its n samples;
+rows that end make room at once for the next requests, oldest first; prompts that are read together are
+sorted by length. One thread owns the model; `sample` only waits. Measured against the library's own ways in
+`benchmarks/transformers_backend.py`, which is why this loop exists.
+
+The model's cache must be plain full attention (Llama, Qwen, Mistral, GPT-2 … architectures). Sliding
+windows and recurrent layers are refused: use the vllm backend for those.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from openr_data.errors import InputError, PolicyError, PolicyLost
+from openr_data.models import ModelEntry, model_entry, render, stop_strings
+from openr_data.steps import split_steps
+from openr_data.types import Completion, FinishReason, Prefix, Sampling
+
+from .sampling import draw, sample_seeds, uniforms
+from .slot_cache import SlotCache
+
+PREFILL_TOKENS = 8_192
+"""Prompt tokens read in one forward pass, padding included."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """One call of `sample` on its way through the batch."""
+
+    ids: tuple[int, ...]
+    n: int
+    sampling: Sampling
+    stop: tuple[str, ...]
+    future: asyncio.Future[tuple[Completion, ...]]
+    loop: asyncio.AbstractEventLoop
+    admitted: int = 0
+    finished: dict[int, Completion] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """One sample under way: which request it belongs to, and which of its n it is."""
+
+    request: _Request
+    index: int
+
+
+class TransformersPolicy:
+    """A `Policy` over a local or Hub model; close it after use.
+
+    `max_rows` bounds the sequences decoded together; lower it where memory is short. Raises `InputError`
+    for a model that cannot be found or has an unsupported cache.
+    """
+
+    def __init__(self, model: str, *, device: str = "auto", max_rows: int = 256) -> None:
+        self.entry = model_entry(model)
+        self._model, self._tokenizer = _load(self.entry, device)
+        self._name = f"{model}@{_revision(self._model, self.entry)}"
+        self._max_rows = max_rows
+        self._ends = torch.tensor(_end_tokens(self._model, self._tokenizer))
+        self._encode = lru_cache(maxsize=65_536)(self._encode_now)
+        self._incoming: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._pending: list[_Request] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._serve, name="transformers-policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    def steps_of(self, text: str) -> tuple[str, ...]:
+        return split_steps(text, self.entry.separator)
+
+    async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+        """n samples of one prefix. Raises `PolicyError` when the model fails or was closed."""
+        if self._closed:
+            raise PolicyLost(f"The policy {self._name} is closed.")
+        loop = asyncio.get_running_loop()
+        request = _Request(
+            self._encode(prefix),
+            n,
+            sampling,
+            stop_strings(self.entry, sampling.stop),
+            loop.create_future(),
+            loop,
+        )
+        if n == 0:
+            return ()
+        room = getattr(self._model.config, "max_position_embeddings", None)
+        if room is not None and len(request.ids) >= room:
+            raise PolicyError(
+                f"A prompt of {len(request.ids)} tokens does not fit the {room} positions of {self._name}."
+            )
+        self._incoming.put(request)
+        return await request.future
+
+    def close(self) -> None:
+        """Stop the thread; requests under way fail with `PolicyLost`."""
+        if not self._closed:
+            self._closed = True
+            self._incoming.put(None)
+            self._thread.join()
+
+    def _encode_now(self, prefix: Prefix) -> tuple[int, ...]:
+        text = render(prefix, self.entry, self._tokenizer)
+        chat = self.entry.template == "chat"
+        return tuple(self._tokenizer.encode(text, add_special_tokens=not chat))
+
+    def _serve(self) -> None:
+        try:
+            batch = _Batch(self._model, self._tokenizer, self._ends, self._max_rows)
+            while self._collect(wait=not batch.rows):
+                self._admit(batch)
+                batch.step()
+            error = PolicyLost(f"The policy {self._name} was closed.")
+        except torch.OutOfMemoryError:
+            error = PolicyLost(
+                f"{self._name} ran out of GPU memory with {self._max_rows} rows. Lower it: -o max_rows=32."
+            )
+        except Exception as cause:
+            error = PolicyLost(f"{self._name} failed: {type(cause).__name__}: {cause}.")
+            error.__cause__ = cause
+        self._closed = True
+        with contextlib.suppress(UnboundLocalError):
+            self._pending += [row.request for row in batch.rows]
+        while not self._incoming.empty():
+            request = self._incoming.get()
+            self._pending += [request] if request else []
+        for request in self._pending:
+            _deliver(request, error)
+
+    def _collect(self, wait: bool) -> bool:
+        """Take in new requests; False when the policy was closed."""
+        wait = wait and not self._pending
+        while True:
+            try:
+                request = self._incoming.get(block=wait)
+            except queue.Empty:
+                return True
+            if request is None:
+                return False
+            self._pending.append(request)
+            wait = False
+
+    def _admit(self, batch: "_Batch") -> None:
+        """Fill free slots with the oldest requests, once there are enough free ones to be worth it."""
+        self._pending = [item for item in self._pending if not item.future.cancelled()]
+        free = self._max_rows - len(batch.rows)
+        if not self._pending or free < max(1, self._max_rows // 8):
+            return
+        chosen: list[tuple[_Request, int]] = []
+        for request in self._pending:
+            count = min(request.n - request.admitted, free)
+            chosen.append((request, count))
+            free -= count
+            if not free:
+                break
+        self._pending = [
+            item
+            for item in self._pending
+            if not any(item is request and request.admitted + count == request.n for request, count in chosen)
+        ]
+        batch.admit(chosen)
+
+
+class _Batch:
+    """The rows under way and their numbers, one array entry a row; owned by the model's thread."""
+
+    def __init__(self, model: Any, tokenizer: Any, ends: torch.Tensor, slots: int) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.device = model.device
+        layers = model.config.get_text_config().num_hidden_layers
+        self.cache = SlotCache(layers, slots, self.device)
+        self.rows: list[_Row] = []
+        self.ends = ends.numpy()
+        self.seeds = np.zeros(slots, dtype=np.uint64)
+        self.counts = np.zeros(slots, dtype=np.int64)
+        self.limits = np.zeros(slots, dtype=np.int64)
+        self.temperature = np.zeros(slots)
+        self.top_p = np.zeros(slots)
+        self.logprob = np.zeros(slots)
+        self.stops = np.zeros(slots, dtype=bool)
+        self.last = np.zeros(slots, dtype=np.int64)
+        self.written = np.zeros((slots, 256), dtype=np.int64)
+        self.positions = torch.arange(0, device=self.device)
+
+    @torch.inference_mode()
+    def admit(self, chosen: list[tuple[_Request, int]]) -> None:
+        """Read the prompts (all but their last token, which the first step feeds) and open their rows."""
+        chosen = sorted(chosen, key=lambda item: len(item[0].ids))
+        while chosen:
+            size = 1
+            while size < len(chosen) and (size + 1) * len(chosen[size][0].ids) <= PREFILL_TOKENS:
+                size += 1
+            group, chosen = chosen[:size], chosen[size:]
+            longest = len(group[-1][0].ids) - 1
+            states: Any = None
+            if longest:
+                ids = torch.zeros((len(group), longest), dtype=torch.long)
+                for row, (request, _) in enumerate(group):
+                    ids[row, : len(request.ids) - 1] = torch.tensor(request.ids[:-1])
+                # Padding stands on the right, where causal attention never looks.
+                states = DynamicCache()
+                self.model.base_model(input_ids=ids.to(self.device), past_key_values=states, use_cache=True)
+            for row, (request, count) in enumerate(group):
+                self._open(request, count, states, row)
+
+    def _open(self, request: _Request, count: int, states: Any, row: int) -> None:
+        length = len(request.ids) - 1
+        layers = [
+            (layer.keys[row : row + 1, :, :length], layer.values[row : row + 1, :, :length])
+            for layer in (states.layers if length else ())
+        ]
+        start = len(self.rows)
+        if length:
+            self.cache.admit(layers, length, count)
+        else:
+            self.cache.occupancy.lengths[start : start + count] = 0
+            self.cache.occupancy.rows += count
+        here = slice(start, start + count)
+        sampling = request.sampling
+        self.seeds[here] = sample_seeds(sampling.seed, request.n)[request.admitted :][:count]
+        self.counts[here], self.logprob[here] = 0, 0.0
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        self.limits[here] = min(sampling.max_tokens, (room or 1 << 40) - len(request.ids))
+        self.temperature[here], self.top_p[here] = sampling.temperature, sampling.top_p
+        self.stops[here] = bool(request.stop)
+        self.last[here] = request.ids[-1]
+        self.rows += [_Row(request, request.admitted + i) for i in range(count)]
+        request.admitted += count
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Sample one token for every row; hand over the rows that end."""
+        rows = len(self.rows)
+        if not rows:
+            return
+        now = self.cache.occupancy
+        at = now.lengths[:rows]
+        now.width = int(at.max()) + 1
+        if now.width > self.positions.shape[0]:
+            self.positions = torch.arange(2 * now.width, device=self.device)
+        mask = (self.positions[: now.width] <= at[:, None])[:, None, None, :]
+        logits = self.model(
+            input_ids=torch.from_numpy(self.last[:rows, None]).to(self.device),
+            position_ids=at[:, None],
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
+        now.lengths[:rows] += 1
+        chance = uniforms(self.seeds[:rows], self.counts[:rows].astype(np.uint64))
+        numbers = torch.from_numpy(np.stack([self.temperature[:rows], self.top_p[:rows], chance]))
+        sampled, logprobs = draw(_wide(logits), *numbers.to(self.device))
+        tokens = sampled.cpu().numpy()
+        if int(self.counts[:rows].max()) >= self.written.shape[1]:
+            self.written = np.pad(self.written, ((0, 0), (0, self.written.shape[1])))
+        self.written[np.arange(rows), self.counts[:rows]] = tokens
+        self.counts[:rows] += 1
+        self.logprob[:rows] += logprobs.double().cpu().numpy()
+        self.last[:rows] = tokens
+        ended = np.isin(tokens, self.ends)
+        over = ended | (self.counts[:rows] >= self.limits[:rows])
+        texts: dict[int, str] = {}
+        for row in map(int, np.flatnonzero(self.stops[:rows] & ~ended)):
+            text = self._text(row)
+            cut = min((i for s in self.rows[row].request.stop if (i := text.find(s)) >= 0), default=-1)
+            if cut >= 0:
+                texts[row], over[row] = text[:cut], True
+        for row in range(rows):
+            if self.rows[row].request.future.cancelled():
+                over[row] = True
+        for row in map(int, np.flatnonzero(over)[::-1]):
+            stopped = bool(ended[row]) or row in texts
+            self._close(row, "stop" if stopped else "length", texts.get(row))
+
+    def _text(self, row: int) -> str:
+        """The text written by a row so far, end tokens left out."""
+        written = self.written[row, : self.counts[row]].tolist()
+        if written and written[-1] in self.ends:
+            written = written[:-1]
+        # Decoded behind the end of the prompt: some tokenizers drop a leading space otherwise.
+        tail = list(self.rows[row].request.ids[-4:])
+        before = self.tokenizer.decode(tail)
+        text: str = self.tokenizer.decode(tail + written)
+        return text[len(before) :] if text.startswith(before) else self.tokenizer.decode(written)
+
+    def _close(self, row: int, reason: FinishReason, text: str | None) -> None:
+        request = self.rows[row].request
+        if not request.future.cancelled():
+            request.finished[self.rows[row].index] = Completion(
+                text=self._text(row) if text is None else text,
+                n_tokens=int(self.counts[row]),
+                finish_reason=reason,
+                logprob=round(float(self.logprob[row]), 4),
+                prompt_tokens=len(request.ids),
+            )
+            if len(request.finished) == request.n:
+                _deliver(request, tuple(request.finished[i] for i in range(request.n)))
+        self.cache.release(row)
+        last = len(self.rows) - 1
+        for numbers in (
+            self.seeds,
+            self.counts,
+            self.limits,
+            self.temperature,
+            self.top_p,
+            self.logprob,
+            self.stops,
+            self.last,
+            self.written,
+        ):
+            numbers[row] = numbers[last]
+        self.rows[row] = self.rows[last]
+        self.rows.pop()
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    """Half-precision logits as float32: a cumulative sum in bfloat16 is not a distribution."""
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def _deliver(request: _Request, result: tuple[Completion, ...] | PolicyError) -> None:
+    def set_result() -> None:
+        if request.future.done():
+            return
+        if isinstance(result, PolicyError):
+            request.future.set_exception(result)
+        else:
+            request.future.set_result(result)
+
+    # The loop may be gone when a policy is closed late: then nobody waits.
+    with contextlib.suppress(RuntimeError):
+        request.loop.call_soon_threadsafe(set_result)
+
+
+def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    revision = entry.revision or "main"
+    try:
+        config = AutoConfig.from_pretrained(entry.path, revision=revision)
+        dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
+        tokenizer = AutoTokenizer.from_pretrained(entry.path, revision=revision)
+        text = config.get_text_config()
+        layers = set(getattr(text, "layer_types", None) or ["full_attention"])
+        if layers != {"full_attention"}:
+            raise InputError(
+                f"{entry.path} has layers of the kinds {sorted(layers)}; the transformers backend takes full "
+                "attention alone. Use --backend vllm."
+            )
+        model: Any = AutoModelForCausalLM.from_pretrained(entry.path, revision=revision, dtype=dtype)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"Cannot load the model {entry.path!r}: {reason} "
+            "Name a folder with a model, a Hub repository, or see: openr-data catalog ls"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    ends = model.generation_config.eos_token_id
+    found = set(ends if isinstance(ends, list) else [ends])
+    found.add(tokenizer.eos_token_id)
+    return sorted(int(item) for item in found if item is not None)
+
+
+def _revision(model: Any, entry: ModelEntry) -> str:
+    """The Hub commit, or a hash over the weight files' names, sizes, beginnings and ends."""
+    commit = getattr(model.config, "_commit_hash", None)
+    if commit:
+        return str(commit)[:12]
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(Path(entry.path).expanduser().glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()

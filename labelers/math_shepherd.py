@@ -1,0 +1,107 @@
+"""Math-Shepherd: k rollouts from every prefix of sampled solutions (arXiv 2312.08935).
+
+Each step of a solution is judged by k completions of the prefix that ends with it. Hard estimation: good if
+any of them is right; soft estimation: the share of right ones. Both are kept: the label is the hard one,
+the value beside it the soft one, and the counts decide any other rule later without a call.
+
+Decisions and deviations:
+
+1. The completer is the policy itself (the paper trains a generator and a completer).
+2. Distinct solutions only, as in the paper; a prefix shared by two of them is measured once.
+3. The last step is graded directly: its label is the verdict of the answer, without rollouts.
+4. Labels are independent of each other, as in the paper: a good step may follow a bad one.
+5. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from openr_data.engine.protocols import Grader, Policy
+from openr_data.types import (
+    Budget,
+    Label,
+    Labeling,
+    LabelSet,
+    Outcome,
+    Question,
+    Sampling,
+    Solution,
+    StepLabel,
+    Verdict,
+)
+
+from .rollouts import Evidence, State, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class MathShepherdConfig:
+    """The paper's values: `solutions` sampled a question, `k` completions a step."""
+
+    k: int = 8
+    solutions: int = 15
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.solutions < 1:
+            raise ValueError("k and solutions are at least 1")
+
+
+class MathShepherd:
+    """The labeler. `sampling` gives temperature, limits and the job's seed."""
+
+    method = "math-shepherd"
+    config_type = MathShepherdConfig
+
+    def __init__(self, config: MathShepherdConfig, sampling: Sampling) -> None:
+        self.config, self.sampling = config, sampling
+
+    def budget(self, question: Question) -> Budget:
+        """The worst case: every solution has 64 steps and shares none."""
+        probes = self.config.solutions * 63
+        completions = self.config.solutions + probes * self.config.k
+        return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
+
+    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling:
+        """Label one question; all prefixes of all its solutions are measured at once."""
+        evidence = Evidence(question, policy, grader, self.sampling)
+        if not question.answer.strip():
+            return evidence.labeling(Outcome.NO_GOLD)
+        root = evidence.state(())
+        sampled = await evidence.measure(root, self.config.solutions)
+        solutions = {
+            drawn.solution: drawn
+            for drawn in reversed(sampled)
+            if drawn.row.verdict is not Verdict.UNKNOWN and drawn.steps
+        }
+        if not solutions:
+            return evidence.labeling(Outcome.NO_GRADED)
+        waiting: dict[str, State] = {}
+        for steps, drawn in solutions.items():
+            evidence.close(steps, drawn.row.verdict)
+        for steps in solutions:
+            for depth in range(1, len(steps)):
+                state = evidence.state(steps[:depth])
+                if state.terminal is None:
+                    waiting[state.node_id] = state
+        await asyncio.gather(*(evidence.measure(state, self.config.k) for state in waiting.values()))
+        labelled: list[tuple[Solution, LabelSet]] = []
+        for steps, drawn in solutions.items():
+            labels = tuple(_hard(evidence, steps[:depth]) for depth in range(1, len(steps) + 1))
+            solution = evidence.solution(steps, drawn)
+            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+        errors = {
+            label_set.labels[label_set.first_error].node_id
+            for _, label_set in labelled
+            if label_set.first_error is not None
+        }
+        return evidence.labeling(Outcome.LABELLED, labelled, len(errors))
+
+
+def _hard(evidence: Evidence, steps: Steps) -> StepLabel:
+    """Hard estimation of the last step of a prefix."""
+    state = evidence.state(steps)
+    label: Label | None = None
+    if state.terminal is Verdict.CORRECT or state.count(Verdict.CORRECT):
+        label = 1
+    elif state.terminal is Verdict.INCORRECT or state.graded:
+        label = -1
+    return evidence.step_label(steps, label)

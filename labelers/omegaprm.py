@@ -1,0 +1,190 @@
+"""OmegaPRM: binary search for the first error over a growing tree (arXiv 2406.06592).
+
+One tree a question. A state is a prefix with all rollouts drawn from it; a pool holds the wrong rollouts of
+the states with 0 < MC < 1. Each search pops the (state, rollout) with the highest Q + U, halves the rollout
+until one step remains between the last good and the first bad prefix, and adds every good prefix on the way
+to the tree:
+
+    MC(s)  = correct / graded rollouts                                     (section 3.1)
+    Q(s,r) = alpha^(1 - MC(s)) * beta^(len(r) / L), len in tokens          (eq. 2)
+    U(s)   = c_puct * sqrt(sum of all N) / (1 + N(s))                      (eq. 3)
+
+Decisions where the paper is silent, and deviations:
+
+1. Pieces are steps, cut at the middle step; a search always ends at a single step.
+2. The screening rollouts (32) are the root's estimate: nothing is drawn twice.
+3. A probe with MC = 1 goes on to the right: the answer is still wrong further on. Its rollouts are all
+   right, so it adds no candidate.
+4. The whole wrong rollout is a terminal state with value 0 and is never sampled from.
+5. A rollout is searched once; a prefix reached by two rollouts is one state, measured once.
+6. N(s) counts selections of s, nothing else; priorities are computed when they are compared.
+7. A rollout that runs through a first error already located is skipped: it holds no new one.
+8. A prefix on the path of a correct rollout counts as good although its own k rollouts all failed
+   (backward certificate); an error located before such a rollout appeared is taken back at the end.
+9. Truncated or ungradable rollouts count neither as right nor as wrong; a probe with nothing else ends the
+   search without a location.
+10. Complete correct rollouts of the root become label sets too (all steps certified), `correct_solutions`
+    of them; the paper leaves them implicit.
+"""
+
+import math
+from dataclasses import dataclass
+
+from openr_data.engine.protocols import Grader, Policy
+from openr_data.types import Budget, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
+
+from .rollouts import Drawn, Evidence, State, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class OmegaPRMConfig:
+    """The paper's values. `searches` and `screening` are per question, `k` per probe."""
+
+    k: int = 8
+    searches: int = 100
+    screening: int = 32
+    alpha: float = 0.5
+    beta: float = 0.9
+    length: int = 500
+    c_puct: float = 0.125
+    correct_solutions: int = 4
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.screening < 1 or self.searches < 0 or self.length <= 0:
+            raise ValueError("k, screening and length are at least 1, searches at least 0")
+        if not (0 < self.alpha <= 1 and 0 < self.beta <= 1):
+            raise ValueError("alpha and beta lie in (0, 1]")
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """A wrong rollout that may be searched, and the state it was drawn from."""
+
+    state: State
+    drawn: Drawn
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A first error: `solution[error]` is the first wrong step of a wrong solution."""
+
+    solution: Steps
+    error: int
+    node_id: str
+    drawn: Drawn
+
+
+class OmegaPRM:
+    """The labeler. `sampling` gives temperature, limits and the job's seed."""
+
+    method = "omegaprm"
+    config_type = OmegaPRMConfig
+
+    def __init__(self, config: OmegaPRMConfig, sampling: Sampling) -> None:
+        self.config, self.sampling = config, sampling
+
+    def budget(self, question: Question) -> Budget:
+        """The worst case: every search probes to the bottom of a solution of 64 steps."""
+        probes = self.config.searches * 6
+        completions = self.config.screening + probes * self.config.k
+        return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
+
+    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling:
+        """Label one question; see the module for the algorithm."""
+        evidence = Evidence(question, policy, grader, self.sampling)
+        if not question.answer.strip():
+            return evidence.labeling(Outcome.NO_GOLD)
+        root = evidence.state(())
+        await evidence.measure(root, self.config.screening)
+        match root.value:
+            case None:
+                return evidence.labeling(Outcome.NO_GRADED)
+            case 0:
+                return evidence.labeling(Outcome.NO_CORRECT)
+            case 1:
+                return evidence.labeling(Outcome.NO_WRONG)
+        located = await self._search_all(evidence, root)
+        located = [item for item in located if item.node_id not in evidence.certified]
+        labelled = self._labelled(evidence, root, located)
+        return evidence.labeling(Outcome.LABELLED, labelled, len(located))
+
+    async def _search_all(self, evidence: Evidence, root: State) -> list[_Located]:
+        pool = _candidates(root)
+        located: dict[str, _Located] = {}
+        for _ in range(self.config.searches):
+            pool = [item for item in pool if not _runs_through(evidence, item.drawn, located)]
+            if not pool:
+                break
+            total = sum(state.visits for state in evidence.states.values())
+            scores = [self._priority(item, total) for item in pool]
+            chosen = pool[scores.index(max(scores))]
+            pool.remove(chosen)
+            chosen.state.visits += 1
+            found = await self._search(evidence, chosen, pool)
+            if found is not None:
+                located[found.node_id] = found
+        return list(located.values())
+
+    def _priority(self, item: _Candidate, visits: int) -> float:
+        """Q + U, where `visits` is the sum of N over the tree; the oldest candidate wins a tie."""
+        config, value = self.config, item.state.value or 0.0
+        quality: float = config.alpha ** (1 - value) * config.beta ** (item.drawn.row.n_tokens / config.length)
+        return quality + config.c_puct * math.sqrt(visits) / (1 + item.state.visits)
+
+    async def _search(self, evidence: Evidence, chosen: _Candidate, pool: list[_Candidate]) -> _Located | None:
+        """Halve the rollout until one step is left; new states bring their wrong rollouts to the pool."""
+        drawn, solution = chosen.drawn, chosen.drawn.solution
+        start = good = len(drawn.prefix)
+        bad = len(solution)
+        evidence.close(solution, Verdict.INCORRECT)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            state = evidence.state(solution[:middle], drawn.path[middle - start - 1])
+            if not state.rollouts and state.terminal is None:
+                await evidence.measure(state, self.config.k)
+                if 0 < (state.value or 0.0) < 1:
+                    pool += _candidates(state)
+            if evidence.is_certified(state):
+                good = middle
+            elif state.graded or state.terminal is Verdict.INCORRECT:
+                bad = middle
+            else:
+                return None
+        return _Located(solution, good, drawn.path[bad - start - 1], drawn)
+
+    def _labelled(self, evidence: Evidence, root: State, located: list[_Located]) -> list[tuple[Solution, LabelSet]]:
+        labelled: list[tuple[Solution, LabelSet]] = []
+        for item in located:
+            labels = tuple(
+                evidence.step_label(
+                    item.solution[: depth + 1],
+                    1 if depth < item.error else -1 if depth == item.error else None,
+                )
+                for depth in range(len(item.solution))
+            )
+            solution = evidence.solution(item.solution, item.drawn)
+            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+        correct: dict[Steps, Drawn] = {}
+        for drawn in root.rollouts:
+            if drawn.row.verdict is Verdict.CORRECT and drawn.steps:
+                correct.setdefault(drawn.solution, drawn)
+        for steps, drawn in list(correct.items())[: self.config.correct_solutions]:
+            evidence.close(steps, Verdict.CORRECT)
+            labels = tuple(evidence.step_label(steps[: depth + 1], 1) for depth in range(len(steps)))
+            solution = evidence.solution(steps, drawn)
+            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+        return labelled
+
+
+def _candidates(state: State) -> list[_Candidate]:
+    """The distinct wrong rollouts of a state that have at least one step."""
+    wrong: dict[Steps, Drawn] = {}
+    for drawn in state.rollouts:
+        if drawn.row.verdict is Verdict.INCORRECT and drawn.steps:
+            wrong.setdefault(drawn.steps, drawn)
+    return [_Candidate(state, drawn) for drawn in wrong.values()]
+
+
+def _runs_through(evidence: Evidence, drawn: Drawn, located: dict[str, _Located]) -> bool:
+    """Whether a rollout holds a first error that is located already (and has not been disproved)."""
+    return any(node in located and node not in evidence.certified for node in drawn.path)

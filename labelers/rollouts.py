@@ -1,0 +1,226 @@
+"""What is known about one question: prefixes, the rollouts drawn from them, and what follows from those.
+
+`Evidence` is the memory of a labeler. It draws rollouts, grades them, and holds the two exact facts of the
+hard definition ("a prefix is good if the gold answer can be reached from it"): a correct completion from a
+prefix certifies every earlier prefix, and every prefix of a correct rollout is certified at no cost.
+Certified is kept apart from measured. No prefix is measured twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from openr_data.engine.protocols import Grader, Policy
+from openr_data.grading import extract_answer
+from openr_data.ids import derive_seed, prefix_ids, rollout_id, solution_id
+from openr_data.types import (
+    Label,
+    Labeling,
+    LabelSet,
+    Node,
+    Outcome,
+    Prefix,
+    Provenance,
+    Question,
+    Rollout,
+    Sampling,
+    Solution,
+    StepLabel,
+    Verdict,
+)
+
+Steps = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A graded rollout: the prefix it continues, its own steps, and its row for the store.
+
+    `path` holds the node ids of the prefixes that end with each of its own steps.
+    """
+
+    prefix: Steps
+    steps: Steps
+    path: tuple[str, ...]
+    row: Rollout
+
+    @property
+    def solution(self) -> Steps:
+        """The whole process: prefix and continuation."""
+        return self.prefix + self.steps
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """A prefix and its rollouts. `visits` is N(s) of the searches that have one."""
+
+    node_id: str
+    steps: Steps
+    rollouts: list[Drawn] = field(default_factory=list)
+    visits: int = 0
+    terminal: Verdict | None = None
+
+    def count(self, verdict: Verdict) -> int:
+        """Rollouts from here with this verdict."""
+        return sum(drawn.row.verdict is verdict for drawn in self.rollouts)
+
+    @property
+    def graded(self) -> int:
+        """Rollouts from here that have a verdict."""
+        return len(self.rollouts) - self.count(Verdict.UNKNOWN)
+
+    @property
+    def value(self) -> float | None:
+        """MC(s): the share of correct rollouts among the graded ones, or None without any."""
+        return self.count(Verdict.CORRECT) / self.graded if self.graded else None
+
+
+class Evidence:
+    """Everything drawn for one question in one job, by prefix."""
+
+    def __init__(self, question: Question, policy: Policy, grader: Grader, sampling: Sampling) -> None:
+        self.question, self.policy, self.grader, self.sampling = question, policy, grader, sampling
+        self.states: dict[str, State] = {}
+        self.certified: dict[str, Steps] = {}
+        self.calls = 0
+        self.repeated_probes = 0
+        self._probed: set[str] = set()
+
+    def node_id(self, steps: Sequence[str]) -> str:
+        """The id of a prefix of this question."""
+        *_, node = prefix_ids(self.question.question_id, steps)
+        return node
+
+    def state(self, steps: Steps, node: str | None = None) -> State:
+        """The state of a prefix (with this id, where it is known); made when it is first asked for."""
+        node = node or self.node_id(steps)
+        if node not in self.states:
+            self.states[node] = State(node, steps)
+        return self.states[node]
+
+    def is_certified(self, state: State) -> bool:
+        """Whether a correct rollout passes through this prefix."""
+        return state.node_id in self.certified
+
+    async def measure(self, state: State, k: int) -> list[Drawn]:
+        """Draw k rollouts from a state and grade them; return them."""
+        if state.node_id in self._probed:
+            self.repeated_probes += 1
+        self._probed.add(state.node_id)
+        question = self.question
+        seed = derive_seed(self.sampling.seed, question.question_id, state.node_id, len(state.rollouts))
+        completions = await self.policy.sample(
+            Prefix(question.question, state.steps), k, replace(self.sampling, seed=seed)
+        )
+        self.calls += len(completions)
+        drawn: list[Drawn] = []
+        for index, completion in enumerate(completions):
+            # A cut text may box an intermediate result: only a finished one has an answer.
+            answer = extract_answer(completion.text) if completion.finish_reason == "stop" else None
+            verdict = Verdict.UNKNOWN
+            if answer is not None:
+                verdict = await self.grader.grade(answer, question.answer)
+            row = Rollout(
+                rollout_id=rollout_id(self.policy.name, state.node_id, seed, index, completion.text),
+                question_id=question.question_id,
+                node_id=state.node_id,
+                text=completion.text,
+                answer=answer,
+                verdict=verdict,
+                grader=self.grader.name,
+                finish_reason=completion.finish_reason,
+                n_tokens=completion.n_tokens,
+                logprob=completion.logprob,
+                seed=seed,
+            )
+            steps = self.policy.steps_of(completion.text)
+            path = tuple(prefix_ids(question.question_id, steps, state.node_id))[1:]
+            drawn.append(Drawn(state.steps, steps, path, row))
+        state.rollouts += drawn
+        for item in drawn:
+            if item.row.verdict is Verdict.CORRECT:
+                self._certify(item.solution)
+        return drawn
+
+    def _certify(self, steps: Steps) -> None:
+        for depth, node in enumerate(prefix_ids(self.question.question_id, steps)):
+            self.certified.setdefault(node, steps[:depth])
+
+    def close(self, steps: Steps, verdict: Verdict) -> State:
+        """Record that a prefix is a complete solution with this verdict: it is never sampled from."""
+        state = self.state(steps)
+        state.terminal = verdict
+        return state
+
+    def step_label(self, steps: Steps, label: Label | None) -> StepLabel:
+        """The label of the last step of a prefix, with the counts and the provenance it rests on."""
+        state = self.states.get(self.node_id(steps)) or State(self.node_id(steps), steps)
+        value, provenance = state.value, Provenance.INFERRED
+        if state.rollouts:
+            provenance = Provenance.MEASURED
+        if state.terminal is not None and not state.rollouts:
+            value = {Verdict.CORRECT: 1.0, Verdict.INCORRECT: 0.0}.get(state.terminal)
+        # A measured zero on the path of a correct rollout is sampling noise: the certificate stands.
+        if label == 1 and not state.count(Verdict.CORRECT) and self.is_certified(state):
+            provenance = Provenance.CERTIFIED
+        return StepLabel(
+            label=label,
+            value=value,
+            n_correct=state.count(Verdict.CORRECT),
+            n_rollouts=state.graded,
+            provenance=provenance,
+            node_id=state.node_id,
+        )
+
+    def solution(self, steps: Steps, drawn: Drawn) -> Solution:
+        """A complete process as a row; its tokens are known where it was drawn in one piece."""
+        return Solution(
+            solution_id=solution_id(self.question.question_id, steps),
+            question_id=self.question.question_id,
+            steps=steps,
+            final_answer=drawn.row.answer,
+            outcome=drawn.row.verdict,
+            n_tokens=None if drawn.prefix else drawn.row.n_tokens,
+        )
+
+    def labeling(
+        self,
+        outcome: Outcome,
+        labelled: Sequence[tuple[Solution, LabelSet]] = (),
+        located: int = 0,
+    ) -> Labeling:
+        """Everything drawn, as the result of the labeler."""
+        return Labeling(
+            question_id=self.question.question_id,
+            outcome=outcome,
+            solutions=tuple(solution for solution, _ in labelled),
+            labels=tuple(label_set for _, label_set in labelled),
+            nodes=tuple(self._nodes()),
+            rollouts=tuple(drawn.row for state in self.states.values() for drawn in state.rollouts),
+            calls=self.calls,
+            probes=len(self._probed),
+            repeated_probes=self.repeated_probes,
+            located=located,
+            tokens=sum(drawn.row.n_tokens for state in self.states.values() for drawn in state.rollouts),
+        )
+
+    def _nodes(self) -> list[Node]:
+        known = {state.node_id: state for state in self.states.values()}
+        for node, steps in self.certified.items():
+            known.setdefault(node, State(node, steps))
+        return [
+            Node(
+                node_id=state.node_id,
+                parent_id=self.node_id(state.steps[:-1]) if state.steps else None,
+                question_id=self.question.question_id,
+                depth=len(state.steps),
+                step=state.steps[-1] if state.steps else "",
+                n_rollouts=state.graded,
+                n_correct=state.count(Verdict.CORRECT),
+                n_unknown=state.count(Verdict.UNKNOWN),
+                certified=self.is_certified(state),
+                terminal=state.terminal is not None,
+                verdict=state.terminal,
+                visits=state.visits,
+            )
+            for state in known.values()
+        ]

@@ -1,0 +1,106 @@
+"""The command line: a click group whose commands are imported when they are called.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 3 a job ended with some questions failed,
+130 interrupted and resumable.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from ..errors import OpenRError
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "label": ("label:label", "Label the steps of solutions with a policy model."),
+    "jobs": ("jobs:jobs", "List, watch and resume labeling jobs."),
+    "import": ("data:import_", "Bring questions from a file into a dataset."),
+    "ls": ("data:ls", "List the datasets of the store."),
+    "show": ("data:show", "Describe a dataset: rows, label balance, methods."),
+    "log": ("data:log", "List the snapshots of a dataset."),
+    "sql": ("sql:sql", "Ask a dataset with SQL."),
+    "view": ("view:view", "Show labelled steps in the terminal."),
+    "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
+    "doctor": ("doctor:doctor", "Check the installation and the store."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f".{module}", __name__), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(None, "-V", "--version", package_name="openr-data", prog_name="openr-data")
+@click.option(
+    "--store",
+    "-s",
+    envvar="OPENR_STORE",
+    default="./openr-store",
+    show_default=True,
+    metavar="FOLDER",
+    help="Where datasets and jobs live (or OPENR_STORE).",
+)
+@click.pass_context
+def cli(ctx: click.Context, store: str) -> None:
+    """Process supervision as data: label every step of a solution, keep it versioned, query it.
+
+    \b
+    Examples:
+      openr-data label                     label the built-in arithmetic world
+      openr-data view arithmetic           look at the labelled steps
+      openr-data sql arithmetic "select level, count(*) from first_errors group by 1"
+
+    \b
+    Exit codes: 0 done; 1 failed; 2 wrong usage, config or input; 3 some questions of a job failed;
+    130 interrupted, resumable. OPENR_DEBUG=1 shows tracebacks.
+    """
+    ctx.obj = store
+
+
+def main() -> None:
+    """The console script: click without its own error texts for our errors."""
+    if os.environ.get("OPENR_DEBUG") == "1":
+        cli(prog_name="openr-data")
+        return
+    try:
+        code: Any = cli(prog_name="openr-data", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = 130
+    except OpenRError as error:
+        click.echo(str(error), err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has gone: that is no failure. Python must not flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        click.echo(
+            f"Unexpected {type(error).__name__}: {error}. This is a bug of openr-data; run again with "
+            "OPENR_DEBUG=1 for the traceback to report.",
+            err=True,
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

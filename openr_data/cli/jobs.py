@@ -1,0 +1,102 @@
+"""`openr-data jobs`: what the job folders say; nothing else is asked, so it works from any machine."""
+
+from typing import Any
+
+import click
+
+from ..errors import JobError
+from ..ids import content_hash
+from ..jobs import Job
+from ..jobs.plan import Plan, read_questions
+from ..store.dataset import Store
+from ..view.terminal import status_lines
+from .label import run_plan
+from .output import Output, ago, hint, note, output_options
+
+
+@click.group()
+def jobs() -> None:
+    """List, watch and resume labeling jobs."""
+
+
+@jobs.command("ls")
+@output_options
+@click.pass_obj
+def list_(store: str, /, out: Output) -> None:
+    """List all jobs, newest first."""
+    rows: list[dict[str, Any]] = []
+    for job in Job.all(Store.open(store)):
+        described, last = job.described(), _last(job)
+        rows.append(
+            {
+                "job": job.job_id,
+                "state": job.state(),
+                "method": described["config"]["method"],
+                "source": described["config"]["source"],
+                "into": described["config"]["into"],
+                "done": last.get("done", 0),
+                "total": last.get("total"),
+                "failed": last.get("failed", 0),
+                "age": ago(described["created_at"]),
+            }
+        )
+    out.rows(rows, ("job", "state", "method", "source", "into", "done", "total", "failed", "age"))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="JOB")
+@output_options
+@click.pass_obj
+def status(store: str, /, job_id: str, out: Output) -> None:
+    """Say where JOB stands (the beginning of its id is enough)."""
+    job = Job.find(Store.open(store), job_id)
+    last = _last(job)
+    if not out.is_human:
+        out.facts({"job": job.job_id, "state": job.state(), **last})
+        return
+    config = job.described()["config"]
+    title = f"{config['method']}  {config['source']} → {config['into']}  job {job.job_id}  {job.state()}"
+    click.echo("\n".join(status_lines(last, title)) if last else title)
+    if job.state() == "stopped":
+        hint(f"Continue with: openr-data jobs resume {job.job_id}")
+
+
+@jobs.command()
+@click.argument("job_id", metavar="JOB")
+@click.option(
+    "--live", type=click.IntRange(min=1), default=64, show_default=True, help="Questions under way at a time."
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Sequences decoded together.",
+)
+@output_options
+@click.pass_obj
+def resume(store: str, /, job_id: str, live: int, device: str, max_rows: int, out: Output) -> None:
+    """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
+    opened = Store.open(store)
+    job = Job.find(opened, job_id)
+    config = job.config()
+    questions, read = read_questions(opened, config)
+    found = content_hash("questions", *sorted(item.question_id for item in questions))[:16]
+    if found != config.questions:
+        # The dataset grew since: the questions of the job are the ones it wrote into its own dataset.
+        raise JobError(
+            f"The questions of {config.source} have changed since the job {job.job_id} began. Name the "
+            f"snapshot it read and label anew: openr-data label {config.source}@N"
+        )
+    note(f"Resuming the job {job.job_id}.")
+    run_plan(opened, Plan(config, tuple(questions), read), out, live, {"device": device, "max_rows": max_rows})
+
+
+def _last(job: Job) -> dict[str, Any]:
+    """The newest numbers of a job: its result, else its last event."""
+    result = job.result()
+    if result is not None:
+        return result
+    events = job.events()
+    return events[-1] if events else {}

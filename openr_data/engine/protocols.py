@@ -1,0 +1,65 @@
+"""The seams of the project: an algorithm sees these and nothing else."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from ..types import Budget, Completion, Label, Labeling, Prefix, Question, Sampling, Verdict
+
+
+class Policy(Protocol):
+    """A language model that continues prefixes. `name` identifies model and revision in the tables.
+
+    The n completions of one call are independent samples of one prefix; they are a function of the
+    prefix, `n` and the sampling (its seed included), not of what else is asked meanwhile. `steps_of` cuts a
+    continuation as the model's entry separates steps.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]: ...
+
+    def steps_of(self, text: str) -> tuple[str, ...]: ...
+
+
+class Backend(Policy, Protocol):
+    """A policy that holds a model or a connection: `close` lets it go, and fails what is under way."""
+
+    def close(self) -> None: ...
+
+
+class Grader(Protocol):
+    """Compares an extracted answer with the gold answer. `name` carries its version."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def grade(self, answer: str, gold: str) -> Verdict: ...
+
+
+class RewardModel(Protocol):
+    """Scores the steps of a process: `len(scores) == len(steps)`, each in [0, 1]."""
+
+    async def score(self, question: str, steps: Sequence[str]) -> Sequence[float]: ...
+
+
+class Labeler(Protocol):
+    """Labels the steps of solutions of one question. A pure coroutine: no clock, file or global chance.
+
+    `method` names the algorithm in the tables; `budget` is the worst case of one question.
+    """
+
+    @property
+    def method(self) -> str: ...
+
+    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling: ...
+
+    def budget(self, question: Question) -> Budget: ...
+
+
+class Source(Protocol):
+    """A catalog entry that yields questions; `judge` tells the truth about steps where it is known."""
+
+    def read(self, split: str = ..., seed: int = ...) -> Iterator[Question]: ...
+
+    def judge(self, question: Question, steps: Sequence[str]) -> list[Label | None]: ...

@@ -1,0 +1,100 @@
+"""Every error a user can meet.
+
+    OpenRError                    exit code 1
+    ├── UsageError                2   wrong option, name or configuration
+    │   └── UnknownName           2   a name that is not in a table; offers the near ones
+    ├── InputError                2   a file or a row that cannot be read as what it should be
+    ├── MissingDependency         2   an optional package that is not installed
+    ├── StoreError                1   the store cannot do what was asked
+    │   ├── NotAStore             2   a folder that is something else
+    │   ├── MissingDataset        2   no dataset of that name
+    │   └── MissingRef            2   no snapshot or tag of that name
+    ├── PolicyError               1   the model or its server failed
+    ├── JobError                  1   a job cannot start or go on
+    └── Interrupted             130   stopped by the user; the same command resumes
+
+Rules for a message: one sentence that says what was found and what was expected, then the next command.
+User mistakes never show a traceback; `OPENR_DEBUG=1` brings it back.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class OpenRError(Exception):
+    """The root of the tree. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(OpenRError):
+    """A wrong option, name or configuration."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that is not in a table. The message lists the near ones, or all."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(names) if names else "none"
+        super().__init__(f"No {kind} {name!r} (there are: {listed}).{meant}{hint and ' ' + hint}")
+        self.kind, self.name, self.known = kind, name, names
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+        return type(self), (self.kind, self.name, self.known)
+
+
+class InputError(OpenRError):
+    """A file or a row that cannot be read as what it should be."""
+
+    exit_code = 2
+
+
+class MissingDependency(OpenRError):
+    """An optional package that is not installed; the message says which extra brings it."""
+
+    exit_code = 2
+
+
+class StoreError(OpenRError):
+    """The store cannot do what was asked: not writable, full, damaged, or changed underneath."""
+
+
+class NotAStore(StoreError):
+    """A folder that is something else than an openr-data store."""
+
+    exit_code = 2
+
+
+class MissingDataset(StoreError):
+    """No dataset of that name in the store."""
+
+    exit_code = 2
+
+
+class MissingRef(StoreError):
+    """No snapshot or tag of that name in the dataset."""
+
+    exit_code = 2
+
+
+class PolicyError(OpenRError):
+    """The model or its server could not answer a request."""
+
+
+class PolicyLost(PolicyError):
+    """The model or its server is gone: no further request can succeed."""
+
+
+class JobError(OpenRError):
+    """A job cannot start or go on."""
+
+
+class Interrupted(OpenRError):
+    """Stopped by the user; the message holds the command that resumes."""
+
+    exit_code = 130

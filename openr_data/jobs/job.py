@@ -1,0 +1,225 @@
+"""A job is a folder: its resolved configuration, its journal, its events, its result.
+
+    <store>/jobs/<job_id>/
+        job.toml        configuration, versions, the snapshot read; written first
+        journal.jsonl   every reply of the policy
+        spool/          finished questions on their way into the tables
+        failed.jsonl    questions that failed, with the reason
+        events.jsonl    start, progress, stop, end: what `jobs status` reads
+        result.json     written last: its existence means the job is done
+
+The id is a hash of the configuration: the same command resumes, a changed one starts anew.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..checked_lines import CheckedLines
+from ..config import as_dict, read_toml, to_toml
+from ..errors import InputError, JobError, UnknownName
+from ..ids import config_id
+from ..store.dataset import Store
+from ..store.refs import now
+from ..store.tables import storage_error
+
+PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelConfig:
+    """Everything a labeling job is made of. `options` are those of the labeler.
+
+    `source` is a catalog source ("arithmetic") or `NAME@ref` of the store; `split`, `source_seed` and
+    `limit` choose its questions, and `questions` is the hash of the chosen ones: a job is pinned to them,
+    whatever is added to the dataset later.
+    """
+
+    source: str
+    method: str
+    policy: str
+    into: str = ""
+    questions: str = ""
+    backend: str = "transformers"
+    grader: str = "math"
+    split: str = ""
+    source_seed: int = 0
+    limit: int = 0
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    rollout_text: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def job_id(self) -> str:
+        """12 hex digits over the configuration."""
+        return config_id(as_dict(self))
+
+    def changed(self, **values: Any) -> "LabelConfig":
+        """The same with other values."""
+        return replace(self, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The folder of a job."""
+
+    job_id: str
+    path: Path
+
+    @classmethod
+    def create(cls, store: Store, config: LabelConfig, live: Mapping[str, Any]) -> "Job":
+        """The job of a configuration: a new folder, or the one that is there.
+
+        `live` (`policy_revision`, and what does not change the result) goes into `[run]`.
+        """
+        job = cls(config.job_id(), store.jobs_path / config.job_id())
+        path = job.path / "job.toml"
+        if not path.exists():
+            plain = as_dict(config)
+            options = plain.pop("options")
+            tables = {
+                "job_id": job.job_id,
+                "kind": "label",
+                "created_at": now(),
+                "config": plain,
+                "options": options,
+                "run": dict(live),
+                "versions": versions(),
+            }
+            try:
+                job.path.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text(to_toml(tables))
+                temporary.replace(path)
+            except OSError as error:
+                raise storage_error(job.path, error) from error
+        return job
+
+    @classmethod
+    def find(cls, store: Store, job_id: str) -> "Job":
+        """A job by its id or the beginning of it. Raises `UnknownName`."""
+        found = [job for job in cls.all(store) if job.job_id.startswith(job_id)]
+        if len(found) != 1 or not job_id:
+            raise UnknownName(
+                "job", job_id, [job.job_id for job in cls.all(store)], "List them with: openr-data jobs ls"
+            )
+        return found[0]
+
+    @classmethod
+    def all(cls, store: Store) -> list["Job"]:
+        """All jobs of a store, newest first."""
+        if not store.jobs_path.is_dir():
+            return []
+        found = [cls(item.name, item) for item in store.jobs_path.iterdir() if (item / "job.toml").exists()]
+        return sorted(found, key=lambda job: job.path.stat().st_mtime, reverse=True)
+
+    def described(self) -> dict[str, Any]:
+        """The tables of `job.toml`."""
+        return read_toml(self.path / "job.toml")
+
+    def config(self) -> LabelConfig:
+        """The configuration as it was resolved. Raises `InputError` for a damaged `job.toml`."""
+        tables = self.described()
+        names = {item.name for item in fields(LabelConfig)}
+        try:
+            values = {key: value for key, value in tables["config"].items() if key in names}
+            config = LabelConfig(**values, options=tables.get("options", {}))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.path / 'job.toml'} is damaged: {error}.") from error
+        if config.job_id() != self.job_id:
+            raise InputError(
+                f"{self.path / 'job.toml'} was changed by hand: it no longer is the job {self.job_id}. "
+                "Start a new job with the options you want instead."
+            )
+        return config
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the job for this process. Raises `JobError` when another one runs it."""
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise JobError(
+                f"The job {self.job_id} is running already. Watch it with: openr-data jobs status {self.job_id}"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def is_running(self) -> bool:
+        """Whether a process holds the job."""
+        try:
+            with self.lock():
+                return False
+        except JobError:
+            return True
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, oldest first."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return []
+        found: list[dict[str, Any]] = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line[9:]))
+            except ValueError:
+                # A line torn by a kill: the one after it tells the same story later.
+                continue
+        return found
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of it, or None while it is not done."""
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return result
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result: the last thing that happens."""
+        temporary = self.path / "result.tmp"
+        try:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+            temporary.replace(self.path / "result.json")
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+    def state(self) -> str:
+        """done, done with failures, running, or stopped (resumable)."""
+        result = self.result()
+        if self.is_running():
+            return "running"
+        if result is None:
+            return "stopped"
+        return "done, some failed" if result.get("failed") else "done"
+
+    def open_events(self) -> CheckedLines:
+        """The events file, to append to."""
+        return CheckedLines(self.path / "events.jsonl")
+
+
+def versions() -> dict[str, str]:
+    """The versions that shaped a result; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,80 @@
+"""A labeling as rows of the tables."""
+
+from typing import Any
+
+from ..ids import label_id
+from ..store.spool import Rows
+from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, Verdict
+
+_OUTCOME = {Verdict.CORRECT: True, Verdict.INCORRECT: False, Verdict.UNKNOWN: None}
+
+
+def question_row(question: Question) -> dict[str, Any]:
+    """A row of `questions`."""
+    return {name: getattr(question, name) for name in Question.__slots__}
+
+
+def question_of(row: dict[str, Any]) -> Question:
+    """The question of a row; the inverse of `question_row`."""
+    return Question(**{name: row[name] for name in Question.__slots__})
+
+
+def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: bool) -> Rows:
+    """All rows that one question brings. Without `text` the rollouts keep counts and answers only."""
+    return {
+        "solutions": [_solution(item, job, policy) for item in labeling.solutions],
+        "nodes": [
+            {
+                **{name: getattr(node, name) for name in node.__slots__},
+                "verdict": node.verdict.value if node.verdict else None,
+                "method": method,
+                "policy": policy,
+                "job_id": job,
+            }
+            for node in labeling.nodes
+        ],
+        "rollouts": [_rollout(item, job, policy, text) for item in labeling.rollouts],
+        "labels": [_label(item, labeling.question_id, job, method, policy) for item in labeling.labels],
+    }
+
+
+def _solution(solution: Solution, job: str, policy: str) -> dict[str, Any]:
+    return {
+        "solution_id": solution.solution_id,
+        "question_id": solution.question_id,
+        "steps": list(solution.steps),
+        "n_steps": len(solution.steps),
+        "final_answer": solution.final_answer,
+        "outcome": _OUTCOME[solution.outcome],
+        "generator": policy,
+        "n_tokens": solution.n_tokens,
+        "job_id": job,
+    }
+
+
+def _rollout(rollout: Rollout, job: str, policy: str, text: bool) -> dict[str, Any]:
+    return {
+        **{name: getattr(rollout, name) for name in rollout.__slots__},
+        "verdict": rollout.verdict.value,
+        "text": rollout.text if text else None,
+        "policy": policy,
+        "job_id": job,
+    }
+
+
+def _label(item: LabelSet, question: str, job: str, method: str, policy: str) -> dict[str, Any]:
+    lists = {name: [_plain(getattr(step, name)) for step in item.labels] for name in StepLabel.__slots__}
+    return {
+        "label_id": label_id(item.solution_id, method, job),
+        "solution_id": item.solution_id,
+        "question_id": question,
+        "method": method,
+        "completer": policy,
+        "job_id": job,
+        **lists,
+        "first_error": item.first_error,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, int) else value

@@ -1,0 +1,92 @@
+"""What a policy needs to be spoken to: its entry in `catalogs/models.toml`, and the rendering of a prefix.
+
+A model that has no entry gets one from what it is: a chat template means `chat`, none means `plain`.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from .config import build
+from .errors import InputError
+from .registry import catalog_text
+from .steps import SEPARATOR, join_steps
+from .types import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """How a policy is prompted. `path` is a hub name or a folder; `revision` pins it.
+
+    `template` "plain" writes question, separator, steps; "chat" writes the question as the user's turn
+    and the steps as the beginning of the assistant's own turn (a true prefill).
+    """
+
+    path: str
+    template: Literal["plain", "chat", "auto"] = "auto"
+    separator: str = SEPARATOR
+    system: str = ""
+    question_format: str = "{question}"
+    stop: tuple[str, ...] = ()
+    revision: str = ""
+    dtype: str = "auto"
+    max_tokens: int = 1024
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+class ChatTokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that rendering needs."""
+
+    chat_template: Any
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+
+
+@cache
+def catalog() -> Mapping[str, ModelEntry]:
+    """All entries of `catalogs/models.toml` by name."""
+    tables: dict[str, dict[str, Any]] = tomllib.loads(catalog_text("models.toml"))
+    return {name: build(ModelEntry, {"path": name}, table) for name, table in tables.items()}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The entry of a model, or a plain default for a hub name or a folder.
+
+    A `path` that begins with `catalogs/` lies in the package. Raises `InputError` for a name that looks
+    like a folder and is none.
+    """
+    entry = catalog().get(name, ModelEntry(path=name))
+    if entry.path.startswith("catalogs/"):
+        with as_file(files("openr_data.catalogs")) as root:
+            return replace(entry, path=str(root / entry.path.removeprefix("catalogs/")))
+    if entry.path.startswith((".", "/", "~")) and not Path(entry.path).expanduser().is_dir():
+        known = ", ".join(sorted(catalog()))
+        raise InputError(f"No model folder {entry.path!r}. Name a folder, a Hub repository or one of: {known}.")
+    return entry
+
+
+def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
+    """The prompt text that makes the model write the next step of `prefix`."""
+    separator = entry.separator
+    written = join_steps(prefix.steps, separator) + (separator if prefix.steps else "")
+    question = entry.question_format.replace("{question}", prefix.question)
+    chat = entry.template == "chat" or (entry.template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
+    if not chat:
+        return f"{question}{separator}{written}"
+    turns: list[dict[str, str]] = [{"role": "user", "content": question}]
+    if entry.system:
+        turns.insert(0, {"role": "system", "content": entry.system})
+    # The assistant's turn is opened by the template and continued by us: a template may trim an
+    # assistant message (and so lose the separator) when it renders it itself.
+    opened: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return opened + written
+
+
+def stop_strings(entry: ModelEntry, extra: Sequence[str]) -> tuple[str, ...]:
+    """The model's own stop strings and those of the request, without repeats."""
+    return tuple(dict.fromkeys((*entry.stop, *extra)))

@@ -1,0 +1,100 @@
+"""Names to `"module:attribute"`: the only way from the hub to a leaf, imported when asked.
+
+To add a labeler, a backend, a search, a source or a grader: one file, one line here. Packages outside
+register through the entry-point group `openr_data` (name `KIND.NAME`), read only for an unknown name.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+from .errors import MissingDependency, UnknownName
+
+Kind = Literal["labeler", "policy", "source", "grader", "format"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a named thing lives, what it is, and the extra that brings what it imports."""
+
+    target: str
+    summary: str
+    extra: str = ""
+
+
+LABELERS: Final[Mapping[str, Entry]] = {
+    "omegaprm": Entry(
+        "openr_data.labelers.omegaprm:OmegaPRM",
+        "binary search for the first error over a growing tree (arXiv 2406.06592)",
+    ),
+    "math-shepherd": Entry(
+        "openr_data.labelers.math_shepherd:MathShepherd",
+        "k rollouts from every prefix (arXiv 2312.08935)",
+    ),
+}
+POLICIES: Final[Mapping[str, Entry]] = {
+    "transformers": Entry(
+        "openr_data.inference.transformers_local:TransformersPolicy",
+        "any causal LM in this process, CPU or GPU",
+        extra="models",
+    ),
+}
+SOURCES: Final[Mapping[str, Entry]] = {
+    "arithmetic": Entry(
+        "openr_data.catalogs.arithmetic.source:ArithmeticSource",
+        "generated word problems with an oracle for every step",
+    ),
+}
+GRADERS: Final[Mapping[str, Entry]] = {
+    "math": Entry("openr_data.grading.grader:MathGrader", "exact rationals and normalised LaTeX text"),
+}
+FORMATS: Final[Mapping[str, Entry]] = {
+    "questions": Entry(
+        "openr_data.formats.questions:read_questions",
+        "JSONL of questions: `problem` or `question`, and `answer`",
+    ),
+}
+TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
+    "labeler": LABELERS,
+    "policy": POLICIES,
+    "source": SOURCES,
+    "grader": GRADERS,
+    "format": FORMATS,
+}
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Import what `name` stands for.
+
+    Raises `UnknownName`, or `MissingDependency` when the import lacks a package of an extra.
+    """
+    entry = TABLES[kind].get(name)
+    if entry is None:
+        for point in entry_points(group="openr_data", name=f"{kind}.{name}"):
+            return point.load()
+        raise UnknownName(kind, name, TABLES[kind])
+    module, _, attribute = entry.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("openr_data"):
+            raise
+        extra = f"openr-data[{entry.extra}]" if entry.extra else str(error.name)
+        raise MissingDependency(
+            f"The {kind} {name!r} needs the package {error.name!r}, which is not installed. "
+            f"Install it with: pip install '{extra}'"
+        ) from error
+
+
+def catalog_text(path: str) -> str:
+    """The text of a file of the catalogs, for example `models.toml`."""
+    return files("openr_data.catalogs").joinpath(path).read_text(encoding="utf-8")
+
+
+def catalog_names(folder: str, suffix: str) -> list[str]:
+    """The names of the files of a catalog folder, without their suffix, sorted."""
+    found = files("openr_data.catalogs").joinpath(folder).iterdir()
+    return sorted(item.name.removesuffix(suffix) for item in found if item.name.endswith(suffix))

@@ -1,0 +1,219 @@
+"""The values everything exchanges: frozen, slotted, without behaviour beyond their own consistency."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort"]
+"""Why a completion ended: its own end or a stop string; the token limit; cancelled."""
+
+Label = Literal[1, 0, -1]
+"""+1 good, 0 neutral, -1 bad; a missing label is None."""
+
+
+class Verdict(StrEnum):
+    """What a grader says of an answer. Unknown (truncated, unparsable) is never "wrong"."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    UNKNOWN = "unknown"
+
+
+class Provenance(IntEnum):
+    """Where one step label comes from; stored as int8."""
+
+    MEASURED = 0
+    CERTIFIED = 1
+    INFERRED = 2
+    JUDGED = 3
+    HUMAN = 4
+    IMPORTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answer. `metadata` is JSON text; `answer` may be empty (no gold)."""
+
+    question_id: str
+    question: str
+    answer: str
+    source: str
+    split: str = ""
+    level: str = ""
+    subject: str = ""
+    metadata: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A question and the steps written so far: what a policy continues."""
+
+    question: str
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy; `seed` fixes all n samples of the request.
+
+    `stop` are strings that end a completion and are left out of its text, beside the model's own end.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled continuation of a prefix.
+
+    `n_tokens` counts the sampled tokens (the end token too), `prompt_tokens` those of the shared prompt;
+    `logprob` is the sum over the sampled tokens under the distribution sampled from, or None.
+    """
+
+    text: str
+    n_tokens: int
+    finish_reason: FinishReason
+    logprob: float | None = None
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A graded completion from one node (its prefix) to the end."""
+
+    rollout_id: str
+    question_id: str
+    node_id: str
+    text: str
+    answer: str | None
+    verdict: Verdict
+    grader: str
+    finish_reason: FinishReason
+    n_tokens: int
+    logprob: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One measured or certified prefix. MC value = `n_correct / n_rollouts`, unknown ones left out.
+
+    `n_rollouts` counts graded rollouts, `n_unknown` those without a verdict; `step` is the last step of
+    the prefix; `verdict` is set on terminal nodes (complete solutions) alone.
+    """
+
+    node_id: str
+    parent_id: str | None
+    question_id: str
+    depth: int
+    step: str
+    n_rollouts: int
+    n_correct: int
+    n_unknown: int
+    certified: bool
+    terminal: bool
+    verdict: Verdict | None
+    visits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A process: the steps of one full solution of a question, and the verdict of its final answer."""
+
+    solution_id: str
+    question_id: str
+    steps: tuple[str, ...]
+    final_answer: str | None
+    outcome: Verdict
+    n_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabel:
+    """The label of one step. Counts are kept beside the value; `label` None means "not judged"."""
+
+    label: Label | None
+    value: float | None
+    n_correct: int
+    n_rollouts: int
+    provenance: Provenance
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """One method's labels of one solution: `len(labels)` equals the number of its steps."""
+
+    solution_id: str
+    labels: tuple[StepLabel, ...]
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step labelled bad, or None."""
+        return next((i for i, step in enumerate(self.labels) if step.label == -1), None)
+
+
+class Outcome(StrEnum):
+    """What became of a question in a labeling job."""
+
+    LABELLED = "labelled"
+    NO_CORRECT = "no correct rollout"
+    NO_WRONG = "no wrong rollout"
+    NO_GRADED = "no graded rollout"
+    NO_GOLD = "no gold answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Labeling:
+    """Everything a labeler learned about one question.
+
+    `calls` counts the completions it asked for and `tokens` what they hold, `probes` the prefixes it
+    measured, `repeated_probes` those it measured a second time, `located` the distinct first errors.
+    """
+
+    question_id: str
+    outcome: Outcome
+    solutions: tuple[Solution, ...] = ()
+    labels: tuple[LabelSet, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    calls: int = 0
+    probes: int = 0
+    repeated_probes: int = 0
+    located: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The worst case of one question: requests, completions and completion tokens."""
+
+    requests: int
+    completions: int
+    completion_tokens: int
+
+    def __add__(self, other: "Budget") -> "Budget":
+        return Budget(
+            self.requests + other.requests,
+            self.completions + other.completions,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was spent, added up as replies arrive. `fresh_*` leaves out replies read from the journal."""
+
+    requests: int = 0
+    completions: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    truncated: int = 0
+    fresh_requests: int = 0
+    fresh_completions: int = 0
+    fresh_completion_tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)

@@ -1,0 +1,1 @@
+"""Show records and jobs to people."""

@@ -1,0 +1,91 @@
+"""Labelled steps in the terminal: shape and number as well as colour, so that nothing hangs on colour alone.
+
+▌● 0.62 (5/8)   a good step, measured
+▌○ 0.00 (0/8)   a bad step            ← first error
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..types import Provenance
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+GOOD, NEUTRAL, BAD, NONE = "●", "◐", "○", "·"
+LEGEND = f"{GOOD} good  {NEUTRAL} neutral  {BAD} bad  {NONE} not judged   value (correct/rollouts)"
+
+_SHAPES = {1: GOOD, 0: NEUTRAL, -1: BAD, None: NONE}
+_COLOURS = {1: "blue", 0: "cyan", -1: "dark_orange", None: "bright_black"}
+
+
+def record_lines(record: Mapping[str, Any]) -> Iterator["Text"]:
+    """A row of `records` as lines: question, header, one line or more a step."""
+    from rich.text import Text
+
+    outcome = {True: "right", False: "wrong", None: "unknown"}[record["outcome"]]
+    head = Text(f"{record['solution_id'][:10]}  ", style="bold")
+    place = " · ".join(
+        part
+        for part in (
+            record["source"],
+            record["split"],
+            record["level"] and f"level {record['level']}",
+            record["method"],
+            record["completer"],
+        )
+        if part
+    )
+    head.append(place, style="not bold")
+    yield head
+    yield Text(record["question"], style="italic")
+    answer = f"gold {record['answer']} · this solution {record['final_answer']} ({outcome})"
+    yield Text(answer, style="bright_black")
+    for index, step in enumerate(record["steps"]):
+        yield from step_lines(record, index, step)
+
+
+def step_lines(record: Mapping[str, Any], index: int, step: str) -> Iterator["Text"]:
+    """One step: bar, shape, value, counts, text; the first error is pointed at."""
+    from rich.text import Text
+
+    label = record["label"][index]
+    colour = _COLOURS[label]
+    lines = step.split("\n")
+    first = Text(" ▌", style=colour)
+    first.append(f"{_SHAPES[label]} ", style=f"bold {colour}")
+    first.append(_evidence(record, index).ljust(16))
+    first.append(lines[0], style="bright_black" if label is None else "")
+    if record["first_error"] == index:
+        first.append("   ← first error", style=f"bold {colour}")
+    yield first
+    for line in lines[1:]:
+        more = Text(" ▌", style=colour)
+        more.append(" " * 18 + line)
+        yield more
+
+
+def _evidence(record: Mapping[str, Any], index: int) -> str:
+    value, rollouts = record["value"][index], record["n_rollouts"][index]
+    if rollouts:
+        return f"{value:.2f} ({record['n_correct'][index]}/{rollouts})"
+    provenance = Provenance(record["provenance"][index])
+    if provenance is Provenance.INFERRED and value is None:
+        return ""
+    return provenance.name.lower() if value is None else f"{value:.2f} {provenance.name.lower()}"
+
+
+def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
+    """The numbers of a running job on three lines, for a terminal and for a log alike."""
+    per_error = status["calls_per_located"]
+    eta = status["eta_seconds"]
+    share = (status["done"] + status["failed"]) / status["total"] if status["total"] else 1.0
+    return [
+        f"{title}  {share:.0%}  {status['done'] + status['failed']:,}/{status['total']:,} questions"
+        + (f"  eta {eta:,.0f} s" if eta is not None and share < 1 else ""),
+        f"  now {status['tokens_per_second_now']:,.0f} tok/s · mean {status['tokens_per_second']:,.0f} tok/s · "
+        f"in flight {status['in_flight']:,} · journal hits {status['journal_hits']:,}",
+        f"  labelled {status['labelled']:,} · screened out "
+        f"{status['done'] - status['labelled']:,} · failed {status['failed']:,} · "
+        f"first errors {status['located']:,}" + (f" · {per_error:.1f} calls per first error" if per_error else ""),
+    ]

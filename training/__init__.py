@@ -1,0 +1,1 @@
+"""Learning from a pinned snapshot: reward models and policies."""
