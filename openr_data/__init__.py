@@ -1,9 +1,55 @@
-"""openr-data."""
+"""openr-data: process supervision as data.
 
+    from openr_data import Store
+
+    view = Store.open("openr-store").view("arithmetic@main")
+    view.sql("select level, count(*) from first_errors group by 1")
+    view.to_datasets("records")
+
+Names are imported when they are used, so that `import openr_data` costs nothing.
+"""
+
+import importlib
 from pathlib import Path
+from typing import Any, Final
+
+_NAMES: Final = {
+    "Completion": "types",
+    "Dataset": "store.dataset",
+    "Label": "types",
+    "LabelSet": "types",
+    "Labeling": "types",
+    "MathGrader": "grading.grader",
+    "Node": "types",
+    "OpenRError": "errors",
+    "Prefix": "types",
+    "Question": "types",
+    "Rollout": "types",
+    "Sampling": "types",
+    "Snapshot": "store.refs",
+    "Solution": "types",
+    "StepLabel": "types",
+    "Store": "store.dataset",
+    "Verdict": "types",
+    "View": "store.dataset",
+    "extract_answer": "grading.extract",
+    "load": "registry",
+    "run_label": "jobs.runner",
+}
+__all__ = sorted(_NAMES)
 
 # In a checkout the folders beside this one are subpackages: openr_data.labelers is ../labelers.
 # A wheel already has them here (pyproject.toml, package-dir), so there is nothing to add.
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "pyproject.toml").is_file() and (_checkout / "labelers").is_dir():
     __path__.append(str(_checkout))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'openr_data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -74,9 +74,9 @@ class Difficulty:
 LEVELS: dict[int, Difficulty] = {
     1: Difficulty(operations=(1, 2), largest=60, amount=(3, 20), size=(2, 6)),
     2: Difficulty(operations=(2, 3), largest=100, amount=(5, 40), size=(2, 9)),
-    3: Difficulty(operations=(3, 4), largest=200, amount=(8, 80), size=(3, 12)),
-    4: Difficulty(operations=(4, 6), largest=400, amount=(12, 150), size=(4, 15)),
-    5: Difficulty(operations=(6, 7), largest=900, amount=(20, 300), size=(6, 25)),
+    3: Difficulty(operations=(3, 5), largest=200, amount=(5, 80), size=(2, 12)),
+    4: Difficulty(operations=(5, 6), largest=400, amount=(8, 120), size=(3, 15)),
+    5: Difficulty(operations=(6, 7), largest=700, amount=(10, 200), size=(3, 20)),
 }
 
 

@@ -6,7 +6,7 @@ question starts; those under way go on to their end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -37,7 +37,7 @@ async def run(
     work: Callable[[Q], Awaitable[T]],
     live: int = 64,
     stopping: asyncio.Event | None = None,
-) -> AsyncIterator[Done[Q, T] | Failure[Q]]:
+) -> AsyncGenerator[Done[Q, T] | Failure[Q], None]:
     """Yield the outcome of `work(question)` for every question, in the order they finish.
 
     Questions are drawn from the iterable only when there is room, oldest first. A `StoreError` (a full

@@ -6,6 +6,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 LONGEST_ANSWER = 2_000
 """Characters; a longer answer is not compared (verdict unknown)."""
@@ -34,6 +35,7 @@ _MIXED = re.compile(r"([+-]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\})")
 _LEFT_SIDE = re.compile(r"^[A-Za-z](?:_\{?\w\}?)?(?:\([A-Za-z]\))?=(?!=)")
 
 
+@lru_cache(maxsize=100_000)
 def normalize(answer: str) -> str:
     """The answer with everything taken off that carries no meaning. Deterministic and idempotent."""
     previous, text = "", answer
@@ -65,6 +67,7 @@ def _braced(part: str) -> str:
     return part if part.startswith("{") else "{" + part + "}"
 
 
+@lru_cache(maxsize=100_000)
 def as_rational(text: str) -> Fraction | None:
     """The exact value of a normalised answer, or None where it is not a plain number.
 

@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 from ..checked_lines import CheckedLines
@@ -117,6 +117,12 @@ class _Work:
         self.spool.add(labeling.question_id, summary, rows)
         self.status.count(summary)
 
+    def not_finished(self, failure: Failure[Question]) -> None:
+        """Write down why a question failed; it is tried again when the job is resumed."""
+        self.status.failed += 1
+        reason = f"{type(failure.error).__name__}: {failure.error}"
+        self.failed.append([failure.question.question_id, reason])
+
     def event(self, name: str, **more: Any) -> None:
         """Write down where the job stands."""
         self.events.append({"event": name, "at": now(), **self.status.as_dict(), **more})
@@ -136,13 +142,12 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
     outcome = "end"
     try:
         with _signals(stopping, on_stop):
-            async for item in run(work.waiting, work.label, live, stopping):
-                if isinstance(item, Failure):
-                    status.failed += 1
-                    reason = f"{type(item.error).__name__}: {item.error}"
-                    work.failed.append([item.question.question_id, reason])
-                else:
-                    work.finished(item.result)
+            async with aclosing(run(work.waiting, work.label, live, stopping)) as finished:
+                async for item in finished:
+                    if isinstance(item, Failure):
+                        work.not_finished(item)
+                    else:
+                        work.finished(item.result)
         if status.done + status.failed < status.total:
             outcome = "stopped"
     except asyncio.CancelledError:
@@ -186,7 +191,7 @@ def _conclude(work: _Work, outcome: str) -> None:
     if done:
         work.dataset.append("jobs", [_job_row(work)], f"{work.job.job_id}/end", 1)
     snapshot = work.dataset.snapshot("label", message, work.job.job_id)
-    if done and not (work.job.result() and not work.waiting):
+    if done and (work.waiting or work.job.result() is None):
         work.job.finish({"snapshot": snapshot.name, **status.as_dict()})
 
 
