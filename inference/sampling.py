@@ -1,9 +1,9 @@
 """Draw tokens so that a sample depends on its seed alone, not on its neighbours in the batch.
 
 The uniform number behind token t of a sample is a hash of (seed, t) (splitmix64), and the token is the
-inverse of the cumulative distribution at that number. Two batches that hold the same sample differ only in
-the order of floating-point sums: in float64 that never moves a token in practice, in float32 about one in
-ten million, in bfloat16 it does.
+inverse of the cumulative distribution at that number. Two batches that hold the same sample still differ in
+the order of floating-point sums; `draw` therefore says how far each number lies from the border to another
+token, so that a caller can settle the close calls in a way that does not depend on the batch.
 """
 
 import numpy as np
@@ -36,25 +36,38 @@ def uniforms(seeds: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64]) -
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def log_distribution(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities `[rows, vocabulary]` of what is sampled from; temperature 0 counts as 1."""
+    scaled = logits / torch.where(temperature == 0, 1.0, temperature).to(logits.dtype)[:, None]
+    log_probabilities = torch.log_softmax(scaled, dim=-1)
+    return _nucleus(log_probabilities, top_p) if bool((top_p < 1).any()) else log_probabilities
+
+
 def draw(
     logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, chance: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and their log-probabilities under the distribution sampled from, each `[rows]`.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tokens, their log-probabilities under the distribution sampled from, and margins, each `[rows]`.
 
-    `logits` `[rows, vocabulary]`; `temperature`, `top_p`, `chance` `[rows]`. Temperature 0 is the argmax,
-    with the log-probability at temperature 1.
+    `logits` `[rows, vocabulary]`; `temperature`, `top_p`, `chance` `[rows]`. Temperature 0 is the argmax. The
+    margin is the distance of the number to the nearest end of its token's interval, or for the argmax the
+    difference of the two highest logits.
     """
     greedy = temperature == 0
-    scaled = logits / torch.where(greedy, 1.0, temperature).to(logits.dtype)[:, None]
-    log_probabilities = torch.log_softmax(scaled, dim=-1)
-    if bool((top_p < 1).any()):
-        log_probabilities = _nucleus(log_probabilities, top_p)
-    cumulative = log_probabilities.exp().cumsum(-1)
+    log_probabilities = log_distribution(logits, temperature, top_p)
+    cumulative = log_probabilities.exp().double().cumsum(-1)
     # The last sum is 1 up to rounding: scale the number, so that it never falls behind the end.
-    target = chance.to(cumulative.dtype) * cumulative[:, -1]
-    tokens = torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
-    tokens = torch.where(greedy, logits.argmax(-1), tokens.clamp(max=logits.shape[-1] - 1))
-    return tokens, log_probabilities.gather(1, tokens[:, None])[:, 0]
+    target = (chance * cumulative[:, -1])[:, None]
+    tokens = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
+    below = torch.where(tokens > 0, cumulative.gather(1, (tokens - 1).clamp(min=0)), -1.0)
+    # Nothing lies beyond the last token that can be drawn.
+    above = cumulative.gather(1, tokens)
+    above = torch.where(above >= cumulative[:, -1:], 2.0, above)
+    margins = torch.minimum(target - below, above - target)[:, 0]
+    if bool(greedy.any()):
+        highest = logits.topk(2, dim=-1)
+        tokens = torch.where(greedy[:, None], highest.indices[:, :1], tokens)
+        margins = torch.where(greedy, (highest.values[:, 0] - highest.values[:, 1]).double(), margins)
+    return tokens[:, 0], log_probabilities.gather(1, tokens)[:, 0], margins
 
 
 def _nucleus(log_probabilities: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

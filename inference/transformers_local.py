@@ -2,7 +2,11 @@
 
 Requests of many questions meet in one continuously refilled batch. A prompt is read once for its n samples;
 rows that end make room at once for the next requests, oldest first; prompts that are read together are
-sorted by length. One thread owns the model; `sample` only waits. Measured against the library's own ways in
+sorted by length. One thread owns the model; `sample` only waits.
+
+In float32 and float64 a sample depends on its prefix and its seed alone: close calls of the draw are
+settled by reading the row by itself, so neither its neighbours nor a restart move a token. In half
+precision the neighbours can. Measured against the library's own ways in
 `benchmarks/transformers_backend.py`, which is why this loop exists.
 
 The model's cache must be plain full attention (Llama, Qwen, Mistral, GPT-2 … architectures). Sliding
@@ -31,11 +35,17 @@ from openr_data.models import ModelEntry, model_entry, render, stop_strings
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
-from .sampling import draw, sample_seeds, uniforms
+from .sampling import draw, log_distribution, sample_seeds, uniforms
 from .slot_cache import SlotCache
 
 PREFILL_TOKENS = 8_192
 """Prompt tokens read in one forward pass, padding included."""
+
+MARGIN = 5e-5
+"""Probability within which a draw is a close call; batches move float32 sums by less (about 1e-6)."""
+
+LOGPROB_MARGIN = 1e-4
+"""Distance to the border of rounding within which the log-probability of a completion is a close call."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,6 +200,7 @@ class _Batch:
     def __init__(self, model: Any, tokenizer: Any, ends: torch.Tensor, slots: int) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.device = model.device
+        self.exact = model.dtype in (torch.float32, torch.float64)
         layers = model.config.get_text_config().num_hidden_layers
         self.cache = SlotCache(layers, slots, self.device)
         self.rows: list[_Row] = []
@@ -272,13 +283,17 @@ class _Batch:
         now.lengths[:rows] += 1
         chance = uniforms(self.seeds[:rows], self.counts[:rows].astype(np.uint64))
         numbers = torch.from_numpy(np.stack([self.temperature[:rows], self.top_p[:rows], chance]))
-        sampled, logprobs = draw(_wide(logits), *numbers.to(self.device))
-        tokens = sampled.cpu().numpy()
+        sampled, logprobs, margins = draw(_wide(logits), *numbers.to(self.device))
+        tokens, chosen = sampled.cpu().numpy(), logprobs.double().cpu().numpy()
+        if self.exact:
+            for row in map(int, np.flatnonzero(margins.cpu().numpy() < MARGIN)):
+                token, logprob, _ = draw(self._alone(row)[-1:], *numbers[:, row : row + 1].to(self.device))
+                tokens[row], chosen[row] = int(token), float(logprob)
         if int(self.counts[:rows].max()) >= self.written.shape[1]:
             self.written = np.pad(self.written, ((0, 0), (0, self.written.shape[1])))
         self.written[np.arange(rows), self.counts[:rows]] = tokens
         self.counts[:rows] += 1
-        self.logprob[:rows] += logprobs.double().cpu().numpy()
+        self.logprob[:rows] += chosen
         self.last[:rows] = tokens
         ended = np.isin(tokens, self.ends)
         over = ended | (self.counts[:rows] >= self.limits[:rows])
@@ -294,6 +309,24 @@ class _Batch:
         for row in map(int, np.flatnonzero(over)[::-1]):
             stopped = bool(ended[row]) or row in texts
             self._close(row, "stop" if stopped else "length", texts.get(row))
+
+    def _alone(self, row: int) -> torch.Tensor:
+        """The logits `[positions, vocabulary]` of one row, read by itself: the same in every batch."""
+        ids = [*self.rows[row].request.ids, *self.written[row, : self.counts[row]].tolist()]
+        logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits
+        return _wide(logits[0])
+
+    def _logprob(self, row: int) -> float:
+        """The log-probability of what a row has written, to two decimals."""
+        total = float(self.logprob[row])
+        if not self.exact or abs(total * 100 % 1 - 0.5) > 100 * LOGPROB_MARGIN:
+            return round(total, 2)
+        count = int(self.counts[row])
+        start = len(self.rows[row].request.ids) - 1
+        numbers = torch.tensor([[self.temperature[row]], [self.top_p[row]]], device=self.device)
+        written = torch.from_numpy(self.written[row, :count]).to(self.device)
+        scores = log_distribution(self._alone(row)[start : start + count], *numbers.expand(2, count))
+        return round(float(scores.gather(1, written[:, None]).double().sum()), 2)
 
     def _text(self, row: int) -> str:
         """The text written by a row so far, end tokens left out."""
@@ -313,7 +346,7 @@ class _Batch:
                 text=self._text(row) if text is None else text,
                 n_tokens=int(self.counts[row]),
                 finish_reason=reason,
-                logprob=round(float(self.logprob[row]), 4),
+                logprob=self._logprob(row),
                 prompt_tokens=len(request.ids),
             )
             if len(request.finished) == request.n:
@@ -364,8 +397,7 @@ def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(entry.path, revision=revision)
         dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
         tokenizer = AutoTokenizer.from_pretrained(entry.path, revision=revision)
-        text = config.get_text_config()
-        layers = set(getattr(text, "layer_types", None) or ["full_attention"])
+        layers = _layer_kinds(config.get_text_config())
         if layers != {"full_attention"}:
             raise InputError(
                 f"{entry.path} has layers of the kinds {sorted(layers)}; the transformers backend takes full "
@@ -379,6 +411,15 @@ def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
             "Name a folder with a model, a Hub repository, or see: openr-data catalog ls"
         ) from error
     return model.to(device).eval(), tokenizer
+
+
+def _layer_kinds(config: Any) -> set[str]:
+    """What kinds of attention layers a model has."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return set(kinds)
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return {"sliding_attention" if slides else "full_attention"}
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:

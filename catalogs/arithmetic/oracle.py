@@ -55,8 +55,9 @@ Expression = Fraction | tuple[Operator, "Expression", "Expression"]
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})  # noqa: RUF001
-_SIDE = r"[\d.()+\-*/\s]*[\d)]"
-_EQUATION = re.compile(rf"(?:[\d(-]{_SIDE}|\d)\s*=(?:\s*-?[\d(]{_SIDE}|\s*-?\d|\s*)(?:\s*=\s*-?{_SIDE})*")
+_ATOM = r"-?\(*\s*-?\d+(?:\.\d+)?(?:\s*\))*"
+_EXPRESSION = rf"{_ATOM}(?:\s*[-+*/]\s*{_ATOM})*"
+_EQUATION = re.compile(rf"{_EXPRESSION}\s*=(?:\s*{_EXPRESSION})?(?:\s*=\s*{_EXPRESSION})*")
 
 
 def judge(question: str, plan: Sequence[Operation], steps: Sequence[str]) -> list[Judgement]:

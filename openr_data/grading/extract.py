@@ -5,6 +5,7 @@ without any of them has no answer: a stray number is never taken for one.
 """
 
 import re
+
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASHES = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
