@@ -66,16 +66,22 @@ TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
 }
 
 
+def check(kind: Kind, name: str) -> None:
+    """Raise `UnknownName` where there is no such thing; nothing is imported."""
+    if name not in TABLES[kind] and not entry_points(group="openr_data", name=f"{kind}.{name}"):
+        raise UnknownName(kind, name, TABLES[kind])
+
+
 def load(kind: Kind, name: str) -> Any:
     """Import what `name` stands for.
 
     Raises `UnknownName`, or `MissingDependency` when the import lacks a package of an extra.
     """
+    check(kind, name)
     entry = TABLES[kind].get(name)
     if entry is None:
-        for point in entry_points(group="openr_data", name=f"{kind}.{name}"):
-            return point.load()
-        raise UnknownName(kind, name, TABLES[kind])
+        (point, *_) = entry_points(group="openr_data", name=f"{kind}.{name}")
+        return point.load()
     module, _, attribute = entry.target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

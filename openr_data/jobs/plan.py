@@ -11,7 +11,7 @@ from ..engine.protocols import Backend, Grader, Labeler
 from ..errors import JobError, UnknownName, UsageError
 from ..ids import content_hash
 from ..models import model_entry
-from ..registry import LABELERS, SOURCES, catalog_names, catalog_text, load
+from ..registry import LABELERS, SOURCES, catalog_names, catalog_text, check, load
 from ..store.dataset import Store
 from ..store.refs import MAIN, DatasetName
 from ..types import Budget, Question, Sampling
@@ -104,6 +104,8 @@ def plan(store: Store | None, layers: Sequence[Mapping[str, Any]], overrides: Ma
     resolved = as_dict(build(kind.config_type, options))
     sampling = {name: getattr(entry, name) for name in SAMPLING}
     base = build(LabelConfig, sampling, flat, {"options": resolved})
+    check("policy", base.backend)
+    check("grader", base.grader)
     questions, read = read_questions(store, base)
     into = DatasetName.parse(base.into or DatasetName.parse(base.source).name)
     if into.ref != MAIN:

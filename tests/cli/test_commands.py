@@ -1,0 +1,252 @@
+"""The command line as a user meets it: answers on stdout, one sentence and the right code for a mistake."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
+
+from openr_data.cli import COMMANDS, cli, main
+from openr_data.grading import MathGrader
+from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.store import Store
+from openr_data.types import Sampling
+from tests.conftest import a_question, four_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `openr-data` in an empty folder; the store is ./openr-store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENR_STORE", raising=False)
+    monkeypatch.delenv("OPENR_DEBUG", raising=False)
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["openr-data", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return Answer(stop.value.code, captured.out, captured.err)  # type: ignore[arg-type]
+
+    return call
+
+
+@pytest.fixture
+def labelled(run: Run, tmp_path: Path) -> str:
+    """A dataset `d` with the labels of a scripted job; returns the job's id."""
+    store = Store.open(tmp_path / "openr-store", create=True)
+    config = LabelConfig(source="test", method="omegaprm", policy="scripted", into="d", options={"k": 4})
+    questions = [a_question(f"Question {i}?", level="3") for i in range(4)]
+    labeler = OmegaPRM(OmegaPRMConfig(searches=4, screening=8, k=4), Sampling())
+    policy = ScriptedPolicy(four_steps)
+    job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
+    run_label(job, config, questions, store.dataset("d", create=True), labeler, policy, MathGrader())
+    return job.job_id
+
+
+def test_every_command_has_help_and_the_group_knows_its_first_line(run: Run) -> None:
+    listed = run("--help").out
+    for name, (_, summary) in COMMANDS.items():
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.help
+        assert summary in " ".join(listed.split())
+        answer = run(name, "--help")
+        assert answer.code == 0
+        assert "Usage: openr-data" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["ls", "--nonsense"], 2, "No such option"),
+        (["ls"], 2, "There is no store in openr-store yet. Make one with: openr-data label"),
+        (["show", "d"], 2, "There is no store"),
+        (["sql", "d", "select 1"], 2, "There is no store"),
+        (["jobs", "ls"], 2, "There is no store"),
+        (["label", "maths"], 2, "A label job needs --policy"),
+        (["label", "maths", "--policy", "arithmetic"], 2, "No dataset or source 'maths'"),
+        (["label", "--method", "omega"], 2, "No labeler 'omega' (there are: math-shepherd, omegaprm)."),
+        (["label", "-o", "kk=3"], 2, "No option of omegaprm 'kk'"),
+        (["label", "-o", "k"], 2, "is not key=value"),
+        (["label", "-o", "k=0"], 2, "at least 1"),
+        (["label", "--policy", "./nowhere"], 2, "No model folder './nowhere'"),
+        (["label", "--backend", "vlm"], 2, "No policy 'vlm'"),
+        (["label", "--recipe", "none"], 2, "No recipe 'none' (there are: arithmetic)."),
+        (["label", "--config", "absent.toml"], 2, "Cannot read absent.toml"),
+        (["label", "--limit", "0"], 2, "endless"),
+        (["label", "--split", "dev"], 2, "splits train and test"),
+        (["import", "m", "absent.jsonl"], 2, "There is no file absent.jsonl"),
+        (["import", "../m", "absent.jsonl"], 2, "is not a dataset name"),
+        (["catalog", "show", "omega"], 2, "No catalog entry 'omega'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_makes_no_store(run: Run, arguments: list[str], code: int, words: str) -> None:
+    answer = run(*arguments)
+    assert answer.code == code
+    assert words in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert not Path("openr-store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "e"], "No dataset 'e' in openr-store (there are: d)"),
+        (["show", "d@v2"], 'No snapshot "v2" in d (there are: main, 1). List them with: openr-data log d'),
+        (["log", "e"], "No dataset 'e'"),
+        (["view", "e"], "No dataset 'e'"),
+        (["view", "d", "';--"], "is no id"),
+        (["sql", "d", "select nope from steps"], "SQL: "),
+        (["sql", "d", "drop view steps"], "a dataset is read-only here"),
+        (["sql", "d", ""], "The query is empty"),
+        (["jobs", "status", "ffff"], "No job 'ffff'"),
+        (["jobs", "resume", "ffff"], "No job 'ffff'"),
+        (["label", "d", "--policy", "arithmetic", "--into", "d@1"], "--into d, without @"),
+    ],
+)
+def test_a_missing_thing_is_named(run: Run, labelled: str, arguments: list[str], words: str) -> None:
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert words in answer.err
+
+
+def test_a_folder_that_is_no_store_is_left_alone(run: Run) -> None:
+    Path("openr-store").mkdir()
+    Path("openr-store/thesis.tex").write_text("precious")
+    for arguments in (["ls"], ["label", "--limit", "1"], ["import", "m", "x.jsonl"]):
+        answer = run(*arguments)
+        assert answer.code == 2
+    assert "is not an openr-data store" in run("label", "--limit", "1").err
+    assert os.listdir("openr-store") == ["thesis.tex"]
+
+
+def test_a_bug_is_called_a_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: str) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(Store, "open", broken)
+    answer = run("ls")
+    assert answer.code == 1
+    assert answer.err.startswith("Unexpected RuntimeError: surprise. This is a bug")
+    assert "OPENR_DEBUG=1" in answer.err
+
+
+def test_import_keeps_questions_once_and_says_what_it_did(run: Run) -> None:
+    rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "1+1?", "answer": "2"}, {"problem": "x?", "answer": ""}]
+    Path("q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    answer = run("import", "mine", "q.jsonl")
+    assert (answer.code, answer.out) == (0, "mine@1\n")
+    assert "2 questions added to mine, 1 were there already or repeated; 1 have no gold answer" in answer.err
+    again = run("import", "mine", "q.jsonl")
+    assert "0 questions added to mine, 3 were there already" in again.err
+    assert again.out == "mine@1\n"
+    Path("bad.jsonl").write_text('{"problem": "a", "answer": "1"}\n{"answer": "1"}')
+    bad = run("import", "other", "bad.jsonl")
+    assert (bad.code, bad.out) == (2, "")
+    assert "bad.jsonl, line 2" in bad.err
+    assert run("ls", "-q").out == "mine\n"
+
+
+def test_listings_speak_json_jsonl_csv_and_names(run: Run, labelled: str) -> None:
+    rows = json.loads(run("ls", "--json").out)
+    assert [(row["name"], row["questions"]) for row in rows] == [("d", 4)]
+    assert json.loads(run("ls", "--jsonl").out) == rows[0]
+    assert next(csv.DictReader(io.StringIO(run("ls", "--csv").out)))["name"] == "d"
+    assert run("ls", "-q").out == "d\n"
+    plain = run("ls").out.splitlines()
+    assert plain[0].split("\t")[0] == "name"
+    assert plain[1].split("\t")[0] == "d"
+    for command in (["log", "d"], ["jobs", "ls"], ["catalog", "ls"], ["show", "d"], ["view", "d"]):
+        assert json.loads(run(*command, "--json").out)
+
+
+def test_sql_answers_from_the_argument_and_from_stdin(run: Run, labelled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = "select level, count(*) as n from records group by 1"
+    assert json.loads(run("sql", "d", query, "--json").out) == json.loads(run("sql", "d@1", query, "--json").out)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("select 1 as one"))
+    assert run("sql", "d", "-").out == "one\n1\n"
+
+
+def test_view_shows_shape_value_and_first_error_without_colour(run: Run, labelled: str) -> None:
+    answer = run("view", "d", "--errors", "--limit", "2")
+    assert answer.code == 0
+    assert answer.out.count("← first error") == 2
+    assert "▌○" in answer.out
+    assert "\x1b[" not in answer.out
+    one = json.loads(run("view", "d", "--limit", "1", "--json").out)[0]
+    assert one["solution_id"][:10] in run("view", "d", one["solution_id"][:8]).out
+    empty = run("view", "d", "--method", "none")
+    assert (empty.code, empty.out) == (0, "")
+    assert "No label sets" in empty.err
+
+
+def test_jobs_tell_where_they_stand(run: Run, labelled: str) -> None:
+    rows = json.loads(run("jobs", "ls", "--json").out)
+    assert [(row["job"], row["state"], row["done"], row["total"]) for row in rows] == [(labelled, "done", 4, 4)]
+    status = run("jobs", "status", labelled[:6])
+    assert status.code == 0
+    assert "100%  4/4 questions" in status.out
+    assert "calls per first error" in status.out
+    assert json.loads(run("jobs", "status", labelled, "--json").out)["state"] == "done"
+
+
+def test_a_dry_run_asks_nothing_and_makes_nothing(run: Run) -> None:
+    facts = json.loads(run("label", "--dry-run", "--limit", "2", "-o", "searches=3", "--json").out)
+    assert facts["questions"] == 2
+    assert facts["completions_at_most"] == 2 * (32 + 3 * 6 * 8)
+    assert facts["options"]["searches"] == 3
+    assert not Path("openr-store").exists()
+
+
+def test_a_toml_file_stands_between_recipe_and_flags(run: Run) -> None:
+    Path("mine.toml").write_text("limit = 3\nseed = 5\n[omegaprm]\nk = 2\n")
+    facts: dict[str, Any] = json.loads(run("label", "--config", "mine.toml", "--limit", "1", "--dry-run", "--json").out)
+    assert facts["questions"] == 1
+    assert facts["options"]["k"] == 2
+    assert facts["options"]["searches"] == 12
+    Path("mine.toml").write_text("limits = 3\n")
+    assert "Did you mean 'limit'?" in run("label", "--config", "mine.toml", "--dry-run").err
+
+
+def test_doctor_says_what_is_there(run: Run, labelled: str) -> None:
+    rows = {row["check"]: row for row in json.loads(run("doctor", "--json").out)}
+    assert rows["store"]["found"] == "1 datasets"
+    assert rows["shipped policy"]["state"] == "ok"
+    Path("openr-store/openr-store.json").unlink()
+    broken = run("doctor", "--json")
+    assert broken.code == 1
+    assert {row["check"]: row["state"] for row in json.loads(broken.out)}["store"] == "problem"
+
+
+def test_catalog_lists_and_shows(run: Run) -> None:
+    assert "omegaprm" in run("catalog", "ls", "-q").out or "labeler" in run("catalog", "ls", "-q").out
+    assert (
+        "searches = 12" in run("catalog", "show", "arithmetic").out
+        or "template" in run("catalog", "show", "arithmetic").out
+    )
+    assert json.loads(run("catalog", "show", "omegaprm", "--json").out)["kind"] == "labeler"
+
+
+def test_a_version_is_told(run: Run) -> None:
+    assert run("--version").out.startswith("openr-data, version ")

@@ -1,0 +1,41 @@
+"""Steps as lines: nothing hangs on colour alone."""
+
+from typing import Any
+
+from openr_data.types import Provenance
+from openr_data.view.terminal import record_lines, status_lines
+
+RECORD: dict[str, Any] = {
+    "solution_id": "abcdef0123456789", "question_id": "q", "question": "How many [bold]?", "answer": "18",
+    "final_answer": "17", "outcome": False, "source": "s", "split": "test", "level": "3", "method": "omegaprm",
+    "completer": "p", "steps": ["one", "two\nlines", "three", "four", "five"], "label": [1, 1, 0, -1, None],
+    "value": [1.0, None, 0.5, 0.0, None], "n_correct": [8, 0, 4, 0, 0], "n_rollouts": [8, 0, 8, 8, 0],
+    "provenance": [Provenance.MEASURED, Provenance.CERTIFIED, Provenance.MEASURED, Provenance.MEASURED,
+                   Provenance.INFERRED], "first_error": 3,
+}  # fmt: skip
+
+
+def test_each_step_shows_its_shape_value_counts_and_the_first_error() -> None:
+    lines = [line.plain for line in record_lines(RECORD)]
+    assert lines[0] == "abcdef0123  s · test · level 3 · omegaprm · p"
+    assert lines[1] == "How many [bold]?"
+    assert lines[2] == "gold 18 · this solution 17 (wrong)"
+    assert lines[3:] == [
+        " ▌● 1.00 (8/8)      one",
+        " ▌● certified       two",
+        " ▌                  lines",
+        " ▌◐ 0.50 (4/8)      three",
+        " ▌○ 0.00 (0/8)      four   ← first error",
+        " ▌·                 five",
+    ]
+
+
+def test_the_status_says_everything_on_three_lines() -> None:
+    status = {"done": 3, "failed": 1, "total": 8, "labelled": 2, "located": 4, "eta_seconds": 12.0,
+              "calls_per_located": 10.25, "tokens_per_second": 1000.0, "tokens_per_second_now": 1500.0,
+              "in_flight": 64, "journal_hits": 2}  # fmt: skip
+    assert status_lines(status, "omegaprm → d") == [
+        "omegaprm → d  50%  4/8 questions  eta 12 s",
+        "  now 1,500 tok/s · mean 1,000 tok/s · in flight 64 · journal hits 2",
+        "  labelled 2 · screened out 1 · failed 1 · first errors 4 · 10.2 calls per first error",
+    ]
