@@ -5,9 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from openr_data.inference.scripted import Branch, ScriptedPolicy
 
 from openr_data.ids import question_id
+from openr_data.inference.scripted import Branch, ScriptedPolicy
 from openr_data.store import Store
 from openr_data.types import Question
 

@@ -22,6 +22,8 @@ Split = Literal["train", "test"]
 TEST_SHARE = 10
 """Percent of all numeric expressions that belong to the test split."""
 
+SMALLEST_SHARE = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -72,11 +74,11 @@ class Difficulty:
 
 
 LEVELS: dict[int, Difficulty] = {
-    1: Difficulty(operations=(1, 2), largest=60, amount=(3, 20), size=(2, 6)),
-    2: Difficulty(operations=(2, 3), largest=100, amount=(5, 40), size=(2, 9)),
-    3: Difficulty(operations=(3, 5), largest=200, amount=(5, 80), size=(2, 12)),
-    4: Difficulty(operations=(5, 6), largest=400, amount=(8, 120), size=(3, 15)),
-    5: Difficulty(operations=(6, 7), largest=700, amount=(10, 200), size=(3, 20)),
+    1: Difficulty(operations=(1, 2), largest=100, amount=(5, 40), size=(2, 9)),
+    2: Difficulty(operations=(2, 3), largest=300, amount=(10, 90), size=(3, 12)),
+    3: Difficulty(operations=(3, 4), largest=900, amount=(20, 250), size=(5, 25)),
+    4: Difficulty(operations=(4, 6), largest=2_500, amount=(50, 700), size=(8, 50)),
+    5: Difficulty(operations=(6, 7), largest=9_000, amount=(100, 2_000), size=(12, 90)),
 }
 
 
@@ -145,6 +147,9 @@ class _Draft:
             case "share":
                 self.tell("share", n=count)
                 self.total = self.compute("share", self.total, "/", Operand(count))
+                # A share of one or two can be guessed: it would say nothing of the steps before it.
+                if self.total.value < SMALLEST_SHARE:
+                    raise DoesNotFit
             case "together" | "difference":
                 factor = self.rng.choice((2, 3, 4) if kind == "together" else (3, 4, 5))
                 self.tell(kind, f="twice" if factor == 2 else f"{factor} times")

@@ -28,7 +28,7 @@ class TrainConfig:
     """The recipe of the shipped policy. `tokens` counts question and solution tokens together."""
 
     seed: int = 0
-    tokens: int = 7_500_000
+    tokens: int = 9_500_000
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4

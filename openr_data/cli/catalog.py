@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -20,42 +21,33 @@ def catalog() -> None:
 @output_options
 def list_(out: Output) -> None:
     """List every name that a command takes."""
-    rows = [
-        {"kind": kind, "name": name, "summary": entry.summary}
-        for kind, entries in TABLES.items()
-        for name, entry in entries.items()
-    ]
-    rows += [
-        {"kind": "model", "name": name, "summary": f"template {entry.template}, {entry.path}"}
-        for name, entry in models().items()
-    ]
-    rows += [
-        {
-            "kind": "recipe",
-            "name": name,
-            "summary": tomllib.loads(catalog_text(f"recipes/{name}.toml"))["summary"],
-        }
-        for name in catalog_names("recipes", ".toml")
-    ]
-    out.rows(rows, ("kind", "name", "summary"))
+    out.rows([{name: entry[name] for name in ("name", "kind", "summary")} for entry in _entries()])
 
 
 @catalog.command()
 @click.argument("name")
 @output_options
 def show(name: str, out: Output) -> None:
-    """Describe one entry: the TOML of a model or a recipe, or where a method lives."""
-    if name in models():
-        out.facts({"name": name, **asdict(models()[name])})
+    """Describe everything of this name: where a method lives, how a model is prompted, what a recipe sets."""
+    found = [entry for entry in _entries() if entry["name"] == name]
+    if not found:
+        raise UnknownName("catalog entry", name, {entry["name"] for entry in _entries()})
+    if not out.is_human:
+        out.rows(found)
         return
-    if name in catalog_names("recipes", ".toml") and out.is_human:
-        click.echo(catalog_text(f"recipes/{name}.toml"), nl=False)
-        return
-    if name in catalog_names("recipes", ".toml"):
-        out.facts({"name": name, **tomllib.loads(catalog_text(f"recipes/{name}.toml"))})
-        return
-    entries = {key: (kind, entry) for kind, table in TABLES.items() for key, entry in table.items()}
-    if name not in entries:
-        raise UnknownName("catalog entry", name, {*entries, *models(), *catalog_names("recipes", ".toml")})
-    kind, entry = entries[name]
-    out.facts({"name": name, "kind": kind, **asdict(entry)})
+    for entry in found:
+        out.facts(entry)
+        click.echo()
+
+
+def _entries() -> list[dict[str, Any]]:
+    """Everything the catalogs hold, each with name, kind, summary and its own properties."""
+    entries: list[dict[str, Any]] = [
+        {"name": name, "kind": kind, **asdict(entry)} for kind, table in TABLES.items() for name, entry in table.items()
+    ]
+    for name, model in models().items():
+        summary = f"template {model.template}, {model.path}"
+        entries.append({"name": name, "kind": "model", "summary": summary, **asdict(model)})
+    for name in catalog_names("recipes", ".toml"):
+        entries.append({"name": name, "kind": "recipe", **tomllib.loads(catalog_text(f"recipes/{name}.toml"))})
+    return entries

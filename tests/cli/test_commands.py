@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openr_data.inference.scripted import ScriptedPolicy
-from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 
 from openr_data.cli import COMMANDS, cli, main
 from openr_data.grading import MathGrader
+from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Store
 from openr_data.types import Sampling
 from tests.conftest import a_question, four_steps
@@ -240,12 +240,12 @@ def test_doctor_says_what_is_there(run: Run, labelled: str) -> None:
 
 
 def test_catalog_lists_and_shows(run: Run) -> None:
-    assert "omegaprm" in run("catalog", "ls", "-q").out or "labeler" in run("catalog", "ls", "-q").out
-    assert (
-        "searches = 12" in run("catalog", "show", "arithmetic").out
-        or "template" in run("catalog", "show", "arithmetic").out
-    )
-    assert json.loads(run("catalog", "show", "omegaprm", "--json").out)["kind"] == "labeler"
+    names = run("catalog", "ls", "-q").out.split()
+    assert {"omegaprm", "math-shepherd", "arithmetic", "transformers"} <= set(names)
+    kinds = {entry["kind"]: entry for entry in json.loads(run("catalog", "show", "arithmetic", "--json").out)}
+    assert set(kinds) == {"source", "model", "recipe"}
+    assert kinds["recipe"]["omegaprm"] == {"searches": 12}
+    assert "openr_data.labelers.omegaprm:OmegaPRM" in run("catalog", "show", "omegaprm").out
 
 
 def test_a_version_is_told(run: Run) -> None:

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from openr_data.inference.scripted import ScriptedPolicy
 
 from openr_data.engine.journal import Journal
 from openr_data.engine.ledger import JournaledPolicy
 from openr_data.errors import PolicyError
+from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.types import Prefix, Sampling
 
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from openr_data.inference.virtual_clock import run_virtual
 
 from openr_data.engine.scheduler import Done, Failure, run
 from openr_data.errors import PolicyLost, StoreError
+from openr_data.inference.virtual_clock import run_virtual
 
 
 def test_questions_overlap_up_to_the_bound() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from openr_data.inference.sampling import draw, sample_seeds, uniforms
 
 

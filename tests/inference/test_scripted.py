@@ -4,9 +4,9 @@ import asyncio
 from fractions import Fraction
 
 import pytest
+
 from openr_data.inference.scripted import Branch, ScriptedPolicy
 from openr_data.inference.virtual_clock import run_virtual
-
 from openr_data.types import Completion, Prefix, Sampling
 from tests.conftest import four_steps
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from openr_data.catalogs.arithmetic.tokenizer import train_tokenizer
-from openr_data.inference.transformers_local import TransformersPolicy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,7 +18,9 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from openr_data.catalogs.arithmetic.tokenizer import train_tokenizer
 from openr_data.errors import InputError, PolicyError, PolicyLost
+from openr_data.inference.transformers_local import TransformersPolicy
 from openr_data.types import Completion, Prefix, Sampling
 
 PREFIXES = [Prefix("Mia has 3 apples."), Prefix("Tom has 14 cards. How many?", ("Tom has 2*7=14 cards.",)), Prefix("x")]

@@ -9,6 +9,7 @@ from itertools import islice
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from openr_data.catalogs.arithmetic.oracle import Judgement, Reason, first_error, judge
 from openr_data.catalogs.arithmetic.problems import Operand, Operation, make_problem, problems
 

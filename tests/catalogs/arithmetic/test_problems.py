@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from openr_data.catalogs.arithmetic.problems import (
     LEVELS,
     expression,
@@ -15,7 +16,6 @@ from openr_data.catalogs.arithmetic.problems import (
     split_of,
 )
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
-
 from openr_data.errors import InputError
 
 NAMES = st.tuples(
