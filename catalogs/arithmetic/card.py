@@ -84,7 +84,7 @@ def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
             "step labels carry information only where a solution can fail. It knows nothing else.",
             "",
             "Prompt: the question, a blank line; it writes steps separated by blank lines, the last one with the",
-            "answer in `\\boxed{}`, and its end token. The tokenizer is Qwen2's, learned on the world, one token a digit.",
+            "answer in `\\boxed{}`, and its end token. The tokenizer is Qwen2's, learned here, a token a digit.",
             "",
             "| level | operations | greedy | sampled (T = 1) |",
             "|---|---|---|---|",
