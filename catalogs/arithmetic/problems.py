@@ -74,11 +74,11 @@ class Difficulty:
 
 
 LEVELS: dict[int, Difficulty] = {
-    1: Difficulty(operations=(1, 2), largest=100, amount=(5, 40), size=(2, 9)),
-    2: Difficulty(operations=(2, 3), largest=300, amount=(10, 90), size=(3, 12)),
-    3: Difficulty(operations=(3, 4), largest=900, amount=(20, 250), size=(5, 25)),
-    4: Difficulty(operations=(4, 6), largest=2_500, amount=(50, 700), size=(8, 50)),
-    5: Difficulty(operations=(6, 7), largest=9_000, amount=(100, 2_000), size=(12, 90)),
+    1: Difficulty(operations=(1, 2), largest=80, amount=(4, 30), size=(2, 8)),
+    2: Difficulty(operations=(2, 3), largest=200, amount=(8, 60), size=(3, 10)),
+    3: Difficulty(operations=(3, 4), largest=400, amount=(10, 120), size=(3, 15)),
+    4: Difficulty(operations=(4, 6), largest=900, amount=(20, 250), size=(5, 25)),
+    5: Difficulty(operations=(6, 7), largest=2_000, amount=(40, 600), size=(6, 40)),
 }
 
 

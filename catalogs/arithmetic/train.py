@@ -9,7 +9,6 @@ at a budget of tokens, not at convergence.
 
 import argparse
 import json
-import math
 import random
 import sys
 import time
@@ -25,10 +24,14 @@ from .tokenizer import train_tokenizer
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """The recipe of the shipped policy. `tokens` counts question and solution tokens together."""
+    """The recipe of the shipped policy. `tokens` counts question and solution tokens together.
+
+    The learning rate rises over `warmup_tokens`, stays, and falls to zero over the last `decay_tokens`.
+    """
 
     seed: int = 0
     tokens: int = 9_500_000
+    decay_tokens: int = 1_500_000
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4
@@ -36,7 +39,7 @@ class TrainConfig:
     intermediate_size: int = 384
     batch_tokens: int = 4_096
     learning_rate: float = 2e-3
-    warmup_share: float = 0.03
+    warmup_tokens: int = 300_000
     weight_decay: float = 0.05
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
 
@@ -126,11 +129,11 @@ def train(config: TrainConfig, out: Path, device: str = "cpu") -> dict[str, floa
     )
     seen, step, started, recent = 0, 0, time.monotonic(), 0.0
     for ids, labels, tokens in batches(config, tokenizer):
-        share = seen / config.tokens
-        if share >= 1:
+        if seen >= config.tokens:
             break
-        warm = min(1.0, share / config.warmup_share) if config.warmup_share else 1.0
-        rate = config.learning_rate * max(warm, 0.02) * (0.5 + 0.5 * math.cos(math.pi * share))
+        rate = config.learning_rate * min(
+            1.0, (seen + 1) / config.warmup_tokens, (config.tokens - seen) / config.decay_tokens
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(device_type=device, dtype=torch.bfloat16):
@@ -148,9 +151,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu") -> dict[str, floa
         recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
         if step % 100 == 0:
             speed = seen / (time.monotonic() - started)
-            sys.stderr.write(
-                f"step {step}  {seen / 1e6:.1f}M tokens ({share:.0%})  loss {recent:.4f}  {speed / 1e3:.1f}k tokens/s\n"
-            )
+            done = f"{seen / 1e6:.1f}M tokens ({seen / config.tokens:.0%})"
+            sys.stderr.write(f"step {step}  {done}  loss {recent:.4f}  {speed / 1e3:.1f}k tokens/s\n")
             sys.stderr.flush()
         if step % 1000 == 0:
             _save(model, tokenizer, out)

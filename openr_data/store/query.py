@@ -4,6 +4,7 @@ The file list of a version goes straight to `read_parquet`, which has the speed 
 make two writers of the same row harmless: each table is read distinct on its key.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ from .refs import Snapshot
 WILSON_Z: Final = 1.959964
 """The two-sided 95 % quantile behind the interval of `prefixes`."""
 
-_STEP_LISTS = "label, value, n_correct, n_rollouts, provenance, node_id"
+_EXPLAIN: Final = re.compile(r"\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?", re.IGNORECASE)
 
 VIEWS: Final[Mapping[str, str]] = {
     "records": """
@@ -98,20 +99,22 @@ def connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -
     connection.register("snapshot_rows", _snapshot_table(snapshots))
     connection.execute("create view snapshots as select * from snapshot_rows")
     connection.execute("set enable_progress_bar = false")
+    # From here on the connection reads the files of this snapshot and nothing else of this machine.
+    listed = ", ".join(f"'{_quoted(file)}'" for name in TABLES for file in files[name])
+    connection.execute(f"set allowed_paths = [{listed}]")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
     return connection
 
 
 def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     """The answer of one query. Raises `InputError` with DuckDB's own words."""
     try:
-        parsed = connection.extract_statements(statement)
+        # EXPLAIN ANALYZE runs what it explains: it counts as that.
+        parsed = connection.extract_statements(_EXPLAIN.sub("", statement))
     except duckdb.Error as error:
         raise InputError(f"SQL: {_first_line(error)}") from error
-    if len(parsed) != 1 or parsed[0].type not in (
-        duckdb.StatementType.SELECT,
-        duckdb.StatementType.EXPLAIN,
-        duckdb.StatementType.RELATION,
-    ):
+    if len(parsed) != 1 or parsed[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.RELATION):
         raise InputError("SQL: one SELECT (or EXPLAIN, SUMMARIZE, DESCRIBE) at a time; a dataset is read-only here.")
     try:
         return connection.sql(statement).to_arrow_table()

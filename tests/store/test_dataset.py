@@ -138,10 +138,33 @@ def test_rows_are_ordered_by_question_in_their_file(store: Store) -> None:
 @pytest.mark.parametrize("statement", [
     "drop view steps", "create table x as select 1", "copy labels to 'x.csv'", "insert into labels select * from labels",
     "select 1; select 2", "attach 'x.db'", "pragma database_list", "", "install httpfs", "set threads = 1",
+    "explain analyze copy labels to 'x.csv'", "EXPLAIN (FORMAT json) drop view steps", "explain analyze create table x as select 1",
 ])  # fmt: skip
 def test_sql_can_change_nothing(filled: Dataset, statement: str) -> None:
     with pytest.raises(InputError, match="one SELECT"):
         filled.view().sql(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "explain select * from steps",
+        "EXPLAIN ANALYZE select 1",
+        "describe steps",
+        "summarize steps",
+        "with a as (select 1) select * from a",
+        "from steps",
+    ],
+)
+def test_sql_can_read_in_every_way(filled: Dataset, statement: str) -> None:
+    assert filled.view().sql(statement).num_columns > 0
+
+
+def test_sql_reads_nothing_else_of_the_machine(filled: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    for source in (f"read_csv('{tmp_path}/secret.csv')", f"'{tmp_path}/secret.csv'", "glob('/etc/*')"):
+        with pytest.raises(InputError, match="SQL: Permission Error"):
+            filled.view().sql(f"select * from {source}")
 
 
 @pytest.mark.parametrize("statement", ["select * from nope", "selec 1", "select nope from steps", "select 1/'x'"])
