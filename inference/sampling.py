@@ -40,7 +40,7 @@ def log_distribution(logits: torch.Tensor, temperature: torch.Tensor, top_p: tor
     """Log-probabilities `[rows, vocabulary]` of what is sampled from; temperature 0 counts as 1."""
     scaled = logits / torch.where(temperature == 0, 1.0, temperature).to(logits.dtype)[:, None]
     log_probabilities = torch.log_softmax(scaled, dim=-1)
-    return _nucleus(log_probabilities, top_p) if bool((top_p < 1).any()) else log_probabilities
+    return _nucleus(log_probabilities, top_p)[0] if bool((top_p < 1).any()) else log_probabilities
 
 
 def draw(
@@ -49,11 +49,14 @@ def draw(
     """Tokens, their log-probabilities under the distribution sampled from, and margins, each `[rows]`.
 
     `logits` `[rows, vocabulary]`; `temperature`, `top_p`, `chance` `[rows]`. Temperature 0 is the argmax. The
-    margin is the distance of the number to the nearest end of its token's interval, or for the argmax the
-    difference of the two highest logits.
+    margin is the distance of the number to the nearest end of its token's interval (and of `top_p` to the nearest
+    sum that decides which tokens stay), or for the argmax the difference of the two highest logits.
     """
     greedy = temperature == 0
-    log_probabilities = log_distribution(logits, temperature, top_p)
+    log_probabilities = log_distribution(logits, temperature, torch.ones_like(top_p))
+    edges: torch.Tensor | float = 1.0
+    if bool((top_p < 1).any()):
+        log_probabilities, edges = _nucleus(log_probabilities, top_p)
     cumulative = log_probabilities.exp().double().cumsum(-1)
     # The last sum is 1 up to rounding: scale the number, so that it never falls behind the end.
     target = (chance * cumulative[:, -1])[:, None]
@@ -62,7 +65,7 @@ def draw(
     # Nothing lies beyond the last token that can be drawn.
     above = cumulative.gather(1, tokens)
     above = torch.where(above >= cumulative[:, -1:], 2.0, above)
-    margins = torch.minimum(target - below, above - target)[:, 0]
+    margins = torch.minimum(target - below, above - target)[:, 0].clamp(max=edges)
     if bool(greedy.any()):
         highest = logits.topk(2, dim=-1)
         tokens = torch.where(greedy[:, None], highest.indices[:, :1], tokens)
@@ -70,10 +73,15 @@ def draw(
     return tokens[:, 0], log_probabilities.gather(1, tokens)[:, 0], margins
 
 
-def _nucleus(log_probabilities: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Keep the smallest set of tokens whose probability reaches `top_p`, renormalised."""
+def _nucleus(log_probabilities: torch.Tensor, top_p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keep the smallest set of tokens whose probability reaches `top_p`, renormalised; and how clear that set is."""
     ordered, order = torch.sort(log_probabilities, dim=-1, descending=True, stable=True)
-    before = ordered.exp().cumsum(-1) - ordered.exp()
-    beyond = before >= top_p.to(before.dtype)[:, None]
+    before = ordered.exp().double().cumsum(-1) - ordered.exp()
+    distance = before - top_p.double()[:, None]
+    beyond = distance >= 0
     dropped = torch.zeros_like(beyond).scatter(1, order, beyond)
-    return torch.log_softmax(log_probabilities.masked_fill(dropped, -torch.inf), dim=-1)
+    # A row without a nucleus (top_p 1) keeps everything, whatever the rounding of its last sums.
+    whole = (top_p >= 1)[:, None]
+    kept = log_probabilities.masked_fill(dropped & ~whole, -torch.inf)
+    edges = torch.where(whole[:, 0], 1.0, distance.abs().min(-1).values)
+    return torch.log_softmax(kept, dim=-1), edges

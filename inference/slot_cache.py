@@ -65,6 +65,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append one position to every row in use; return the states of those rows."""
         now = self.occupancy
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
         self.reserve(now.width)
         rows, at = now.index[: now.rows], now.lengths[: now.rows]
         self.keys[rows, :, at] = key_states[:, :, 0]

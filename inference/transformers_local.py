@@ -9,8 +9,8 @@ settled by reading the row by itself, so neither its neighbours nor a restart mo
 precision the neighbours can. Measured against the library's own ways in
 `benchmarks/transformers_backend.py`, which is why this loop exists.
 
-The model's cache must be plain full attention (Llama, Qwen, Mistral, GPT-2 … architectures). Sliding
-windows and recurrent layers are refused: use the vllm backend for those.
+The model must run torch's scaled-dot-product attention with a plain full cache (Llama, Qwen, Mistral, GPT-2 …).
+Sliding windows, position biases (ALiBi) and recurrent layers are refused: use the vllm backend for those.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
-from openr_data.models import ModelEntry, model_entry, render, stop_strings
+from openr_data.models import ModelEntry, model_entry, prompt_hash, render, stop_strings, uses_chat
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
@@ -59,6 +59,7 @@ class _Request:
     future: asyncio.Future[tuple[Completion, ...]]
     loop: asyncio.AbstractEventLoop
     admitted: int = 0
+    delivered: bool = False
     finished: dict[int, Completion] = field(default_factory=dict)
 
 
@@ -80,13 +81,16 @@ class TransformersPolicy:
     def __init__(self, model: str, *, device: str = "auto", max_rows: int = 256) -> None:
         self.entry = model_entry(model)
         self._model, self._tokenizer = _load(self.entry, device)
-        self._name = f"{model}@{_revision(self._model, self.entry)}"
+        if max_rows < 1:
+            raise InputError(f"A batch needs at least one row, not {max_rows}.")
+        self._name = f"{model}@{_revision(self._model, self.entry)}.{prompt_hash(self.entry)}"
         self._max_rows = max_rows
         self._ends = torch.tensor(_end_tokens(self._model, self._tokenizer))
-        self._encode = lru_cache(maxsize=65_536)(self._encode_now)
+        self._encode = lru_cache(maxsize=1_024)(self._encode_now)
         self._incoming: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._pending: list[_Request] = []
-        self._closed = False
+        self._open: list[_Request] = []
+        self._lock = threading.Lock()
+        self._failure: PolicyLost | None = None
         self._thread = threading.Thread(target=self._serve, name="transformers-policy", daemon=True)
         self._thread.start()
 
@@ -104,8 +108,6 @@ class TransformersPolicy:
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         """n samples of one prefix. Raises `PolicyError` when the model fails or was closed."""
-        if self._closed:
-            raise PolicyLost(f"The policy {self._name} is closed.")
         loop = asyncio.get_running_loop()
         request = _Request(
             self._encode(prefix),
@@ -117,25 +119,28 @@ class TransformersPolicy:
         )
         if n == 0:
             return ()
-        room = getattr(self._model.config, "max_position_embeddings", None)
+        room = _positions(self._model)
         if room is not None and len(request.ids) >= room:
             raise PolicyError(
                 f"A prompt of {len(request.ids)} tokens does not fit the {room} positions of {self._name}."
             )
-        self._incoming.put(request)
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            self._incoming.put(request)
         return await request.future
 
     def close(self) -> None:
         """Stop the thread; requests under way fail with `PolicyLost`."""
-        if not self._closed:
-            self._closed = True
-            self._incoming.put(None)
-            self._thread.join()
+        self._incoming.put(None)
+        self._thread.join()
 
     def _encode_now(self, prefix: Prefix) -> tuple[int, ...]:
         text = render(prefix, self.entry, self._tokenizer)
-        chat = self.entry.template == "chat"
-        return tuple(self._tokenizer.encode(text, add_special_tokens=not chat))
+        ids = self._tokenizer.encode(text, add_special_tokens=not uses_chat(self.entry, self._tokenizer))
+        end = self._tokenizer.eos_token_id
+        # Some tokenizers close every text: a prompt that goes on must stay open.
+        return tuple(ids[:-1] if len(ids) > 1 and ids[-1] == end else ids)
 
     def _serve(self) -> None:
         try:
@@ -143,26 +148,27 @@ class TransformersPolicy:
             while self._collect(wait=not batch.rows):
                 self._admit(batch)
                 batch.step()
-            error = PolicyLost(f"The policy {self._name} was closed.")
+            error = PolicyLost(f"The policy {self._name} is closed.")
         except torch.OutOfMemoryError:
             error = PolicyLost(
-                f"{self._name} ran out of GPU memory with {self._max_rows} rows. Lower it: -o max_rows=32."
+                f"{self._name} ran out of GPU memory with {self._max_rows} rows. Use fewer: --max-rows 32"
             )
         except Exception as cause:
             error = PolicyLost(f"{self._name} failed: {type(cause).__name__}: {cause}.")
             error.__cause__ = cause
-        self._closed = True
-        with contextlib.suppress(UnboundLocalError):
-            self._pending += [row.request for row in batch.rows]
+        with self._lock:
+            self._failure = error
         while not self._incoming.empty():
             request = self._incoming.get()
-            self._pending += [request] if request else []
-        for request in self._pending:
-            _deliver(request, error)
+            self._open += [request] if request else []
+        for request in self._open:
+            if not request.delivered:
+                _deliver(request, error)
 
     def _collect(self, wait: bool) -> bool:
         """Take in new requests; False when the policy was closed."""
-        wait = wait and not self._pending
+        self._open = [item for item in self._open if not item.delivered and not item.future.cancelled()]
+        wait = wait and not self._open
         while True:
             try:
                 request = self._incoming.get(block=wait)
@@ -170,27 +176,22 @@ class TransformersPolicy:
                 return True
             if request is None:
                 return False
-            self._pending.append(request)
+            self._open.append(request)
             wait = False
 
     def _admit(self, batch: "_Batch") -> None:
         """Fill free slots with the oldest requests, once there are enough free ones to be worth it."""
-        self._pending = [item for item in self._pending if not item.future.cancelled()]
+        waiting = [item for item in self._open if item.admitted < item.n and not item.future.cancelled()]
         free = self._max_rows - len(batch.rows)
-        if not self._pending or free < max(1, self._max_rows // 8):
+        if not waiting or free < max(1, self._max_rows // 8):
             return
         chosen: list[tuple[_Request, int]] = []
-        for request in self._pending:
+        for request in waiting:
             count = min(request.n - request.admitted, free)
             chosen.append((request, count))
             free -= count
             if not free:
                 break
-        self._pending = [
-            item
-            for item in self._pending
-            if not any(item is request and request.admitted + count == request.n for request, count in chosen)
-        ]
         batch.admit(chosen)
 
 
@@ -253,7 +254,7 @@ class _Batch:
         sampling = request.sampling
         self.seeds[here] = sample_seeds(sampling.seed, request.n)[request.admitted :][:count]
         self.counts[here], self.logprob[here] = 0, 0.0
-        room = getattr(self.model.config, "max_position_embeddings", None)
+        room = _positions(self.model)
         self.limits[here] = min(sampling.max_tokens, (room or 1 << 40) - len(request.ids))
         self.temperature[here], self.top_p[here] = sampling.temperature, sampling.top_p
         self.stops[here] = bool(request.stop)
@@ -374,11 +375,13 @@ def _wide(logits: torch.Tensor) -> torch.Tensor:
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
-def _deliver(request: _Request, result: tuple[Completion, ...] | PolicyError) -> None:
+def _deliver(request: _Request, result: tuple[Completion, ...] | PolicyLost) -> None:
+    request.delivered = True
+
     def set_result() -> None:
         if request.future.done():
             return
-        if isinstance(result, PolicyError):
+        if isinstance(result, PolicyLost):
             request.future.set_exception(result)
         else:
             request.future.set_result(result)
@@ -393,17 +396,20 @@ def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     revision = entry.revision or "main"
+    path = str(Path(entry.path).expanduser()) if entry.path.startswith("~") else entry.path
     try:
-        config = AutoConfig.from_pretrained(entry.path, revision=revision)
+        config = AutoConfig.from_pretrained(path, revision=revision)
         dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
-        tokenizer = AutoTokenizer.from_pretrained(entry.path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         layers = _layer_kinds(config.get_text_config())
         if layers != {"full_attention"}:
             raise InputError(
                 f"{entry.path} has layers of the kinds {sorted(layers)}; the transformers backend takes full "
                 "attention alone. Use --backend vllm."
             )
-        model: Any = AutoModelForCausalLM.from_pretrained(entry.path, revision=revision, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path, revision=revision, dtype=dtype, attn_implementation="sdpa"
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -413,11 +419,21 @@ def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
+def _positions(model: Any) -> int | None:
+    """How many positions the model has, where it says so."""
+    config = model.config.get_text_config()
+    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(found) if found else None
+
+
 def _layer_kinds(config: Any) -> set[str]:
     """What kinds of attention layers a model has."""
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return set(kinds)
+    if getattr(config, "alibi", False):
+        # The bias of the positions would have to be built for every row: our mask does not carry it.
+        return {"alibi"}
     slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     return {"sliding_attention" if slides else "full_attention"}
 
@@ -435,7 +451,8 @@ def _revision(model: Any, entry: ModelEntry) -> str:
     if commit:
         return str(commit)[:12]
     digest = hashlib.blake2b(digest_size=6)
-    for path in sorted(Path(entry.path).expanduser().glob("*.safetensors")):
+    folder = Path(entry.path).expanduser()
+    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:

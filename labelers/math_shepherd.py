@@ -55,8 +55,8 @@ class MathShepherd:
         self.config, self.sampling = config, sampling
 
     def budget(self, question: Question) -> Budget:
-        """The worst case: every solution has 64 steps and shares none."""
-        probes = self.config.solutions * 63
+        """The worst case: the steps of every solution are single tokens, and no two solutions share any."""
+        probes = self.config.solutions * max(0, self.sampling.max_tokens - 1)
         completions = self.config.solutions + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
 
@@ -80,12 +80,12 @@ class MathShepherd:
         for steps in solutions:
             for depth in range(1, len(steps)):
                 state = evidence.state(steps[:depth])
-                if state.terminal is None:
+                if state.node_id not in evidence.terminals:
                     waiting[state.node_id] = state
         await asyncio.gather(*(evidence.measure(state, self.config.k) for state in waiting.values()))
         labelled: list[tuple[Solution, LabelSet]] = []
         for steps, drawn in solutions.items():
-            labels = tuple(_hard(evidence, steps[:depth]) for depth in range(1, len(steps) + 1))
+            labels = tuple(_hard(evidence, steps, depth) for depth in range(1, len(steps) + 1))
             solution = evidence.solution(steps, drawn)
             labelled.append((solution, LabelSet(solution.solution_id, labels)))
         errors = {
@@ -96,12 +96,16 @@ class MathShepherd:
         return evidence.labeling(Outcome.LABELLED, labelled, len(errors))
 
 
-def _hard(evidence: Evidence, steps: Steps) -> StepLabel:
-    """Hard estimation of the last step of a prefix."""
+def _hard(evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
+    """Hard estimation of step `depth` (from 1) of a solution: can the gold answer be reached from here?"""
+    steps = solution[:depth]
     state = evidence.state(steps)
+    terminal = evidence.terminals.get(state.node_id)
     label: Label | None = None
-    if state.terminal is Verdict.CORRECT or state.count(Verdict.CORRECT):
+    # A complete solution may be an inner prefix of another: then what lies beyond it counts too.
+    beyond = terminal is not None and depth < len(solution) and evidence.is_certified(state)
+    if terminal is Verdict.CORRECT or state.count(Verdict.CORRECT) or beyond:
         label = 1
-    elif state.terminal is Verdict.INCORRECT or state.graded:
+    elif terminal is Verdict.INCORRECT or state.graded:
         label = -1
     return evidence.step_label(steps, label)

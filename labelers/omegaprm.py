@@ -16,11 +16,13 @@ Decisions where the paper is silent, and deviations:
 3. A probe with MC = 1 goes on to the right: the answer is still wrong further on. Its rollouts are all
    right, so it adds no candidate.
 4. The whole wrong rollout is a terminal state with value 0 and is never sampled from.
-5. A rollout is searched once; a prefix reached by two rollouts is one state, measured once.
+5. A rollout is searched once (again only when 8 takes its error back); a prefix reached by two rollouts is one
+   state, measured once.
 6. N(s) counts selections of s, nothing else; priorities are computed when they are compared.
-7. A rollout that runs through a first error already located is skipped: it holds no new one.
+7. A rollout that runs through a first error already located is passed over: it holds no new one.
 8. A prefix on the path of a correct rollout counts as good although its own k rollouts all failed
-   (backward certificate); an error located before such a rollout appeared is taken back at the end.
+   (backward certificate); an error located before such a rollout appeared is taken back, and its rollout goes
+   back to the pool.
 9. Truncated or ungradable rollouts count neither as right nor as wrong; a probe with nothing else ends the
    search without a location.
 10. Complete correct rollouts of the root become label sets too (all steps certified), `correct_solutions`
@@ -71,7 +73,7 @@ class _Located:
     solution: Steps
     error: int
     node_id: str
-    drawn: Drawn
+    candidate: _Candidate
 
 
 class OmegaPRM:
@@ -84,8 +86,8 @@ class OmegaPRM:
         self.config, self.sampling = config, sampling
 
     def budget(self, question: Question) -> Budget:
-        """The worst case: every search probes to the bottom of a solution of 64 steps."""
-        probes = self.config.searches * 6
+        """The worst case: every search halves a solution whose steps are single tokens."""
+        probes = self.config.searches * math.ceil(math.log2(max(2, self.sampling.max_tokens)))
         completions = self.config.screening + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
 
@@ -112,12 +114,14 @@ class OmegaPRM:
         pool = _candidates(root)
         located: dict[str, _Located] = {}
         for _ in range(self.config.searches):
-            pool = [item for item in pool if not _runs_through(evidence, item.drawn, located)]
-            if not pool:
+            for node in [node for node in located if node in evidence.certified]:
+                pool.append(located.pop(node).candidate)
+            fresh = [item for item in pool if located.keys().isdisjoint(item.drawn.path)]
+            if not fresh:
                 break
             total = sum(state.visits for state in evidence.states.values())
-            scores = [self._priority(item, total) for item in pool]
-            chosen = pool[scores.index(max(scores))]
+            scores = [self._priority(item, total) for item in fresh]
+            chosen = fresh[scores.index(max(scores))]
             pool.remove(chosen)
             chosen.state.visits += 1
             found = await self._search(evidence, chosen, pool)
@@ -137,20 +141,26 @@ class OmegaPRM:
         start = good = len(drawn.prefix)
         bad = len(solution)
         evidence.close(solution, Verdict.INCORRECT)
-        while bad - good > 1:
+        while True:
+            if bad < len(solution) and drawn.path[bad - start - 1] in evidence.certified:
+                # A later probe has reached the answer through what a noisy zero had ruled out.
+                good, bad = bad, len(solution)
+            if bad - good <= 1:
+                break
             middle = (good + bad) // 2
             state = evidence.state(solution[:middle], drawn.path[middle - start - 1])
-            if not state.rollouts and state.terminal is None:
+            terminal = evidence.terminals.get(state.node_id)
+            if not state.rollouts and terminal is None:
                 await evidence.measure(state, self.config.k)
                 if 0 < (state.value or 0.0) < 1:
                     pool += _candidates(state)
             if evidence.is_certified(state):
                 good = middle
-            elif state.graded or state.terminal is Verdict.INCORRECT:
+            elif state.graded or terminal is Verdict.INCORRECT:
                 bad = middle
             else:
                 return None
-        return _Located(solution, good, drawn.path[bad - start - 1], drawn)
+        return _Located(solution, good, drawn.path[bad - start - 1], chosen)
 
     def _labelled(self, evidence: Evidence, root: State, located: list[_Located]) -> list[tuple[Solution, LabelSet]]:
         labelled: list[tuple[Solution, LabelSet]] = []
@@ -162,7 +172,7 @@ class OmegaPRM:
                 )
                 for depth in range(len(item.solution))
             )
-            solution = evidence.solution(item.solution, item.drawn)
+            solution = evidence.solution(item.solution, item.candidate.drawn)
             labelled.append((solution, LabelSet(solution.solution_id, labels)))
         correct: dict[Steps, Drawn] = {}
         for drawn in root.rollouts:
@@ -183,8 +193,3 @@ def _candidates(state: State) -> list[_Candidate]:
         if drawn.row.verdict is Verdict.INCORRECT and drawn.steps:
             wrong.setdefault(drawn.steps, drawn)
     return [_Candidate(state, drawn) for drawn in wrong.values()]
-
-
-def _runs_through(evidence: Evidence, drawn: Drawn, located: dict[str, _Located]) -> bool:
-    """Whether a rollout holds a first error that is located already (and has not been disproved)."""
-    return any(node in located and node not in evidence.certified for node in drawn.path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.grading import extract_answer
 from openr_data.ids import derive_seed, prefix_ids, rollout_id, solution_id
+from openr_data.steps import join_steps
 from openr_data.types import (
     Label,
     Labeling,
@@ -81,6 +82,7 @@ class Evidence:
         self.question, self.policy, self.grader, self.sampling = question, policy, grader, sampling
         self.states: dict[str, State] = {}
         self.certified: dict[str, Steps] = {}
+        self.terminals: dict[str, Verdict] = {}
         self.calls = 0
         self.repeated_probes = 0
         self._probed: set[str] = set()
@@ -112,15 +114,19 @@ class Evidence:
             Prefix(question.question, state.steps), k, replace(self.sampling, seed=seed)
         )
         self.calls += len(completions)
+        shape = f"{self.sampling.temperature} {self.sampling.top_p} {self.sampling.max_tokens}"
         drawn: list[Drawn] = []
         for index, completion in enumerate(completions):
-            # A cut text may box an intermediate result: only a finished one has an answer.
-            answer = extract_answer(completion.text) if completion.finish_reason == "stop" else None
+            # A cut text may box an intermediate result: only a finished one has an answer. It may stand in the
+            # prefix already, when the policy has nothing to add.
+            answer = None
+            if completion.finish_reason == "stop":
+                answer = extract_answer(completion.text) or extract_answer(join_steps(state.steps))
             verdict = Verdict.UNKNOWN
             if answer is not None:
                 verdict = await self.grader.grade(answer, question.answer)
             row = Rollout(
-                rollout_id=rollout_id(self.policy.name, state.node_id, seed, index, completion.text),
+                rollout_id=rollout_id(self.policy.name, state.node_id, seed, index, shape, completion.text),
                 question_id=question.question_id,
                 node_id=state.node_id,
                 text=completion.text,
@@ -137,6 +143,8 @@ class Evidence:
             drawn.append(Drawn(state.steps, steps, path, row))
         state.rollouts += drawn
         for item in drawn:
+            if item.row.verdict is not Verdict.UNKNOWN and item.path:
+                self.terminals.setdefault(item.path[-1], item.row.verdict)
             if item.row.verdict is Verdict.CORRECT:
                 self._certify(item.solution)
         return drawn
@@ -146,19 +154,21 @@ class Evidence:
             self.certified.setdefault(node, steps[:depth])
 
     def close(self, steps: Steps, verdict: Verdict) -> State:
-        """Record that a prefix is a complete solution with this verdict: it is never sampled from."""
+        """The state of a complete solution with this verdict: it is never sampled from."""
         state = self.state(steps)
         state.terminal = verdict
+        self.terminals[state.node_id] = verdict
         return state
 
     def step_label(self, steps: Steps, label: Label | None) -> StepLabel:
         """The label of the last step of a prefix, with the counts and the provenance it rests on."""
         state = self.states.get(self.node_id(steps)) or State(self.node_id(steps), steps)
         value, provenance = state.value, Provenance.INFERRED
-        if state.rollouts:
+        terminal = self.terminals.get(state.node_id)
+        if state.graded:
             provenance = Provenance.MEASURED
-        if state.terminal is not None and not state.rollouts:
-            value = {Verdict.CORRECT: 1.0, Verdict.INCORRECT: 0.0}.get(state.terminal)
+        elif terminal is not None:
+            value = 1.0 if terminal is Verdict.CORRECT else 0.0
         # A measured zero on the path of a correct rollout is sampling noise: the certificate stands.
         if label == 1 and not state.count(Verdict.CORRECT) and self.is_certified(state):
             provenance = Provenance.CERTIFIED
@@ -222,5 +232,5 @@ class Evidence:
                 verdict=state.terminal,
                 visits=state.visits,
             )
-            for state in known.values()
+            for state in sorted(known.values(), key=lambda state: (len(state.steps), state.node_id))
         ]

@@ -9,6 +9,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,24 @@ class CheckedLines:
         """Flush and close."""
         self.sync()
         os.close(self._file)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a small text file in place at once: a reader sees the old one or the new one, also after a power cut.
+
+    Raises `OSError`; then the old file stands and nothing is left beside it.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -54,9 +54,12 @@ def label_id(solution: str, method: str, job: str) -> str:
     return content_hash("label", solution, method, job)
 
 
-def rollout_id(policy: str, node: str, seed: int, index: int, text: str) -> str:
-    """The id of sample `index` of a request: the same draw in two jobs is one rollout, counted once."""
-    return content_hash("rollout", policy, node, str(seed), str(index), text)
+def rollout_id(policy: str, node: str, seed: int, index: int, shape: str, text: str) -> str:
+    """The id of sample `index` of a request: the same draw in two jobs is one rollout, counted once.
+
+    `shape` names what else the draw depends on: temperature, top_p, token limit.
+    """
+    return content_hash("rollout", policy, node, str(seed), str(index), shape, text)
 
 
 def config_id(config: Mapping[str, Any]) -> str:

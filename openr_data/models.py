@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from .config import build
 from .errors import InputError
+from .ids import content_hash
 from .registry import catalog_text
 from .steps import SEPARATOR, join_steps
 from .types import Prefix
@@ -70,13 +71,24 @@ def model_entry(name: str) -> ModelEntry:
     return entry
 
 
+def uses_chat(entry: ModelEntry, tokenizer: ChatTokenizer) -> bool:
+    """Whether the prompt is written by the chat template (which then writes the special tokens too)."""
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    return entry.template == "chat" or (entry.template == "auto" and has_template)
+
+
+def prompt_hash(entry: ModelEntry) -> str:
+    """4 hex digits over everything of an entry that shapes a prompt or ends a completion."""
+    parts = (entry.template, entry.separator, entry.system, entry.question_format, *entry.stop)
+    return content_hash("prompt", *parts)[:4]
+
+
 def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
     """The prompt text that makes the model write the next step of `prefix`."""
     separator = entry.separator
     written = join_steps(prefix.steps, separator) + (separator if prefix.steps else "")
     question = entry.question_format.replace("{question}", prefix.question)
-    chat = entry.template == "chat" or (entry.template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
-    if not chat:
+    if not uses_chat(entry, tokenizer):
         return f"{question}{separator}{written}"
     turns: list[dict[str, str]] = [{"role": "user", "content": question}]
     if entry.system:

@@ -123,7 +123,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "questions": ("question_id",),
     "solutions": ("solution_id", "job_id"),
     "nodes": ("node_id", "job_id"),
-    "rollouts": ("rollout_id",),
+    "rollouts": ("rollout_id", "job_id"),
     "labels": ("label_id",),
     "jobs": ("job_id", "event", "at"),
 }

@@ -9,8 +9,8 @@ SEPARATOR = "\n\n"
 def split_steps(text: str, separator: str = SEPARATOR) -> tuple[str, ...]:
     """Cut a text into steps so that `join_steps(split_steps(text)) == text`, always.
 
-    No step is blank: a blank piece stays glued to the step before it (to the one after it at the start).
-    The empty text has no steps.
+    No step is blank, unless the whole text is: a blank piece stays glued to the step before it (to the one
+    after it at the start). The empty text has no steps.
     """
     if not text:
         return ()

@@ -65,6 +65,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < 100 or not 0 < self.top_p <= 1 or self.max_tokens < 1 or self.seed < 0:
+            raise ValueError("temperature lies in [0, 100), top_p in (0, 1], max_tokens is at least 1, seed at least 0")
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

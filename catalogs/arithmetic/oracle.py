@@ -7,9 +7,11 @@ A step is judged by what it states, not by how it is worded:
    value (so a step may be skipped in the head, or several be written as one), `+` and `*` commute, and
    the stated value is the true result. A chain `a = b = c` is judged pair by pair.
    True arithmetic on other numbers is wrong even if its value is right by luck.
-2. A boxed answer must be the answer.
+   Equations are written with numbers and operators alone (dollar signs are passed over).
+2. A boxed answer must be the answer, as the grader reads numbers.
 3. Any other number must be one of the question, or a true result of the plan.
-4. An equation without a right-hand side, or one that does not parse, is wrong.
+4. An equation without a right-hand side, or one that does not parse, is wrong; so is a step of more than
+   `LONGEST_STEP` characters, or a number of more than 30 digits: nothing of this world is that long.
 
 A correct step that states nothing new (a repetition, a sentence without numbers) is neutral. After the
 first wrong step nothing is judged: what builds on a mistake is neither right nor wrong.
@@ -22,6 +24,7 @@ from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
 
+from openr_data.grading.normalize import as_rational, normalize, split_unit
 from openr_data.types import Label
 
 from .problems import Operation, Operator
@@ -52,8 +55,10 @@ class Judgement:
 
 Expression = Fraction | tuple[Operator, "Expression", "Expression"]
 
+LONGEST_STEP = 2_000
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
+_ENDLESS = re.compile(r"\d{31}")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*(?:\{((?:[^{}]|\{[^{}]*\})*)\}|(-?\d+(?:\.\d+)?))")
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"})  # noqa: RUF001
 _ATOM = r"-?\(*\s*-?\d+(?:\.\d+)?(?:\s*\))*"
 _EXPRESSION = rf"{_ATOM}(?:\s*[-+*/]\s*{_ATOM})*"
@@ -81,20 +86,18 @@ def first_error(judgements: Sequence[Judgement]) -> int | None:
 
 
 def _clean(text: str) -> str:
-    text = text.translate(_SIGNS)
+    text = text.translate(_SIGNS).replace("\\$", "").replace("$", "")
     text = re.sub(r"(?<=\d)\s*[xX]\s*(?=\d)", " * ", text)
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 
 def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stated: set[str]) -> Judgement:
+    if len(step) > LONGEST_STEP or _ENDLESS.search(step):
+        return Judgement(-1, Reason.MALFORMED)
     text = _clean(step)
     new = answered = mentioned = False
-    for boxed in _BOXED.findall(text):
-        try:
-            right = Fraction(boxed.strip()) == plan[-1].result
-        except (ValueError, ZeroDivisionError):
-            right = False
-        if not right:
+    for braced, bare in _BOXED.findall(text):
+        if as_rational(split_unit(normalize(braced or bare))[0]) != plan[-1].result:
             return Judgement(-1, Reason.ANSWER)
         answered = mentioned = True
         new |= _first(stated, "answer")

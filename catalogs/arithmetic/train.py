@@ -30,8 +30,8 @@ class TrainConfig:
     """
 
     seed: int = 0
-    tokens: int = 9_500_000
-    decay_tokens: int = 1_500_000
+    tokens: int = 7_600_000
+    decay_tokens: int = 1_000_000
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4

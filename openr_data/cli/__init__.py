@@ -83,6 +83,9 @@ def main() -> None:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except SystemExit as stop:
+        # click turns a broken pipe into exit 1: a reader that has gone (head, less) is no failure.
+        code = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -96,6 +99,9 @@ def main() -> None:
         # The reader (head, less) has gone: that is no failure. Python must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        click.echo(f"{error.strerror or error}: {error.filename or 'the output'}.", err=True)
+        code = 1
     except Exception as error:
         click.echo(
             f"Unexpected {type(error).__name__}: {error}. This is a bug of openr-data; run again with "

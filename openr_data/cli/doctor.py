@@ -52,6 +52,9 @@ def _guarded(name: str, check: Callable[[], tuple[str, str]]) -> Check:
         state, found = check()
     except (OpenRError, OSError) as error:
         return name, "problem", str(error)
+    except Exception as error:
+        # A doctor has to survive whatever is wrong with the patient.
+        return name, "problem", f"{type(error).__name__}: {error}"
     return name, state, found
 
 
@@ -84,9 +87,17 @@ def _store(store: Path) -> tuple[str, str]:
     opened = Store.open(store)
     names: list[Any] = opened.names()
     for name in names:
-        opened.dataset(name).view().counts()
-    writable = os.access(store, os.W_OK)
-    return "ok" if writable else "problem", f"{len(names)} datasets" + ("" if writable else ", read-only")
+        dataset = opened.dataset(name)
+        counts = dataset.view().counts()
+        for snapshot in dataset.snapshots():
+            held = dataset.view(snapshot.name).counts()
+            lost = [table for table, rows in snapshot.counts.items() if held[table] != rows]
+            if lost:
+                return "problem", f"{name}@{snapshot.name} has lost rows of {', '.join(lost)}"
+            lost = [table for table, rows in snapshot.counts.items() if counts[table] < rows]
+            if lost:
+                return "problem", f"{name} holds fewer rows of {', '.join(lost)} than its snapshot {snapshot.name}"
+    return "ok", f"{len(names)} datasets" + ("" if os.access(store, os.W_OK) else ", read-only")
 
 
 def _hard_links(folder: Path) -> tuple[str, str]:

@@ -4,13 +4,12 @@ from typing import Any
 
 import click
 
-from ..errors import JobError
-from ..ids import content_hash
+from ..errors import InputError
 from ..jobs import Job
-from ..jobs.plan import Plan, read_questions
+from ..jobs.plan import resumed
 from ..store.dataset import Store
 from ..view.terminal import status_lines
-from .label import run_plan
+from .label import run_options, run_plan
 from .output import Output, ago, hint, note, output_options
 
 
@@ -26,7 +25,12 @@ def list_(store: str, /, out: Output) -> None:
     """List all jobs, newest first."""
     rows: list[dict[str, Any]] = []
     for job in Job.all(Store.open(store)):
-        described, last = job.described(), _last(job)
+        last = _last(job)
+        try:
+            described = job.described()
+        except InputError:
+            rows.append({"job": job.job_id, "state": "damaged"})
+            continue
         rows.append(
             {
                 "job": job.job_id,
@@ -63,40 +67,18 @@ def status(store: str, /, job_id: str, out: Output) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="JOB")
-@click.option(
-    "--live", type=click.IntRange(min=1), default=64, show_default=True, help="Questions under way at a time."
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option(
-    "--max-rows",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="Sequences decoded together.",
-)
+@run_options
 @output_options
 @click.pass_obj
 def resume(store: str, /, job_id: str, live: int, device: str, max_rows: int, out: Output) -> None:
     """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
-    config = job.config()
-    questions, read = read_questions(opened, config)
-    found = content_hash("questions", *sorted(item.question_id for item in questions))[:16]
-    if found != config.questions:
-        # The dataset grew since: the questions of the job are the ones it wrote into its own dataset.
-        raise JobError(
-            f"The questions of {config.source} have changed since the job {job.job_id} began. Name the "
-            f"snapshot it read and label anew: openr-data label {config.source}@N"
-        )
     note(f"Resuming the job {job.job_id}.")
-    run_plan(opened, Plan(config, tuple(questions), read), out, live, {"device": device, "max_rows": max_rows})
+    run_plan(opened, resumed(opened, job), out, live, {"device": device, "max_rows": max_rows})
 
 
 def _last(job: Job) -> dict[str, Any]:
-    """The newest numbers of a job: its result, else its last event."""
-    result = job.result()
-    if result is not None:
-        return result
-    events = job.events()
-    return events[-1] if events else {}
+    """The newest numbers of a job: its result, else (or while it runs again) its last event."""
+    result = None if job.is_running() else job.result()
+    return result if result is not None else job.last_event()

@@ -91,11 +91,10 @@ def label(
       openr-data label math --policy Qwen/Qwen2.5-Math-7B-Instruct --into math-aps
       openr-data label arithmetic --method math-shepherd --limit 20 -o k=4
     """
-    layers: list[dict[str, Any]] = []
-    if recipe_name or source in ("", "arithmetic"):
-        layers.append(recipe(recipe_name or "arithmetic"))
-    if config:
-        layers.append(read_toml(config))
+    layers: list[dict[str, Any]] = [read_toml(config)] if config else []
+    named = source or (layers[0].get("source", "") if layers else "")
+    if recipe_name or named in ("", "arithmetic"):
+        layers.insert(0, recipe(recipe_name or "arithmetic"))
     given = {"source": source, **{name: value for name, value in flags.items() if value is not None}}
     layers.append({name: value for name, value in given.items() if value != ""})
     if not any("method" in layer for layer in layers):

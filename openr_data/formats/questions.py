@@ -1,8 +1,8 @@
 """Question files: JSON lines with `problem` or `question`, and `answer`.
 
 A GSM8K answer (calculation, then `#### N`) is reduced to N. An answer may be empty or missing: the question
-is kept, and labeling passes over it ("no gold answer"). `level`, `subject`, `type`, `split` and `unique_id`
-are read where they are there; every other field goes into the metadata.
+is kept, and labeling passes over it ("no gold answer"). `level`, `subject` (or `type`) and `split` are read where
+they are there; every other field goes into the metadata.
 """
 
 import json
@@ -56,14 +56,24 @@ def _question(row: dict[str, Any], path: Path, number: int, source: str, split: 
     answer = "" if answer is None else str(answer)
     if "####" in answer:
         answer = answer.rsplit("####", 1)[1].strip().replace(",", "")
+    try:
+        row[field].encode()
+        answer.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}, line {number}: a character that is no Unicode text ({error.reason}).") from error
     known = {field, "answer", "level", "subject", "type", "split"}
     return Question(
         question_id=question_id(row[field], answer),
         question=row[field],
         answer=answer,
         source=source,
-        split=split or str(row.get("split", "")),
-        level=str(row.get("level", "")),
-        subject=str(row.get("subject", row.get("type", ""))),
+        split=split or _text(row, "split"),
+        level=_text(row, "level"),
+        subject=_text(row, "subject") or _text(row, "type"),
         metadata=json.dumps({name: value for name, value in row.items() if name not in known}, ensure_ascii=False),
     )
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else str(value)

@@ -8,6 +8,7 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BARE = re.compile(r"-?\d+(?:\.\d+)?")
 _HASHES = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
 _PHRASE = re.compile(r"(?:the\s+)?(?:final\s+)?answer\s*(?:is|:)[\s:]*(.+?)(?:\.\s|\.?\s*$|\n)", re.IGNORECASE)
 LONGEST_TEXT = 200_000
@@ -39,9 +40,9 @@ def _last_box(text: str) -> str | None:
             break
         if text[match.end()] == "{":
             opened[match.end()] = match.start()
-        else:
-            # TeX takes a single token as the argument: \boxed 5
-            found = match.start(), text[match.end()]
+        elif (bare := _BARE.match(text, match.end())) is not None:
+            # TeX would take a single digit of \boxed 12; whoever writes that means the number.
+            found = match.start(), bare[0]
     stack: list[int] = []
     for brace in _BRACE.finditer(text, min(opened, default=len(text))):
         if brace[0] == "{":
@@ -54,7 +55,7 @@ def _last_box(text: str) -> str | None:
 
 
 def _trim(answer: str) -> str | None:
-    answer = answer.strip()
+    answer = answer.strip().strip("*").strip()
     while len(answer) >= 2 and answer[0] == answer[-1] == "$":
         answer = answer[1:-1].strip()
     return answer or None

@@ -16,21 +16,29 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..checked_lines import CheckedLines
+from ..checked_lines import CheckedLines, write_whole
 from ..config import as_dict, read_toml, to_toml
-from ..errors import InputError, JobError, UnknownName
+from ..errors import InputError, JobError, UnknownName, UsageError
 from ..ids import config_id
 from ..store.dataset import Store
 from ..store.refs import now
 from ..store.tables import storage_error
+from ..types import Sampling
 
 PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "vllm")
+
+TAIL = 65_536
+"""Bytes at the end of the events in which the newest one is looked for."""
+
+LOOKS = 5
+"""Attempts to take a job's lock: somebody who only looks (`jobs ls`) lets go within milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,12 @@ class LabelConfig:
     max_tokens: int = 1024
     rollout_text: bool = True
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ValueError("limit is at least 0")
+        # The same bounds as where it is used, but told before anything runs.
+        Sampling(self.temperature, self.top_p, self.max_tokens, seed=self.seed)
 
     def job_id(self) -> str:
         """12 hex digits over the configuration."""
@@ -97,9 +111,7 @@ class Job:
             }
             try:
                 job.path.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_suffix(".tmp")
-                temporary.write_text(to_toml(tables))
-                temporary.replace(path)
+                write_whole(path, to_toml(tables))
             except OSError as error:
                 raise storage_error(job.path, error) from error
         return job
@@ -108,6 +120,9 @@ class Job:
     def find(cls, store: Store, job_id: str) -> "Job":
         """A job by its id or the beginning of it. Raises `UnknownName`."""
         found = [job for job in cls.all(store) if job.job_id.startswith(job_id)]
+        if len(found) > 1 and job_id:
+            several = ", ".join(job.job_id for job in found)
+            raise UsageError(f"{job_id!r} begins several jobs ({several}). Write more of the id.")
         if len(found) != 1 or not job_id:
             raise UnknownName(
                 "job", job_id, [job.job_id for job in cls.all(store)], "List them with: openr-data jobs ls"
@@ -123,8 +138,11 @@ class Job:
         return sorted(found, key=lambda job: job.path.stat().st_mtime, reverse=True)
 
     def described(self) -> dict[str, Any]:
-        """The tables of `job.toml`."""
-        return read_toml(self.path / "job.toml")
+        """The tables of `job.toml`. Raises `InputError` where it is damaged."""
+        tables = read_toml(self.path / "job.toml")
+        if not isinstance(tables.get("config"), dict):
+            raise InputError(f"{self.path / 'job.toml'} is damaged. Remove {self.path} and label again.")
+        return tables
 
     def config(self) -> LabelConfig:
         """The configuration as it was resolved. Raises `InputError` for a damaged `job.toml`."""
@@ -149,13 +167,17 @@ class Job:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise storage_error(self.path, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise JobError(
-                f"The job {self.job_id} is running already. Watch it with: openr-data jobs status {self.job_id}"
-            ) from error
+        for attempt in range(LOOKS):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if attempt == LOOKS - 1:
+                    os.close(handle)
+                    raise JobError(
+                        f"The job {self.job_id} is running already. Watch it with: openr-data jobs status {self.job_id}"
+                    ) from error
+                time.sleep(0.05)
         try:
             yield
         finally:
@@ -168,7 +190,8 @@ class Job:
         except OSError:
             return False
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: two that look do not see each other, and one that starts does not see them for long.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             return True
         finally:
@@ -181,28 +204,34 @@ class Job:
         if not path.exists():
             return []
         found: list[dict[str, Any]] = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line[9:]))
-            except ValueError:
-                # A line torn by a kill: the one after it tells the same story later.
-                continue
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            event = _event(line)
+            if event is not None:
+                found.append(event)
         return found
 
-    def result(self) -> dict[str, Any] | None:
-        """What came of it, or None while it is not done."""
-        path = self.path / "result.json"
+    def last_event(self) -> dict[str, Any]:
+        """The newest event, from the end of the file; empty before the first."""
+        path = self.path / "events.jsonl"
         if not path.exists():
+            return {}
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return next((event for line in reversed(lines) if (event := _event(line)) is not None), {})
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of it, or None while it is not done (or where the file is damaged: then it is resumed)."""
+        try:
+            result: dict[str, Any] = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return result
+        return result if isinstance(result, dict) and "total" in result else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the last thing that happens."""
-        temporary = self.path / "result.tmp"
         try:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
-            temporary.replace(self.path / "result.json")
+            write_whole(self.path / "result.json", json.dumps(result, indent=2) + "\n")
         except OSError as error:
             raise storage_error(self.path, error) from error
 
@@ -218,6 +247,15 @@ class Job:
     def open_events(self) -> CheckedLines:
         """The events file, to append to."""
         return CheckedLines(self.path / "events.jsonl")
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event of a line, or None for one that was torn by a kill: the one after it tells the same later."""
+    try:
+        event = json.loads(line[9:])
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def versions() -> dict[str, str]:

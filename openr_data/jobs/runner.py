@@ -157,8 +157,8 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
         raise
     finally:
         ticking.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticking
+        # Whoever watches may have gone (a closed terminal): that must not keep the job from committing.
+        await asyncio.gather(ticking, return_exceptions=True)
         status.watch(work.policy, started)
         try:
             work.spool.close()
@@ -168,8 +168,7 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
             # A full disk is told once, by the error that is already on its way.
             if outcome != "error":
                 raise
-    if report:
-        report(status)
+    _tell(report, status)
     _conclude(work, outcome)
     if outcome == "stopped":
         raise Interrupted(
@@ -189,7 +188,9 @@ def _conclude(work: _Work, outcome: str) -> None:
         + ("" if done else f", {status.total - status.done - status.failed} to go")
     )
     if done:
-        work.dataset.append("jobs", [_job_row(work)], f"{work.job.job_id}/end", 1)
+        app = f"{work.job.job_id}/end"
+        if work.waiting or work.dataset.committed("jobs", app) == 0:
+            work.dataset.append("jobs", [_job_row(work)], app, work.dataset.committed("jobs", app) + 1)
     snapshot = work.dataset.snapshot("label", message, work.job.job_id)
     if done and (work.waiting or work.job.result() is None):
         work.job.finish({"snapshot": snapshot.name, **status.as_dict()})
@@ -207,13 +208,19 @@ def _job_row(work: _Work) -> dict[str, Any]:
     }
 
 
+def _tell(report: Report | None, status: Status) -> None:
+    """Show where the job stands; a stream that is closed is no failure of the job."""
+    if report:
+        with suppress(OSError, ValueError):
+            report(status)
+
+
 async def _tick(work: _Work, report: Report | None, started: float) -> None:
     written = started
     while True:
         await asyncio.sleep(0.5)
         work.status.watch(work.policy, started)
-        if report:
-            report(work.status)
+        _tell(report, work.status)
         if time.monotonic() - written > EVENT_EVERY:
             work.event("progress")
             written = time.monotonic()

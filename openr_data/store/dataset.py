@@ -6,7 +6,6 @@ view.sql("select count(*) from steps where label = -1")
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from ..checked_lines import write_whole
 from ..errors import MissingDataset, NotAStore, StoreError
 from ..schema import KEYS, REFS, SCHEMA_VERSION, TABLES
 from . import query, refs, tables
@@ -70,6 +69,9 @@ class View:
 
     def digest(self) -> str:
         """A hash of the content of all tables, whatever the order of rows and files."""
+        for item in self.dataset.snapshots():
+            if dict(item.versions) == dict(self.versions):
+                return item.digest
         return query.digest(self.connect())
 
     def counts(self) -> dict[str, int]:
@@ -129,10 +131,11 @@ class Dataset:
 
     def snapshot(self, operation: str, message: str, job: str | None = None) -> Snapshot:
         """Write down what the dataset holds now. Nothing is written where nothing changed."""
-        view = self.view()
-        digest, counts = view.digest(), view.counts()
         while True:
+            # Earlier snapshots first, then the view: a snapshot is never older than the one before it.
             earlier = self.snapshots()
+            view = self.view()
+            digest, counts = view.digest(), view.counts()
             if earlier and earlier[-1].digest == digest:
                 return earlier[-1]
             made = Snapshot(
@@ -185,7 +188,7 @@ class Store:
                     "openr-data writes. Update with: pip install -U openr-data"
                 )
             return cls(root)
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and not _is_blank(root):
             raise NotAStore(
                 f"{root} is not an openr-data store: it has no {MARKER}. Name a store or a new folder with "
                 "--store FOLDER"
@@ -194,9 +197,7 @@ class Store:
             raise NotAStore(f"There is no store in {root} yet. Make one with: openr-data label, or openr-data import")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            temporary = root / f".{MARKER}.{os.getpid()}"
-            temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
-            temporary.replace(marker)
+            write_whole(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
         except OSError as error:
             raise tables.storage_error(root, error) from error
         return cls(root)
@@ -205,7 +206,7 @@ class Store:
     def at(cls, path: str | Path) -> "Store | None":
         """The store in a folder, or None where there is nothing yet. Raises `NotAStore`."""
         root = Path(path).expanduser()
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        if not root.exists() or _is_blank(root):
             return None
         return cls.open(root)
 
@@ -243,6 +244,6 @@ class Store:
         return self.dataset(wanted.name).view(wanted.ref)
 
 
-def row_counts(files: Iterable[str]) -> int:
-    """Rows in Parquet files, from their footers alone."""
-    return sum(pq.read_metadata(file).num_rows for file in files)
+def _is_blank(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an interrupted first use may have left."""
+    return folder.is_dir() and all(item.name.startswith(f".{MARKER}.") for item in folder.iterdir())

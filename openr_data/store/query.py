@@ -11,7 +11,7 @@ from typing import Final
 import duckdb
 import pyarrow as pa
 
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..schema import KEYS, TABLES
 from .refs import Snapshot
 
@@ -43,20 +43,20 @@ VIEWS: Final[Mapping[str, str]] = {
     """,
     "prefixes": f"""
         with drawn as (
-            select node_id, any_value(question_id) as question_id,
+            select node_id, policy, any_value(question_id) as question_id,
                    count(*) filter (verdict = 'correct') as n_correct,
                    count(*) filter (verdict <> 'unknown') as n_rollouts,
                    count(*) filter (verdict = 'unknown') as n_unknown
-            from (select distinct on (rollout_id) * from rollouts) group by node_id
+            from (select distinct on (rollout_id) * from rollouts order by rollout_id, job_id) group by node_id, policy
         ), counted as (
-            select node_id, question_id, any_value(depth) as depth, any_value(step) as step,
+            select node_id, question_id, policy, any_value(depth) as depth, any_value(step) as step,
                    any_value(parent_id) as parent_id,
                    bool_or(certified) as certified, bool_or(terminal) as terminal,
                    coalesce(any_value(drawn.n_correct), 0) as n_correct,
                    coalesce(any_value(drawn.n_rollouts), 0) as n_rollouts,
                    coalesce(any_value(drawn.n_unknown), 0) as n_unknown,
                    count(distinct job_id) as n_jobs
-            from nodes left join drawn using (node_id, question_id) group by node_id, question_id
+            from nodes left join drawn using (node_id, question_id, policy) group by node_id, question_id, policy
         )
         select *,
                case when n_rollouts > 0 then n_correct / n_rollouts end as soft,
@@ -81,13 +81,23 @@ VIEWS: Final[Mapping[str, str]] = {
 
 
 def connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the tables, the views and `snapshots`; it reads these files alone."""
+    """An in-memory connection with the tables, the views and `snapshots`; it reads these files alone.
+
+    Raises `StoreError` where a file of the snapshot is missing or damaged.
+    """
+    try:
+        return _connect(files, snapshots)
+    except duckdb.Error as error:
+        raise _unreadable(error) from error
+
+
+def _connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:")
     for name, schema in TABLES.items():
         if files[name]:
             listed = ", ".join(f"'{_quoted(file)}'" for file in files[name])
             key = ", ".join(f'"{column}"' for column in KEYS[name])
-            relation = f"select distinct on ({key}) * from read_parquet([{listed}])"
+            relation = f"select distinct on ({key}) * from read_parquet([{listed}]) order by {key}"
             if len(files[name]) == 1 and name != "jobs":
                 relation = f"select * from read_parquet([{listed}])"
             connection.execute(f'create view "{name}" as {relation}')
@@ -103,6 +113,7 @@ def connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -
     listed = ", ".join(f"'{_quoted(file)}'" for name in TABLES for file in files[name])
     connection.execute(f"set allowed_paths = [{listed}]")
     connection.execute("set enable_external_access = false")
+    connection.execute("set python_enable_replacements = false")
     connection.execute("set lock_configuration = true")
     return connection
 
@@ -117,21 +128,42 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     if len(parsed) != 1 or parsed[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.RELATION):
         raise InputError("SQL: one SELECT (or EXPLAIN, SUMMARIZE, DESCRIBE) at a time; a dataset is read-only here.")
     try:
-        return connection.sql(statement).to_arrow_table()
+        found = connection.sql(statement).to_arrow_table()
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
+        raise _unreadable(error) from error
     except duckdb.Error as error:
         raise InputError(f"SQL: {_first_line(error)}") from error
+    names = found.column_names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f'SQL: two columns are called "{twice}". Name one with: ... as another_name')
+    return found
+
+
+def _unreadable(error: Exception) -> StoreError:
+    return StoreError(
+        f"A file of the dataset is missing or damaged: {_first_line(error)} Check the store with: openr-data doctor"
+    )
 
 
 def digest(connection: duckdb.DuckDBPyConnection) -> str:
     """A hash over all rows of questions, solutions, nodes, rollouts and labels, in any order.
 
-    A sum of row hashes, not an exclusive or: equal rows must not cancel.
+    A sum of row hashes, not an exclusive or: equal rows must not cancel. The text of a rollout is left out: its
+    id is a hash over it already. Raises `StoreError` for a damaged file.
     """
+    try:
+        return _digest(connection)
+    except duckdb.Error as error:
+        raise _unreadable(error) from error
+
+
+def _digest(connection: duckdb.DuckDBPyConnection) -> str:
     parts: list[str] = []
     for name, schema in TABLES.items():
         if name == "jobs":
             continue
-        row = ", '|', ".join(f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names)
+        row = ", '|', ".join(f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column != "text")
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
         found = connection.execute(statement).fetchone()
         assert found is not None
@@ -142,7 +174,14 @@ def digest(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Rows by table, and the number of labelled steps under `steps`."""
+    """Rows by table, and the number of steps with a label set under `steps`. Raises `StoreError`."""
+    try:
+        return _counts(connection)
+    except duckdb.Error as error:
+        raise _unreadable(error) from error
+
+
+def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     found: dict[str, int] = {}
     for name in TABLES:
         row = connection.execute(f'select count(*) from "{name}"').fetchone()

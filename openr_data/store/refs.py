@@ -66,7 +66,13 @@ def now() -> str:
 
 def read(path: Path) -> list[Snapshot]:
     """All rows of a refs table, oldest first."""
-    rows = pa.table(tables.open_table(path).to_pyarrow_table()).to_pylist(maps_as_pydicts="strict")
+    table = tables.open_table(path)
+    try:
+        rows = pa.table(table.to_pyarrow_table()).to_pylist(maps_as_pydicts="strict")
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"The refs of {path.parent.name} are missing or damaged: {error}. Check the store with: openr-data doctor"
+        ) from error
     found = [
         Snapshot(
             name=row["name"],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..checked_lines import CheckedLines
+from ..errors import StoreError
 from ..schema import TABLES
 from .dataset import Dataset
 
@@ -40,6 +41,14 @@ class Spool:
         for seq, questions in self._done.read():
             self._seq = max(self._seq, seq)
             self.finished.update(questions)
+        committed = max(dataset.committed(table, f"{app}/{table}") for table in TABLES)
+        if self.finished and committed < self._seq:
+            raise StoreError(
+                f"The job {app.partition('/')[0]} has committed to a dataset {dataset.name} that is gone or older. Put "
+                f"it back, or start over: remove {folder.parent}"
+            )
+        # A damaged line of done.jsonl must not make the next commit look like one that is already in.
+        self._seq = max(self._seq, committed)
         self._pending: CheckedLines | None = None
         self._waiting: list[tuple[str, Mapping[str, Any], Rows]] = []
         self._rows = 0
@@ -75,9 +84,13 @@ class Spool:
         self._pending, self._waiting, self._rows = None, [], 0
 
     def _commit(self, seq: int, waiting: Sequence[tuple[str, Mapping[str, Any], Rows]]) -> None:
+        added = 0
         for table in TABLES:
             rows = [row for _, _, found in waiting for row in found.get(table, ())]
-            self._dataset.append(table, rows, f"{self._app}/{table}", seq)
+            added += self._dataset.append(table, rows, f"{self._app}/{table}", seq)
+        if not added:
+            # Nothing was committed under this number: the next batch takes it.
+            seq = self._seq
         questions = {question: summary for question, summary, _ in waiting}
         self._done.append([seq, questions])
         self._done.sync()

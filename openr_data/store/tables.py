@@ -42,7 +42,7 @@ def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
         path.mkdir(parents=True, exist_ok=True)
         statistics = {"delta.dataSkippingStatsColumns": order_by} if order_by else {}
         DeltaTable.create(str(path), schema=schema, mode="ignore", configuration={**_FACTS, **statistics})
-        _fsync(path / "_delta_log")
+        _fsync_log(path, -1)
     except (OSError, DeltaError) as error:
         raise storage_error(path, error) from error
 
@@ -50,7 +50,12 @@ def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
 def open_table(path: Path, version: int | None = None) -> DeltaTable:
     """The table at a version (default: the newest). Raises `StoreError` where it cannot be read."""
     try:
-        return DeltaTable(str(path), version=version)
+        table = DeltaTable(str(path), version=version)
+        entry = path / "_delta_log" / f"{table.version():020d}.json"
+        if entry.exists() and entry.stat().st_size == 0:
+            # delta-rs reads an empty log entry (a power cut) as a commit without rows.
+            raise OSError(f"its log entry {entry.name} is empty.")
+        return table
     except TableNotFoundError as error:
         raise StoreError(
             f"The table {path.name} of {path.parent.name} is missing or damaged. "
@@ -69,24 +74,20 @@ def append(path: Path, rows: pa.Table, app: str, seq: int) -> int:
     Rows are written in the order given. Raises `StoreError` when the disk is full, the folder cannot be
     written, or the commit loses against other writers again and again; then nothing was committed.
     """
-    name = f"part-{uuid.uuid4().hex}.parquet"
     written: Path | None = None
     last: Exception | None = None
     for attempt in range(ATTEMPTS):
         table = open_table(path)
         done = table.transaction_version(app)
         if done is not None and done >= seq:
-            if written is not None and last is not None and not _holds(table, name):
+            if written is not None and not _holds(table, written.name):
                 written.unlink(missing_ok=True)
             return int(table.version())
         try:
             if written is None:
-                written = path / name
-                pq.write_table(rows, written, compression="zstd", row_group_size=ROW_GROUP, write_page_index=True)
-                _fsync(written)
-                _fsync(path)
+                written = _write(path, rows)
             action = AddAction(
-                path=name,
+                path=written.name,
                 size=written.stat().st_size,
                 partition_values={},
                 modification_time=int(time.time() * 1000),
@@ -99,7 +100,7 @@ def append(path: Path, rows: pa.Table, app: str, seq: int) -> int:
                 table.schema(),
                 commit_properties=CommitProperties(max_commit_retries=100, app_transactions=[Transaction(app, seq)]),
             )
-            _fsync(path / "_delta_log")
+            _fsync_log(path, int(table.version()))
             return int(open_table(path).version())
         except (OSError, DeltaError) as error:
             if _is_full(error) or _is_forbidden(error):
@@ -110,9 +111,24 @@ def append(path: Path, rows: pa.Table, app: str, seq: int) -> int:
             last = error
             time.sleep(random.random() * min(1.0, 0.01 * 2**attempt))
     raise StoreError(
-        f"The table {path.name} of {path.parent.name} was changed by others {ATTEMPTS} times in a row: "
+        f"The table {path.name} of {path.parent.name} could not be written in {ATTEMPTS} attempts: "
         f"{_line(last)} Run the same command again."
     )
+
+
+def _write(folder: Path, rows: pa.Table) -> Path:
+    """A new Parquet file, whole and on the disk, or none."""
+    path = folder / f"part-{uuid.uuid4().hex}.parquet"
+    try:
+        pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP, write_page_index=True)
+        _fsync(path)
+        _fsync(folder)
+    except BaseException:
+        # Half a file must never be what a later attempt commits.
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def files(path: Path, version: int) -> list[str]:
@@ -133,7 +149,7 @@ def storage_error(path: Path, error: Exception) -> StoreError:
 
 
 def _is_full(error: Exception) -> bool:
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return full or "No space left on device" in str(error) or "os error 28" in str(error)
 
 
@@ -161,11 +177,16 @@ def _line(error: object) -> str:
     return text.splitlines()[0].rstrip(".") + "."
 
 
+def _fsync_log(path: Path, since: int) -> None:
+    """Flush the log entries after version `since` (ours is among them) and their folder."""
+    log = path / "_delta_log"
+    for entry in log.glob("*.json"):
+        if entry.stem.isdigit() and int(entry.stem) > since:
+            _fsync(entry)
+    _fsync(log)
+
+
 def _fsync(path: Path) -> None:
-    if path.name == "_delta_log":
-        newest = max(path.glob("*.json"), default=None)
-        if newest is not None:
-            _fsync(newest)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -214,7 +214,7 @@ def test_jobs_tell_where_they_stand(run: Run, labelled: str) -> None:
 def test_a_dry_run_asks_nothing_and_makes_nothing(run: Run) -> None:
     facts = json.loads(run("label", "--dry-run", "--limit", "2", "-o", "searches=3", "--json").out)
     assert facts["questions"] == 2
-    assert facts["completions_at_most"] == 2 * (32 + 3 * 6 * 8)
+    assert facts["completions_at_most"] == 2 * (32 + 3 * 8 * 8)
     assert facts["options"]["searches"] == 3
     assert not Path("openr-store").exists()
 

@@ -39,7 +39,32 @@ C, I, U = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN  # noqa: E741
         (r"\text{(A)}", "A", C),
         ("tuesday", r"\text{Tuesday}", C),
         ("Monday", "Tuesday", I),
-        ("7", r"\text{even}", I),
+        ("(B)", "C", I),
+        ("Evelyn", "Bjorn", U),
+        ("7", r"\text{even}", U),
+        ("two", "2", U),
+        ("ab", "ba", U),
+        ("AB", "ab", U),
+        # A space between digits separates; a comma in a list is no thousands separator.
+        ("1 1/2", "3/2", C),
+        ("1 1/2", "11/2", I),
+        ("2 3", "23", U),
+        (r"1\quad 2", "12", U),
+        ("0, 100", "100", U),
+        ("(1, 200)", "(1200)", U),
+        (r"\{1,234\}", r"\{1234\}", U),
+        ("0,001", "1", U),
+        (r"10,\!080", "10080", C),
+        # A unit or a left side may be left out, not exchanged.
+        ("50 cents", "50 dollars", U),
+        ("5 cm", "5 km", U),
+        (r"5\text{ cm}^2", r"5\text{ cm}^3", U),
+        ("5 hours", "5 hour", C),
+        ("x=5", "y=5", U),
+        ("x=5", "x=6", I),
+        ("0.5", "50%", U),
+        ("100 cm", "1 meter", U),
+        ("7 cm", "5", I),
         (r"\left(1, 2\right)", "(1,2)", C),
         ("[0,9)", "(0,9)", U),
         ("x+1", "1+x", U),
@@ -88,6 +113,15 @@ def test_every_gold_answer_of_math_500_equals_itself_and_none_of_another_value(s
         if x is not None and y is not None and (compare(a, b) is C) != (x == y)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "text", ["5" + " " * 1990 + "x", "1 " * 990, "{" * 1990, "\\frac" * 390, "5 square" * 240, "," * 1990]
+)
+def test_no_answer_is_slow_to_compare(text: str) -> None:
+    for _ in range(20):
+        normalize.cache_clear()
+        assert compare(text, "1") in (U, I)
 
 
 async def grade(answer: str, gold: str) -> Verdict:

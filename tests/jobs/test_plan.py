@@ -97,5 +97,5 @@ def test_a_dataset_can_be_read_at_a_snapshot_and_by_split(store: Store) -> None:
 def test_the_budget_is_the_sum_over_questions() -> None:
     made = plan(None, [BASE], {"searches": "2", "k": "4"})
     budget = made.budget()
-    assert budget.completions == 3 * (32 + 2 * 6 * 4)
+    assert budget.completions == 3 * (32 + 2 * 8 * 4), "halving 192 tokens takes 8 probes"
     assert budget.completion_tokens == budget.completions * 192

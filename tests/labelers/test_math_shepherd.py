@@ -73,6 +73,19 @@ def test_labels_are_the_hard_reading_of_the_counts(seed: int, k: int, solutions:
     assert labeling.calls <= budget.completions
 
 
+def test_a_correct_solution_that_goes_on_after_a_wrong_one_is_good_throughout() -> None:
+    class SecondThought(ScriptedPolicy):
+        async def sample(self, prefix, n, sampling):  # type: ignore[no-untyped-def]
+            texts = ["a\n\n\\boxed{9}", "a\n\n\\boxed{9}\n\nWait: \\boxed{1}"]
+            if prefix.steps:
+                return [Completion("\\boxed{1}", 2, "stop")] * n
+            return [Completion(text, 3, "stop") for text in texts]
+
+    labeling = label(SecondThought({}), solutions=2)
+    by_length = {len(item.labels): [step.label for step in item.labels] for item in labeling.labels}
+    assert by_length == {2: [1, -1], 3: [1, 1, 1]}
+
+
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         MathShepherdConfig(k=0)

@@ -202,3 +202,54 @@ def test_q_prefers_states_near_one_and_short_rollouts() -> None:
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"at least|lie in"):
         OmegaPRMConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_bound_that_is_certified_later_sends_the_search_to_the_right() -> None:
+    solution = ("a", "b", "c", "d", "So \\boxed{9}.")
+
+    class Noisy(ScriptedPolicy):
+        """The probe at ("a", "b") fails; the one at ("a",) reaches the answer through ("a", "b", "c")."""
+
+        async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
+            self.asked.append((prefix, n))
+            wrong = Completion("So \\boxed{8}.", 1, "stop")
+            if not prefix.steps:
+                whole = Completion("\n\n".join(solution), 9, "stop")
+                return [whole, *[Completion(RIGHT, 3, "stop")] * (n - 1)]
+            if prefix.steps == ("a",):
+                return [Completion(f"b\n\nc\n\n{RIGHT}", 5, "stop"), *[wrong] * (n - 1)]
+            return [wrong] * n
+
+    policy = Noisy({})
+    labeling = label(policy, screening=4, searches=1)
+    located = next(item for item in labeling.labels if item.first_error is not None)
+    assert [step.label for step in located.labels] == [1, 1, 1, -1, None]
+    assert [len(prefix.steps) for prefix, _ in policy.asked] == [0, 2, 1, 3, 4]
+
+
+def test_a_complete_solution_inside_another_is_graded_not_sampled() -> None:
+    class GoesOn(ScriptedPolicy):
+        async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
+            self.asked.append((prefix, n))
+            texts = ["a\n\nSo \\boxed{9}.", "a\n\nSo \\boxed{9}.\n\nI am done.", RIGHT, RIGHT]
+            if prefix.steps:
+                return [Completion("So \\boxed{9}.", 2, "stop")] * n
+            return [Completion(text, 3, "stop") for text in texts[:n]]
+
+    policy = GoesOn({})
+    labeling = label(policy, screening=4, searches=9)
+    assert not any("boxed" in step for prefix, _ in policy.asked for step in prefix.steps)
+    assert labeling.located >= 1
+    assert {r.verdict for r in labeling.rollouts} == {Verdict.CORRECT, Verdict.INCORRECT}
+
+
+def test_an_answer_that_stands_in_the_prefix_counts_when_the_policy_adds_nothing() -> None:
+    from openr_data.labelers.rollouts import Evidence
+
+    class Silent(ScriptedPolicy):
+        async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
+            return [Completion("", 1, "stop")] * n
+
+    evidence = Evidence(a_question(), Silent({}), MathGrader(), Sampling())
+    drawn = asyncio.run(evidence.measure(evidence.state(("a", RIGHT)), 2))
+    assert [item.row.verdict for item in drawn] == [Verdict.CORRECT] * 2

@@ -40,6 +40,12 @@ def judged(*steps: str) -> list[Judgement]:
         # A step may be skipped in the head: what is stated is true.
         ("32/2=16 apples are left.", 1, Reason.ADVANCES),
         ("The answer is \\boxed{16}.", 1, Reason.ANSWERS),
+        ("\\boxed{\\text{16 apples}}", 1, Reason.ANSWERS),
+        ("\\boxed{\\$16}", 1, Reason.ANSWERS),
+        ("\\boxed 16", 1, Reason.ANSWERS),
+        ("$14 + $18 = $32", 1, Reason.ADVANCES),
+        ("\\fbox{32}", -1, Reason.ANSWER),
+        ("\\boxed{\\text{32}}", -1, Reason.ANSWER),
         # Neutral: true, but nothing new.
         ("Let us think.", 0, Reason.WORDS),
         ("Mia has 14 apples.", 0, Reason.REPEATS),
@@ -131,4 +137,8 @@ def test_any_text_gets_one_judgement_a_step(steps: list[str]) -> None:
 def test_a_runaway_text_is_judged_at_once() -> None:
     assert judged("(" * 5000 + "3*6=18")[0].label == -1
     assert judged("1+" * 20_000 + "1=2")[0].label == -1
-    assert judged("3*6=18 " * 3000)[0].label == 1
+    assert judged("1+" * 900 + "1=2")[0].label == -1
+    assert judged("3*6=18 " * 250)[0].label == 1
+    assert judged("3*6=18 " * 3000)[0].reason is Reason.MALFORMED
+    assert judged("9" * 6000)[0].label == -1
+    assert judged("\\boxed{1e999999999}")[0].reason is Reason.ANSWER
