@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 3 a job ended with
 130 interrupted and resumable.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -74,7 +75,7 @@ def cli(ctx: click.Context, store: str) -> None:
 
 
 def main() -> None:
-    """The console script: click without its own error texts for our errors."""
+    """Run the command line and raise `SystemExit` with its exit code."""
     if os.environ.get("OPENR_DEBUG") == "1":
         cli(prog_name="openr-data")
         return
@@ -110,3 +111,21 @@ def main() -> None:
         )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def run() -> None:
+    """The console script: `main`, then out at once.
+
+    Native threads of the table libraries that are still winding down can abort an interpreter that shuts down
+    beside them ("terminate called without an active exception"), which turned finished commands into failures.
+    Everything of ours is closed and flushed by now.
+    """
+    code: Any = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0)

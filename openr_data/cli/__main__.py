@@ -1,5 +1,5 @@
 """`python -m openr_data.cli`: the command line from a checkout that is not installed."""
 
-from . import main
+from . import run
 
-main()
+run()

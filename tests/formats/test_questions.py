@@ -22,7 +22,7 @@ def test_math_and_gsm8k_rows_are_read(tmp_path: Path) -> None:
         {"question": "Clips?", "answer": "48/2 = <<48/2=24>>24\n#### 1,024"},
         {"problem": "No answer", "answer": ""},
         {"problem": "None", "answer": None},
-        {"problem": "Number", "answer": 7, "type": "Geometry"},
+        {"problem": "Number", "answer": 7, "type": "Geometry", "subject": None, "level": None},
     ]
     found = read(tmp_path, "\n".join(map(json.dumps, rows)) + "\n\n")
     assert [(q.question, q.answer) for q in found] == [
@@ -32,7 +32,7 @@ def test_math_and_gsm8k_rows_are_read(tmp_path: Path) -> None:
         "Algebra",
         {"unique_id": "x/1"},
     )
-    assert found[4].subject == "Geometry"
+    assert (found[4].subject, found[4].level) == ("Geometry", "")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,7 @@ def test_math_and_gsm8k_rows_are_read(tmp_path: Path) -> None:
         ('{"problem": "  "}', r"line 1: no `problem`"),
         ('{"problem": 3}', r"line 1: no `problem`"),
         ('{"problem": "a"', r"line 1: not JSON"),
+        ('{"problem": "\\ud800"}', r"line 1: a character that is no Unicode text"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:

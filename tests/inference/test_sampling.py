@@ -56,6 +56,18 @@ def test_the_margin_is_the_distance_to_another_token() -> None:
     assert greedy.tolist() == pytest.approx([float(LOGITS[0, 0] - LOGITS[0, 1])])
 
 
+def test_the_margin_knows_the_edge_of_the_nucleus() -> None:
+    logits = torch.tensor([[0.5, 0.3 - 1e-6, 0.2 + 1e-6]], dtype=torch.float64).log()
+    _, _, margins = draw(logits, torch.ones(1), torch.tensor([0.8]), torch.tensor([0.55], dtype=torch.float64))
+    assert margins.item() < 2e-6
+
+
+def test_rows_with_and_without_a_nucleus_share_a_batch() -> None:
+    two = torch.tensor([1.0, 0.5])
+    tokens, _, _ = draw(LOGITS.expand(2, -1), torch.ones(2), two, torch.tensor([0.99, 0.99], dtype=torch.float64))
+    assert tokens.tolist() == [2, 0]
+
+
 def test_uniform_numbers_are_uniform_and_reproducible() -> None:
     seeds = sample_seeds(7, 20_000)
     assert len(set(seeds.tolist())) == 20_000

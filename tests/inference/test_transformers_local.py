@@ -128,14 +128,28 @@ def test_the_models_positions_bound_a_completion(policy: TransformersPolicy) -> 
         ask(policy, (Prefix("apples " * 300), 1, Sampling()))
 
 
-def test_a_cancelled_request_frees_its_rows(policy: TransformersPolicy) -> None:
-    async def cancel_and_go_on() -> list[Completion]:
-        task = asyncio.ensure_future(policy.sample(PREFIXES[0], 8, Sampling(max_tokens=100, temperature=1.0)))
-        await asyncio.sleep(0.02)
-        task.cancel()
-        return list(await policy.sample(PREFIXES[2], 8, Sampling(max_tokens=5)))
+def test_a_cancelled_request_frees_its_rows(policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    real = policy._model.forward
 
-    assert len(asyncio.run(cancel_and_go_on())) == 8
+    def counted(*args: Any, **options: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return real(*args, **options)
+
+    async def cancel_and_go_on() -> int:
+        # Greedy and endless on a random model: without cancelling, the eight rows take 100 steps.
+        task = asyncio.ensure_future(policy.sample(PREFIXES[0], 8, Sampling(max_tokens=100, temperature=0)))
+        while steps < 3:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        reply = await policy.sample(PREFIXES[2], 8, Sampling(max_tokens=5, temperature=0))
+        return max(item.n_tokens for item in reply)
+
+    monkeypatch.setattr(policy._model, "forward", counted)
+    assert asyncio.run(cancel_and_go_on()) <= 5
+    assert steps < 60
 
 
 def test_no_samples_are_no_samples(policy: TransformersPolicy) -> None:
@@ -174,6 +188,39 @@ def test_a_model_that_breaks_fails_every_request_with_its_reason(
     monkeypatch.setattr(policy._model, "forward", broken)
     with pytest.raises(PolicyLost, match="device-side assert"):
         ask(policy, (PREFIXES[0], 2, Sampling()))
+
+
+def test_a_model_that_breaks_on_the_prompt_fails_its_requests_too(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = TransformersPolicy(str(models["llama"]), device="cpu")
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no room for the prompt")
+
+    monkeypatch.setattr(policy._model.base_model, "forward", broken)
+    for _ in range(2):
+        with pytest.raises(PolicyLost, match="no room for the prompt"):
+            ask(policy, *((prefix, 3, Sampling()) for prefix in PREFIXES))
+
+
+def test_a_prompt_of_one_token_is_a_prompt(models: dict[str, Path]) -> None:
+    policy = TransformersPolicy(str(models["llama"]), device="cpu")
+    assert len(policy.tokenizer.encode("\n\n")) == 1
+    (reply,) = ask(policy, (Prefix(""), 2, Sampling(max_tokens=4)))
+    assert [item.prompt_tokens for item in reply] == [1, 1]
+    policy.close()
+
+
+def test_special_tokens_of_a_chat_prompt_come_from_its_template_alone(models: dict[str, Path], tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    tokenizer.chat_template = "<|im_start|>{{ messages[0]['content'] }}<|im_end|>"
+    tokenizer.save_pretrained(tmp_path)
+    AutoModelForCausalLM.from_pretrained(models["llama"]).save_pretrained(tmp_path)
+    policy = TransformersPolicy(str(tmp_path), device="cpu")
+    ids = policy._encode(Prefix("Mia"))
+    assert policy.tokenizer.decode(ids) == "<|im_start|>Mia<|im_end|>"
+    policy.close()
 
 
 def test_a_model_with_another_kind_of_cache_is_refused(models: dict[str, Path]) -> None:

@@ -216,3 +216,59 @@ def test_two_writers_of_the_same_snapshot_number_do_not_share_it(filled: Dataset
     first = filled.snapshot("label", "one")
     with pytest.raises(StoreError, match="exists already"):
         refs.write(filled.path / "refs", replace(first, message="another"))
+
+
+def test_a_snapshot_is_never_older_than_the_one_before_it(filled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openr_data.store.dataset import View
+
+    real = View.digest
+    raced = []
+
+    def another_writer_comes_first(self: View) -> str:
+        digest = real(self)
+        if not raced:
+            raced.append(1)
+            filled.add_questions([question("q8")], "other/questions", 1)
+            filled.snapshot("import", "the other")
+        return digest
+
+    monkeypatch.setattr(View, "digest", another_writer_comes_first)
+    filled.snapshot("label", "ours")
+    rows = [item.counts["questions"] for item in filled.snapshots()]
+    assert rows == sorted(rows)
+
+
+def test_a_rollout_of_two_jobs_keeps_both_rows_and_counts_once(filled: Dataset) -> None:
+    filled.append("nodes", [node("n", "q1", "j"), node("n", "q1", "k")], "x/nodes", 1)
+    filled.append("rollouts", [rollout("r1", "q1", "n", "correct", "j")], "x/rollouts", 1)
+    filled.append("rollouts", [rollout("r1", "q1", "n", "correct", "k")], "x/rollouts", 2)
+    view = filled.view()
+    assert view.counts()["rollouts"] == 2
+    assert len({view.sql("select * from rollouts order by job_id").to_pylist()[0]["job_id"] for _ in range(3)}) == 1
+    assert view.sql("select n_rollouts from prefixes").column(0).to_pylist() == [1]
+
+
+def test_prefixes_of_two_policies_are_not_mixed(filled: Dataset) -> None:
+    filled.append("nodes", [node("n", "q1", "j"), {**node("n", "q1", "k"), "policy": "p2"}], "x/nodes", 1)
+    drawn = [rollout("r1", "q1", "n", "correct"), {**rollout("r2", "q1", "n", "incorrect", "k"), "policy": "p2"}]
+    filled.append("rollouts", drawn, "x/rollouts", 1)
+    found = filled.view().sql("select policy, soft from prefixes order by policy").to_pylist()
+    assert found == [{"policy": "p", "soft": 1.0}, {"policy": "p2", "soft": 0.0}]
+
+
+def test_a_missing_parquet_file_is_a_store_error_with_the_next_command(filled: Dataset) -> None:
+    next((filled.path / "labels").glob("*.parquet")).unlink()
+    with pytest.raises(StoreError, match="missing or damaged.*openr-data doctor"):
+        filled.view().sql("select * from labels")
+
+
+def test_two_columns_of_one_name_are_refused(filled: Dataset) -> None:
+    with pytest.raises(InputError, match='two columns are called "a"'):
+        filled.view().sql("select 1 as a, 2 as a")
+
+
+def test_what_an_interrupted_first_use_left_does_not_spoil_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / ".openr-store.json.123").write_text("")
+    assert Store.at(tmp_path / "s") is None
+    assert Store.open(tmp_path / "s", create=True).names() == []

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -126,4 +127,37 @@ def test_a_full_disk_keeps_what_is_acknowledged_for_the_next_run(
         spool.flush()
     monkeypatch.undo()
     Spool(tmp_path / "spool", dataset, "j/w0").close()
+    assert held(dataset) == {"lq1": 1}
+
+
+def test_a_damaged_line_of_what_is_done_does_not_swallow_the_next_commit(dataset: Dataset, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", dataset, "j/w0")
+    spool.add("q1", {}, rows("q1"))
+    spool.close()
+    done = tmp_path / "spool" / "done.jsonl"
+    done.write_bytes(done.read_bytes().replace(b"q1", b"qX", 1))
+    again = Spool(tmp_path / "spool", dataset, "j/w0")
+    assert again.finished == {}
+    again.add("q2", {}, rows("q2"))
+    again.close()
+    assert set(held(dataset)) == {"lq1", "lq2"}
+
+
+def test_a_dataset_that_was_removed_under_its_job_is_told(dataset: Dataset, store: Store, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "job" / "spool", dataset, "j/w0")
+    spool.add("q1", {}, rows("q1"))
+    spool.close()
+    shutil.rmtree(dataset.path)
+    empty = store.dataset("d", create=True)
+    with pytest.raises(StoreError, match="dataset d that is gone or older"):
+        Spool(tmp_path / "job" / "spool", empty, "j/w0")
+
+
+def test_a_batch_without_rows_takes_no_number(dataset: Dataset, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", dataset, "j/w0")
+    spool.add("q0", {"outcome": "no gold answer"}, {})
+    spool.flush()
+    spool.add("q1", {}, rows("q1"))
+    spool.close()
+    assert set(Spool(tmp_path / "spool", dataset, "j/w0").finished) == {"q0", "q1"}
     assert held(dataset) == {"lq1": 1}

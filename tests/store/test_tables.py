@@ -102,6 +102,30 @@ def test_a_disk_that_refuses_is_one_sentence_and_nothing_committed_is_lost(
     assert held(path) == [1, 2]
 
 
+def test_half_a_file_is_never_committed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = pq.write_table, []
+
+    def torn_once(table: pa.Table, where: Path, **options: Any) -> None:
+        calls.append(where)
+        if len(calls) == 1:
+            Path(where).write_bytes(b"PAR1 half")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", torn_once)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    tables.append(path, rows(4), "a", 1)
+    assert held(path) == [4]
+    assert len(list(path.glob("*.parquet"))) == 1
+
+
+def test_an_empty_log_entry_is_told_not_read_as_no_rows(path: Path) -> None:
+    tables.append(path, rows(1), "a", 1)
+    max((path / "_delta_log").glob("*.json")).write_text("")
+    with pytest.raises(StoreError, match="cannot be read.*is empty"):
+        tables.open_table(path)
+
+
 def test_a_full_disk_under_the_commit_itself_leaves_the_table_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
