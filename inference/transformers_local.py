@@ -15,26 +15,23 @@ Sliding windows, position biases (ALiBi) and recurrent layers are refused: use t
 
 import asyncio
 import contextlib
-import hashlib
 import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
-from transformers.utils import logging as transformers_logging
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
-from openr_data.models import ModelEntry, model_entry, prompt_hash, render, stop_strings, uses_chat
+from openr_data.models import model_entry, prompt_hash, render, stop_strings, uses_chat
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
+from .local_model import end_tokens, load, positions, revision
 from .sampling import draw, log_distribution, sample_seeds, uniforms
 from .slot_cache import SlotCache
 
@@ -80,12 +77,12 @@ class TransformersPolicy:
 
     def __init__(self, model: str, *, device: str = "auto", max_rows: int = 256) -> None:
         self.entry = model_entry(model)
-        self._model, self._tokenizer = _load(self.entry, device)
+        self._model, self._tokenizer = load(self.entry, device)
         if max_rows < 1:
             raise InputError(f"A batch needs at least one row, not {max_rows}.")
-        self._name = f"{model}@{_revision(self._model, self.entry)}.{prompt_hash(self.entry)}"
+        self._name = f"{model}@{revision(self._model, self.entry)}.{prompt_hash(self.entry)}"
         self._max_rows = max_rows
-        self._ends = torch.tensor(_end_tokens(self._model, self._tokenizer))
+        self._ends = torch.tensor(end_tokens(self._model, self._tokenizer))
         self._encode = lru_cache(maxsize=1_024)(self._encode_now)
         self._incoming: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._open: list[_Request] = []
@@ -119,7 +116,7 @@ class TransformersPolicy:
         )
         if n == 0:
             return ()
-        room = _positions(self._model)
+        room = positions(self._model)
         if room is not None and len(request.ids) >= room:
             raise PolicyError(
                 f"A prompt of {len(request.ids)} tokens does not fit the {room} positions of {self._name}."
@@ -254,7 +251,7 @@ class _Batch:
         sampling = request.sampling
         self.seeds[here] = sample_seeds(sampling.seed, request.n)[request.admitted :][:count]
         self.counts[here], self.logprob[here] = 0, 0.0
-        room = _positions(self.model)
+        room = positions(self.model)
         self.limits[here] = min(sampling.max_tokens, (room or 1 << 40) - len(request.ids))
         self.temperature[here], self.top_p[here] = sampling.temperature, sampling.top_p
         self.stops[here] = bool(request.stop)
@@ -389,74 +386,3 @@ def _deliver(request: _Request, result: tuple[Completion, ...] | PolicyLost) -> 
     # The loop may be gone when a policy is closed late: then nobody waits.
     with contextlib.suppress(RuntimeError):
         request.loop.call_soon_threadsafe(set_result)
-
-
-def _load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    revision = entry.revision or "main"
-    path = str(Path(entry.path).expanduser()) if entry.path.startswith("~") else entry.path
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision)
-        dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        layers = _layer_kinds(config.get_text_config())
-        if layers != {"full_attention"}:
-            raise InputError(
-                f"{entry.path} has layers of the kinds {sorted(layers)}; the transformers backend takes full "
-                "attention alone. Use --backend vllm."
-            )
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=dtype, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"Cannot load the model {entry.path!r}: {reason} "
-            "Name a folder with a model, a Hub repository, or see: openr-data catalog ls"
-        ) from error
-    return model.to(device).eval(), tokenizer
-
-
-def _positions(model: Any) -> int | None:
-    """How many positions the model has, where it says so."""
-    config = model.config.get_text_config()
-    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(found) if found else None
-
-
-def _layer_kinds(config: Any) -> set[str]:
-    """What kinds of attention layers a model has."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return set(kinds)
-    if getattr(config, "alibi", False):
-        # The bias of the positions would have to be built for every row: our mask does not carry it.
-        return {"alibi"}
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return {"sliding_attention" if slides else "full_attention"}
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id
-    found = set(ends if isinstance(ends, list) else [ends])
-    found.add(tokenizer.eos_token_id)
-    return sorted(int(item) for item in found if item is not None)
-
-
-def _revision(model: Any, entry: ModelEntry) -> str:
-    """The Hub commit, or a hash over the weight files' names, sizes, beginnings and ends."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit:
-        return str(commit)[:12]
-    digest = hashlib.blake2b(digest_size=6)
-    folder = Path(entry.path).expanduser()
-    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()
