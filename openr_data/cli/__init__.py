@@ -84,9 +84,10 @@ def main() -> None:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except SystemExit as stop:
-        # click turns a broken pipe into exit 1: a reader that has gone (head, less) is no failure.
-        code = 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
+    except SystemExit:
+        # Without its standalone mode click leaves this way for a broken pipe alone: a reader that has gone
+        # (head, less) is no failure. Our commands raise `Exit`.
+        code = 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from ..errors import UsageError
 from ..ids import config_id
-from ..registry import FORMATS, load
+from ..registry import FORMATS, SOURCES, load
 from ..store.dataset import Store
 from ..store.refs import DatasetName
 from .output import Output, ago, hint, note, output_options, size
@@ -39,6 +40,8 @@ def import_(store: str, /, name: str, file: Path, format_: str, split: str, sour
     from ..jobs.rows import question_row
 
     DatasetName.parse(name)
+    if name in SOURCES:
+        raise UsageError(f"{name!r} is a built-in source, which `label {name}` means. Choose another name.")
     rows = [question_row(item) for item in load("format", format_)(file, source or name, split)]
     empty = sum(not row["answer"].strip() for row in rows)
     dataset = Store.open(store, create=True).dataset(name, create=True)

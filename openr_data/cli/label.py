@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT = click.IntRange(min=1)
 
+FAILURES_SHOWN = 3
 LINE_EVERY = 30.0
 """Seconds between two progress lines where stderr is no terminal."""
 
@@ -138,7 +139,9 @@ def run_plan(store: Store, resolved: Plan, out: Output, live: int, backend: dict
     result = job.result() or status.as_dict()
     _summary(out, job_id, config.into, result)
     if status.failed:
-        note(f"{status.failed:,} questions failed; the reasons are in {job.path / 'failed.jsonl'}.")
+        note(f"{status.failed:,} questions failed, for example:")
+        for question, reason in list(job.failures().items())[-FAILURES_SHOWN:]:
+            note(f"  {question[:10]}  {reason}")
         hint(f"Try them again with: openr-data jobs resume {job_id}")
         raise click.exceptions.Exit(3)
     hint(f"Look at the steps with: openr-data view {config.into} --errors")

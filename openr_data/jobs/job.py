@@ -228,6 +228,11 @@ class Job:
             return None
         return result if isinstance(result, dict) and "total" in result else None
 
+    def failures(self) -> dict[str, str]:
+        """The last reason of every question that failed in some run, by question id."""
+        path = self.path / "failed.jsonl"
+        return dict(CheckedLines(path).read()) if path.exists() else {}
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the last thing that happens."""
         try:

@@ -43,7 +43,7 @@ class Status:
         outcome = summary["outcome"]
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.labelled += outcome == Outcome.LABELLED
-        for name in ("located", "calls", "probes", "repeated_probes", "tokens"):
+        for name in ("located", "calls", "probes", "repeated_probes", "tokens", "truncated"):
             setattr(self, name, getattr(self, name) + summary[name])
 
     def watch(self, policy: JournaledPolicy, started: float) -> None:
@@ -53,7 +53,6 @@ class Status:
         self.in_flight = policy.in_flight
         self.journal_hits = usage.requests - usage.fresh_requests
         self.completion_tokens = usage.completion_tokens
-        self.truncated = usage.truncated
         self.tokens_per_second = usage.fresh_completion_tokens / max(self.seconds, 1e-9)
         self.tokens_per_second_now = policy.speed_now()
 
@@ -87,4 +86,5 @@ def summary_of(labeling: Labeling) -> dict[str, Any]:
         "probes": labeling.probes,
         "repeated_probes": labeling.repeated_probes,
         "tokens": labeling.tokens,
+        "truncated": sum(rollout.finish_reason == "length" for rollout in labeling.rollouts),
     }

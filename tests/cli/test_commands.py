@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -227,6 +228,57 @@ def test_a_toml_file_stands_between_recipe_and_flags(run: Run) -> None:
     assert facts["options"]["searches"] == 12
     Path("mine.toml").write_text("limits = 3\n")
     assert "Did you mean 'limit'?" in run("label", "--config", "mine.toml", "--dry-run").err
+
+
+def test_the_recipe_of_the_arithmetic_world_is_not_laid_under_another_source(run: Run, labelled: str) -> None:
+    Path("mine.toml").write_text('source = "d"\npolicy = "arithmetic"\nmethod = "omegaprm"\n')
+    facts: dict[str, Any] = json.loads(run("label", "--config", "mine.toml", "--dry-run", "--json").out)
+    assert (facts["source"], facts["into"], facts["questions"]) == ("d", "d", 4)
+    assert facts["options"]["searches"] == 100
+
+
+def test_a_dataset_cannot_take_the_name_of_a_built_in_source(run: Run) -> None:
+    Path("q.jsonl").write_text('{"problem": "1+1?", "answer": "2"}')
+    answer = run("import", "arithmetic", "q.jsonl")
+    assert answer.code == 2
+    assert "built-in source" in answer.err
+
+
+@pytest.mark.parametrize(
+    "option", ["temperature=-1", "temperature=nan", "top_p=0", "max_tokens=0", "k=0", "correct_solutions=x"]
+)
+def test_an_impossible_option_is_refused_before_anything_runs(run: Run, option: str) -> None:
+    answer = run("label", "--dry-run", "-o", option)
+    assert (answer.code, answer.out) == (2, "")
+
+
+def test_a_damaged_job_does_not_hide_the_others(run: Run, labelled: str) -> None:
+    jobs = Path("openr-store/jobs")
+    (jobs / "ffffffffffff").mkdir()
+    (jobs / "ffffffffffff" / "job.toml").write_text("")
+    (jobs / labelled / "result.json").write_text("")
+    rows = {row["job"]: row["state"] for row in json.loads(run("jobs", "ls", "--json").out)}
+    assert rows == {"ffffffffffff": "damaged", labelled: "stopped"}
+    assert "is damaged" in run("jobs", "status", "ffff").err
+
+
+def test_a_reader_that_goes_away_is_no_failure(run: Run, labelled: str) -> None:
+    program = f"{sys.executable} -m openr_data.cli sql d 'select * from range(100000)'"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{program} | head -n 1"], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "range\n", "")
+
+
+def test_doctor_sees_a_missing_file_and_lost_rows(run: Run, labelled: str) -> None:
+    next(Path("openr-store/datasets/d/labels").glob("*.parquet")).unlink()
+    broken = run("doctor", "--json")
+    assert broken.code == 1
+    store = {row["check"]: row for row in json.loads(broken.out)}["store"]
+    assert store["state"] == "problem"
+    assert run("show", "d").code == 1
+    assert "missing or damaged" in run("view", "d").err
 
 
 def test_doctor_says_what_is_there(run: Run, labelled: str) -> None:
