@@ -18,7 +18,12 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## Label the arithmetic world, look at the steps, ask SQL
-	PATH="$(CURDIR)/$(BIN):$$PATH" OPENR_STORE=$${OPENR_STORE:-./openr-store} sh demo.sh
+	$(BIN)/openr-data label
+	$(BIN)/openr-data view arithmetic --errors --limit 3
+	$(BIN)/openr-data sql arithmetic "select level, count(distinct question_id) as questions, \
+	  count(*) as labelled_steps, round(avg(value), 2) as mean_value, \
+	  count(*) filter (label = -1) as first_errors \
+	  from steps where label is not null group by level order by level"
 
 test: $(READY) ## Run all tests that need no GPU and no vLLM
 	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_OPTIONS)
