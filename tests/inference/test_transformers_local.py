@@ -20,6 +20,7 @@ from transformers import (
 
 from openr_data.catalogs.arithmetic.tokenizer import train_tokenizer
 from openr_data.errors import InputError, PolicyError, PolicyLost
+from openr_data.inference import transformers_local
 from openr_data.inference.transformers_local import TransformersPolicy
 from openr_data.types import Completion, Prefix, Sampling
 
@@ -87,6 +88,27 @@ def test_a_sample_does_not_depend_on_what_else_is_asked(policy: TransformersPoli
     together = ask(policy, *((PREFIXES[seed % 3], 3, sampling[seed]) for seed in range(6)))
     backwards = ask(policy, *((PREFIXES[seed % 3], 3, sampling[seed]) for seed in reversed(range(6))))
     assert alone == together == backwards[::-1]
+
+
+def test_close_calls_are_settled_by_reading_the_row_alone(
+    policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = (PREFIXES[0], 3, Sampling(seed=2, max_tokens=8))
+    (usual,) = ask(policy, request)
+    read: list[int] = []
+    real = transformers_local._Batch._alone
+
+    def counted(self: Any, row: int) -> torch.Tensor:
+        read.append(row)
+        return real(self, row)
+
+    # With margins this wide every draw and every log-probability is a close call.
+    monkeypatch.setattr(transformers_local._Batch, "_alone", counted)
+    monkeypatch.setattr(transformers_local, "MARGIN", 3.0)
+    monkeypatch.setattr(transformers_local, "LOGPROB_MARGIN", 1.0)
+    (settled,) = ask(policy, request)
+    assert settled == usual
+    assert len(read) == sum(reply.n_tokens for reply in settled) + len(settled)
 
 
 def test_more_samples_than_rows_come_in_order_and_differ(policy: TransformersPolicy) -> None:
