@@ -1,6 +1,7 @@
 """Load a local or Hub causal language model for the transformers backend, or say why it cannot be used."""
 
 import hashlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def _layer_kinds(config: Any) -> set[str]:
         return {"alibi"}
     slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     return {"sliding_attention" if slides else "full_attention"}
+
+
+def cache_argument(model: Any) -> str:
+    """What `forward` calls the key-value cache: `transformers` 5.24 renamed `past_key_values` to `cache`."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:

@@ -31,7 +31,7 @@ from openr_data.models import model_entry, prompt_hash, render, stop_strings, us
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
-from .local_model import end_tokens, load, positions, revision
+from .local_model import cache_argument, end_tokens, load, positions, revision
 from .sampling import draw, log_distribution, sample_seeds, uniforms
 from .slot_cache import SlotCache
 
@@ -201,6 +201,7 @@ class _Batch:
         self.exact = model.dtype in (torch.float32, torch.float64)
         layers = model.config.get_text_config().num_hidden_layers
         self.cache = SlotCache(layers, slots, self.device)
+        self.cache_argument = cache_argument(model)
         self.rows: list[_Row] = []
         self.ends = ends.numpy()
         self.seeds = np.zeros(slots, dtype=np.uint64)
@@ -231,7 +232,8 @@ class _Batch:
                     ids[row, : len(request.ids) - 1] = torch.tensor(request.ids[:-1])
                 # Padding stands on the right, where causal attention never looks.
                 states = DynamicCache()
-                self.model.base_model(input_ids=ids.to(self.device), past_key_values=states, use_cache=True)
+                held = {cache_argument(self.model.base_model): states}
+                self.model.base_model(input_ids=ids.to(self.device), use_cache=True, **held)
             for row, (request, count) in enumerate(group):
                 self._open(request, count, states, row)
 
@@ -275,8 +277,8 @@ class _Batch:
             input_ids=torch.from_numpy(self.last[:rows, None]).to(self.device),
             position_ids=at[:, None],
             attention_mask=mask,
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.cache_argument: self.cache},
         ).logits[:, -1]
         now.lengths[:rows] += 1
         chance = uniforms(self.seeds[:rows], self.counts[:rows].astype(np.uint64))
