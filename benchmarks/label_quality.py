@@ -1,6 +1,6 @@
 """Label quality against the oracle, per policy token spent.
 
-    python benchmarks/label_quality.py [--questions 200] [--k 8] [--searches 12] [--solutions 4]
+    python benchmarks/label_quality.py [--questions 200] [--k 8] [--screening 16] [--searches 20] [--solutions 4]
 
 Both labelers run on the same held-out arithmetic questions with the shipped policy and equal k. The oracle of
 the world judges the very steps that were labelled; compared are all labelled steps up to the first true
@@ -124,7 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="label quality against the oracle")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--searches", type=int, default=12)
+    parser.add_argument("--screening", type=int, default=16)
+    parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--solutions", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--source-seed", type=int, default=0)
@@ -134,7 +135,7 @@ def main() -> None:
     entry = model_entry("arithmetic")
     sampling = Sampling(entry.temperature, entry.top_p, entry.max_tokens, seed=options.seed)
     wanted = {
-        "omegaprm": {"k": options.k, "searches": options.searches},
+        "omegaprm": {"k": options.k, "screening": options.screening, "searches": options.searches},
         "math-shepherd": {"k": options.k, "solutions": options.solutions},
     }
     found: list[Quality] = []

@@ -50,6 +50,7 @@ class MathShepherd:
 
     method = "math-shepherd"
     config_type = MathShepherdConfig
+    independent_steps = True
 
     def __init__(self, config: MathShepherdConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling

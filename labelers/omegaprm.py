@@ -81,6 +81,7 @@ class OmegaPRM:
 
     method = "omegaprm"
     config_type = OmegaPRMConfig
+    independent_steps = False
 
     def __init__(self, config: OmegaPRMConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling

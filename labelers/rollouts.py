@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.grading import extract_answer
+from openr_data.grading import extract_finished
 from openr_data.ids import derive_seed, prefix_ids, rollout_id, solution_id
-from openr_data.steps import join_steps
 from openr_data.types import (
+    Grade,
     Label,
     Labeling,
     LabelSet,
@@ -117,21 +117,21 @@ class Evidence:
         shape = f"{self.sampling.temperature} {self.sampling.top_p} {self.sampling.max_tokens}"
         drawn: list[Drawn] = []
         for index, completion in enumerate(completions):
-            # A cut text may box an intermediate result: only a finished one has an answer. It may stand in the
-            # prefix already, when the policy has nothing to add.
-            answer = None
-            if completion.finish_reason == "stop":
-                answer = extract_answer(completion.text) or extract_answer(join_steps(state.steps))
-            verdict = Verdict.UNKNOWN
-            if answer is not None:
-                verdict = await self.grader.grade(answer, question.answer)
+            found = extract_finished(completion.text, completion.finish_reason, state.steps)
+            grade = Grade(Verdict.UNKNOWN, f"cut by {completion.finish_reason}")
+            if found.answer is not None:
+                grade = await self.grader.grade(found.answer, question.answer)
+            elif completion.finish_reason == "stop":
+                grade = Grade(Verdict.UNKNOWN, "no answer in the text")
             row = Rollout(
                 rollout_id=rollout_id(self.policy.name, state.node_id, seed, index, shape, completion.text),
                 question_id=question.question_id,
                 node_id=state.node_id,
                 text=completion.text,
-                answer=answer,
-                verdict=verdict,
+                answer=found.answer,
+                extraction=found.rule,
+                verdict=grade.verdict,
+                reason=grade.reason,
                 grader=self.grader.name,
                 finish_reason=completion.finish_reason,
                 n_tokens=completion.n_tokens,

@@ -9,7 +9,8 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""2 added `extraction` and `reason` to rollouts, and `revision` to everything that a regrade supersedes."""
 
 _TEXTS: Final = pa.list_(pa.string())
 
@@ -38,6 +39,7 @@ SOLUTIONS: Final = _schema(
     ("generator", pa.string()),
     ("n_tokens", pa.int32()),
     ("job_id", pa.string()),
+    ("revision", pa.int32()),
 )
 LABELS: Final = _schema(
     ("label_id", pa.string()),
@@ -53,6 +55,7 @@ LABELS: Final = _schema(
     ("provenance", pa.list_(pa.int8())),
     ("node_id", _TEXTS),
     ("first_error", pa.int16()),
+    ("revision", pa.int32()),
 )
 NODES: Final = _schema(
     ("node_id", pa.string()),
@@ -70,6 +73,7 @@ NODES: Final = _schema(
     ("method", pa.string()),
     ("policy", pa.string()),
     ("job_id", pa.string()),
+    ("revision", pa.int32()),
 )
 ROLLOUTS: Final = _schema(
     ("rollout_id", pa.string()),
@@ -77,7 +81,9 @@ ROLLOUTS: Final = _schema(
     ("node_id", pa.string()),
     ("text", pa.string()),
     ("answer", pa.string()),
+    ("extraction", pa.string()),
     ("verdict", pa.string()),
+    ("reason", pa.string()),
     ("grader", pa.string()),
     ("finish_reason", pa.string()),
     ("n_tokens", pa.int32()),
@@ -85,6 +91,7 @@ ROLLOUTS: Final = _schema(
     ("seed", pa.int64()),
     ("policy", pa.string()),
     ("job_id", pa.string()),
+    ("revision", pa.int32()),
 )
 JOBS: Final = _schema(
     ("job_id", pa.string()),
@@ -127,7 +134,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "labels": ("label_id",),
     "jobs": ("job_id", "event", "at"),
 }
-"""What makes a row of a table the same row."""
+"""What makes a row of a table the same row; of several the one with the highest `revision` counts."""
 
 LABEL_LISTS: Final = ("label", "value", "n_correct", "n_rollouts", "provenance", "node_id")
 """The parallel lists of `labels`: one entry a step."""

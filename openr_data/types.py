@@ -19,6 +19,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The verdict on an answer; an unknown one says why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
 class Provenance(IntEnum):
     """Where one step label comes from; stored as int8."""
 
@@ -87,14 +95,19 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A graded completion from one node (its prefix) to the end."""
+    """A graded completion from one node (its prefix) to the end.
+
+    `extraction` is the rule that found the answer (`grading/extract.py`), `reason` why a verdict is unknown.
+    """
 
     rollout_id: str
     question_id: str
     node_id: str
     text: str
     answer: str | None
+    extraction: str
     verdict: Verdict
+    reason: str
     grader: str
     finish_reason: FinishReason
     n_tokens: int

@@ -13,6 +13,9 @@ from openr_data.types import Question
 
 ROOT = Path(__file__).parents[1]
 
+# Tests compute their verdicts and leave the user's cache alone.
+os.environ["OPENR_CACHE"] = "off"
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:

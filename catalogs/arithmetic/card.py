@@ -18,6 +18,7 @@ from openr_data.types import Prefix, Question, Sampling, Verdict
 
 from .problems import LEVELS
 from .source import ArithmeticSource
+from .teacher import CARELESS, TRAPPED
 
 QUESTIONS = 1_000
 SAMPLES = 8
@@ -97,8 +98,12 @@ def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
             "## Training",
             "",
             f"`python -m openr_data.catalogs.arithmetic.train`: {made['tokens'] / 1e6:.1f}M tokens of fresh training",
-            f"problems, {made['steps']:,.0f} steps, {made['seconds'] / 60:.0f} minutes on two CPU cores, seed",
+            f"problems, {made['steps']:,.0f} steps, {made['seconds'] / 60:.0f} minutes on two busy CPU cores, seed",
             f"{config['seed']}. Final loss {made['loss']:.3f} nats a solution token. Everything is in `training.json`.",
+            "",
+            f"Its teacher (`teacher.py`) calculates without a slip, but falls into {TRAPPED:.0%} of the traps",
+            f"(sentences that are easily misread) and misreads {CARELESS:.0%} of all others; so the policy errs as",
+            "large models do, by misreading more than by calculating, and calculates on correctly after a mistake.",
             "Sums in bfloat16 depend on the machine: a rerun gives a model of the same kind, not the same bits.",
             "",
         ]

@@ -24,7 +24,7 @@ from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
 
-from openr_data.grading.normalize import as_rational, normalize, split_unit
+from openr_data.grading import exact_number
 from openr_data.types import Label
 
 from .problems import Operation, Operator
@@ -97,7 +97,7 @@ def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stat
     text = _clean(step)
     new = answered = mentioned = False
     for braced, bare in _BOXED.findall(text):
-        if as_rational(split_unit(normalize(braced or bare))[0]) != plan[-1].result:
+        if exact_number(braced or bare) != plan[-1].result:
             return Judgement(-1, Reason.ANSWER)
         answered = mentioned = True
         new |= _first(stated, "answer")

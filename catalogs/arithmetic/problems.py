@@ -1,8 +1,9 @@
 """The generator of the arithmetic world: word problems whose every step is known.
 
 A problem is a *plan* (operations over given numbers and earlier results), a question that tells the
-plan as a story, and one worked solution. Everything is drawn from a `random.Random` that is seeded by
-(world, split, seed, level, index), so the same name always gives the same problem, on any machine.
+plan as a story, and one worked solution. Some sentences are *traps*: they are easily misread as another
+operation, and every misreading of a problem leads to another answer. Everything is drawn from a `random.Random`
+that is seeded by (world, split, seed, level, index), so the same name always gives the same problem, on any machine.
 
 Train and test cannot overlap: the split of a problem is a hash of its numeric expression, so neither a
 problem nor a retelling of it with other names can stand on both sides.
@@ -10,8 +11,9 @@ problem nor a retelling of it with other names can stand on both sides.
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 from .stories import SETTINGS, Setting
@@ -48,12 +50,25 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Misreading:
+    """What a trap is easily taken for: another operator, and another right side where `right` is given."""
+
+    operator: Operator
+    right: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
-    """A word problem, the plan that solves it, and one worked solution (last step: the boxed answer)."""
+    """A word problem, the plan that solves it, and the words of one worked solution.
+
+    `worked` has a line an operation, with `{equation}` to be filled in, and the closing line with
+    `{answer}`; `misreadings` has an entry an operation, None where its sentence is no trap.
+    """
 
     text: str
     plan: tuple[Operation, ...]
-    solution: tuple[str, ...]
+    worked: tuple[str, ...]
+    misreadings: tuple[Misreading | None, ...]
     level: int
     setting: str
 
@@ -62,28 +77,76 @@ class Problem:
         """The value of the last operation."""
         return self.plan[-1].result
 
+    @property
+    def solution(self) -> tuple[str, ...]:
+        """The worked solution, a step an operation and one with the boxed answer."""
+        return self.write(self.plan)
+
+    @property
+    def traps(self) -> dict[int, Misreading]:
+        """The operations that are told as a trap, and what each is easily taken for."""
+        return {index: item for index, item in enumerate(self.misreadings) if item is not None}
+
+    def write(self, plan: Sequence[Operation]) -> tuple[str, ...]:
+        """The worked solution with the calculations of this plan, which may be a misread one."""
+        *lines, closing = self.worked
+        steps = (line.format(equation=item.equation()) for line, item in zip(lines, plan, strict=True))
+        return (*steps, closing.format(answer=plan[-1].result))
+
+    def misread(self, misreadings: Mapping[int, Misreading]) -> tuple[Operation, ...]:
+        """The plan of someone who misreads these operations and calculates on without a slip.
+
+        Raises `DoesNotFit` where that leads to a negative number or a division with a rest.
+        """
+        done: list[Operation] = []
+        for index, operation in enumerate(self.plan):
+            left, right = (
+                side if side.ref is None else Operand(done[side.ref].result, side.ref)
+                for side in (operation.left, operation.right)
+            )
+            operator, taken = operation.operator, misreadings.get(index)
+            if taken is not None:
+                operator = taken.operator
+                right = right if taken.right is None else Operand(taken.right)
+            done.append(Operation(left, operator, right, _calculate(left.value, operator, right.value)))
+        return tuple(done)
+
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """What a level allows: number of operations, largest value on the way, ranges of the givens."""
+    """What a level allows: number of operations, largest value on the way, ranges of the givens.
+
+    `traps` is the share of the events that are told as a trap.
+    """
 
     operations: tuple[int, int]
     largest: int
     amount: tuple[int, int]
     size: tuple[int, int]
+    traps: float
 
 
 LEVELS: dict[int, Difficulty] = {
-    1: Difficulty(operations=(1, 2), largest=80, amount=(4, 30), size=(2, 8)),
-    2: Difficulty(operations=(2, 3), largest=200, amount=(8, 60), size=(3, 10)),
-    3: Difficulty(operations=(3, 4), largest=400, amount=(10, 120), size=(3, 15)),
-    4: Difficulty(operations=(4, 6), largest=900, amount=(20, 250), size=(5, 25)),
-    5: Difficulty(operations=(6, 7), largest=2_000, amount=(40, 600), size=(6, 40)),
+    1: Difficulty(operations=(1, 2), largest=80, amount=(4, 30), size=(2, 8), traps=0.3),
+    2: Difficulty(operations=(2, 3), largest=150, amount=(5, 50), size=(3, 9), traps=0.28),
+    3: Difficulty(operations=(3, 4), largest=250, amount=(8, 80), size=(3, 10), traps=0.3),
+    4: Difficulty(operations=(4, 6), largest=400, amount=(10, 120), size=(4, 12), traps=0.3),
+    5: Difficulty(operations=(6, 7), largest=600, amount=(10, 200), size=(4, 12), traps=0.33),
 }
 
 
 class DoesNotFit(Exception):
     """The draw broke a bound of the level (a value too large, a division with a rest): draw again."""
+
+
+def _calculate(left: int, operator: Operator, right: int) -> int:
+    """The result; raises `DoesNotFit` unless it is a positive whole number."""
+    if operator == "/" and (right == 0 or left % right):
+        raise DoesNotFit
+    result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
+    if result <= 0:
+        raise DoesNotFit
+    return result
 
 
 class _Draft:
@@ -93,27 +156,28 @@ class _Draft:
         self.rng, self.bounds, self.setting = rng, LEVELS[level], setting
         self.sentences: list[str] = []
         self.plan: list[Operation] = []
-        self.steps: list[str] = []
+        self.misreadings: list[Misreading | None] = []
+        self.worked: list[str] = []
         self.words = setting.cast(rng)
         self.total = Operand(0)
 
-    def tell(self, key: str, **numbers: int | str) -> None:
-        """Add one sentence of the story."""
-        sentence = self.rng.choice(self.setting.sentences[key])
+    def tell(self, key: str, **numbers: int | str) -> bool:
+        """Add one sentence of the story; return whether it is a trap."""
+        trap = key in self.setting.traps and self.rng.random() < self.bounds.traps
+        sentence = self.rng.choice((self.setting.traps if trap else self.setting.sentences)[key])
         self.sentences.append(sentence.format(**self.words, **numbers))
+        return trap
 
-    def compute(self, key: str, left: Operand, operator: Operator, right: Operand) -> Operand:
+    def compute(
+        self, key: str, left: Operand, operator: Operator, right: Operand, misreading: Misreading | None = None
+    ) -> Operand:
         """Add one operation to the plan and its worked step; return the result as an operand."""
-        a, b = left.value, right.value
-        if operator == "/" and (b == 0 or a % b):
+        result = _calculate(left.value, operator, right.value)
+        if result > self.bounds.largest:
             raise DoesNotFit
-        result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b else 0}[operator]
-        if not 0 < result <= self.bounds.largest:
-            raise DoesNotFit
-        operation = Operation(left, operator, right, result)
-        self.plan.append(operation)
-        worked = self.rng.choice(self.setting.worked[key])
-        self.steps.append(worked.format(**self.words, equation=operation.equation()))
+        self.plan.append(Operation(left, operator, right, result))
+        self.misreadings.append(misreading)
+        self.worked.append(self.rng.choice(self.setting.worked[key]).format(**self.words, equation="{equation}"))
         return Operand(result, len(self.plan) - 1)
 
     def amount(self) -> int:
@@ -127,23 +191,26 @@ class _Draft:
         count, size, amount = self.rng.randint(2, 9), self.size(), self.amount()
         match kind:
             case "gain":
-                self.tell("gain", a=amount)
-                self.total = self.compute("gain", self.total, "+", Operand(amount))
+                trap = Misreading("-") if self.tell("gain", a=amount) else None
+                self.total = self.compute("gain", self.total, "+", Operand(amount), trap)
             case "lose":
-                self.tell("lose", a=amount)
-                self.total = self.compute("lose", self.total, "-", Operand(amount))
-            case "gain_groups" | "lose_groups":
-                self.tell(kind, b=count, c=size)
-                group = self.compute(f"{kind}_product", Operand(count), "*", Operand(size))
-                sign: Operator = "+" if kind == "gain_groups" else "-"
-                self.total = self.compute(kind[:4], self.total, sign, group)
+                trap = Misreading("+") if self.tell("lose", a=amount) else None
+                self.total = self.compute("lose", self.total, "-", Operand(amount), trap)
+            case "gain_groups":
+                trap = Misreading("+") if self.tell(kind, b=count, c=size) else None
+                group = self.compute("gain_groups_product", Operand(count), "*", Operand(size), trap)
+                self.total = self.compute("gain", self.total, "+", group)
+            case "lose_groups":
+                trap = Misreading("+") if self.tell(kind, b=count, c=size) else None
+                group = self.compute("lose_groups_product", Operand(count), "*", Operand(size))
+                self.total = self.compute("lose", self.total, "-", group, trap)
             case "half":
-                self.tell("half")
-                self.total = self.compute("half", self.total, "/", Operand(2))
+                trap = Misreading("-", 2) if self.tell("half") else None
+                self.total = self.compute("half", self.total, "/", Operand(2), trap)
             case "times":
                 factor = self.rng.choice((2, 2, 3))
-                self.tell("double" if factor == 2 else "triple")
-                self.total = self.compute("times", self.total, "*", Operand(factor))
+                trap = Misreading("*", 3) if self.tell("double" if factor == 2 else "triple") else None
+                self.total = self.compute("times", self.total, "*", Operand(factor), trap)
             case "share":
                 self.tell("share", n=count)
                 self.total = self.compute("share", self.total, "/", Operand(count))
@@ -152,8 +219,9 @@ class _Draft:
                     raise DoesNotFit
             case "together" | "difference":
                 factor = self.rng.choice((2, 3, 4) if kind == "together" else (3, 4, 5))
-                self.tell(kind, f="twice" if factor == 2 else f"{factor} times")
-                other = self.compute("other", Operand(factor), "*", self.total)
+                told = self.tell(kind, f="twice" if factor == 2 else f"{factor} times", n=factor)
+                trap = Misreading("+") if told else None
+                other = self.compute("other", Operand(factor), "*", self.total, trap)
                 if kind == "together":
                     self.total = self.compute("together", self.total, "+", other)
                 else:
@@ -209,9 +277,18 @@ def _draw(rng: random.Random, level: int) -> Problem:
     else:
         draft.event(ending)
     closing = rng.choice(("The answer is", "So the answer is"))
-    answer = draft.plan[-1].result
-    solution = (*draft.steps, f"{closing} \\boxed{{{answer}}}.")
-    return Problem(" ".join(draft.sentences), tuple(draft.plan), solution, level, name)
+    worked = (*draft.worked, f"{closing} \\boxed{{{{{{answer}}}}}}.")
+    problem = Problem(" ".join(draft.sentences), tuple(draft.plan), worked, tuple(draft.misreadings), level, name)
+    if problem.answer in {plan[-1].result for plan in _misreadings(problem)}:
+        raise DoesNotFit
+    return problem
+
+
+def _misreadings(problem: Problem) -> Iterator[tuple[Operation, ...]]:
+    """The plan of every way to misread a problem. Raises `DoesNotFit` where one cannot be calculated."""
+    for count in range(1, len(problem.traps) + 1):
+        for traps in combinations(problem.traps.items(), count):
+            yield problem.misread(dict(traps))
 
 
 def expression(plan: tuple[Operation, ...]) -> str:

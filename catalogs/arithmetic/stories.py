@@ -1,8 +1,9 @@
 """The words of the arithmetic world: settings, each with sentences for every event and worked steps.
 
 A setting is text only. `sentences` tell the story (`{a}` an amount, `{b}` a number of groups, `{c}` their
-size, `{n}` a number of shares, `{f}` a factor); `worked` are the lines a solution writes, each with one
-`{equation}`. `cast` draws the names and things that fill the rest.
+size, `{n}` a number of shares or a factor, `{f}` a factor in words); `traps` tell the same events in a way that
+is easily misread; `worked` are the lines a solution writes, each with one `{equation}`. `cast` draws the names
+and things that fill the rest.
 """
 
 import random
@@ -34,10 +35,11 @@ CLUBS = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One kind of story: its sentences, its worked lines, and which words it draws."""
+    """One kind of story: its sentences and traps, its worked lines, and which words it draws."""
 
     draws: str
     sentences: Mapping[str, Sequence[str]]
+    traps: Mapping[str, Sequence[str]]
     worked: Mapping[str, Sequence[str]]
 
     def cast(self, rng: random.Random) -> dict[str, str]:
@@ -72,6 +74,16 @@ _COLLECTION = Setting(
         "together": ("{friend} has {f} as many {things}. How many do they have together?",),
         "difference": ("{friend} has {f} as many {things}. How many more does {friend} have?",),
     },
+    traps={
+        "gain": ("{they} takes back {a} {things} from {friend}.",),
+        "lose": ("{they} returns {a} {things} to {friend}.",),
+        "gain_groups": ("{b} {groups} come to {name}, {c} {things} in every one.",),
+        "lose_groups": ("{friend} collects {b} {groups} from {name}, {c} {things} in every one.",),
+        "half": ("{they} keeps only every second one.",),
+        "double": ("Then {name} finds as many {things} again.",),
+        "together": ("For each of them {friend} has {n}. How many do they have together?",),
+        "difference": ("For each of them {friend} has {n}. How many more does {friend} have?",),
+    },
     worked={
         "start_product": ("{name} starts with {equation} {things}.",),
         "gain": ("Now {name} has {equation} {things}.", "That makes {equation} {things}."),
@@ -102,6 +114,16 @@ _MONEY = Setting(
         "share": ("{they} splits the money equally among {n} children. How much does each child get?",),
         "together": ("{friend} has {f} as much money. How much do they have together?",),
         "difference": ("{friend} has {f} as much money. How much more does {friend} have?",),
+    },
+    traps={
+        "gain": ("{friend} pays back {a} dollars to {name}.",),
+        "lose": ("{they} pays back {a} dollars to {friend}.",),
+        "gain_groups": ("{b} buyers of {wares} pay {c} dollars each.",),
+        "lose_groups": ("{b} {goods} go on the bill, {c} dollars each.",),
+        "half": ("Every second dollar goes to {friend}.",),
+        "double": ("Then {friend} adds as much again.",),
+        "together": ("For each dollar {friend} has {n}. How much do they have together?",),
+        "difference": ("For each dollar {friend} has {n}. How much more does {friend} have?",),
     },
     worked={
         "start_product": ("{name} earns {equation} dollars.",),
@@ -134,6 +156,16 @@ _STOCK = Setting(
         "together": ("The next {place} has {f} as many {things}. How many do both have together?",),
         "difference": ("The next {place} has {f} as many {things}. How many more does it have?",),
     },
+    traps={
+        "gain": ("{a} {things} come back from {friend}.",),
+        "lose": ("{a} {things} go back to {friend}.",),
+        "gain_groups": ("{b} {groups} are filled, {c} new {things} in each.",),
+        "lose_groups": ("{b} {groups} leave the {place}, {c} {things} in each.",),
+        "half": ("Every second one is taken by {friend}.",),
+        "double": ("By evening there are as many again.",),
+        "together": ("For each of them the next {place} has {n}. How many do both have together?",),
+        "difference": ("For each of them the next {place} has {n}. How many more does it have?",),
+    },
     worked={
         "start_product": ("The {place} starts with {equation} {things}.",),
         "gain": ("Now there are {equation} {things}.", "That makes {equation} {things}."),
@@ -164,6 +196,16 @@ _DIARY = Setting(
         "share": ("The {units} are shared equally by a team of {n}. How many does each member get?",),
         "together": ("{friend} has {f} as many {units}. How many do they have together?",),
         "difference": ("{friend} has {f} as many {units}. How many more does {friend} have?",),
+    },
+    traps={
+        "gain": ("In the end {a} {units} count after all.",),
+        "lose": ("In the end {a} {units} were counted twice.",),
+        "gain_groups": ("{b} forgotten days are added, {c} {units} each.",),
+        "lose_groups": ("{b} days are struck out, {c} {units} each.",),
+        "half": ("Only every second one counts for the contest.",),
+        "double": ("A bonus adds as many again.",),
+        "together": ("For each of them {friend} has {n}. How many do they have together?",),
+        "difference": ("For each of them {friend} has {n}. How many more does {friend} have?",),
     },
     worked={
         "start_product": ("{name} starts with {equation} {units}.",),

@@ -1,10 +1,10 @@
 """Train the policy of the arithmetic world: `python -m openr_data.catalogs.arithmetic.train`.
 
-A Qwen2-architecture language model of about one million parameters learns worked solutions of fresh
-training problems (each is seen once) with a next-token loss on the solution alone. From a fixed seed the
-run is reproducible up to the floating-point order of the machine. The policy is meant to be *wrong on
-about half of the problems*: labels carry information only where a solution can fail, so training stops
-at a budget of tokens, not at convergence.
+A Qwen2-architecture language model of about one million parameters learns the solutions of an imperfect teacher
+(`teacher.py`) to fresh training problems (each is seen once) with a next-token loss on the solution alone. From a
+fixed seed the run is reproducible up to the floating-point order of the machine. The policy is meant to be *wrong
+on about half of the problems*: labels carry information only where a solution can fail. It is trained until it
+calculates well, so that it fails by misreading, as its teacher does.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .problems import Problem, problems
+from .teacher import teach
 from .tokenizer import train_tokenizer
 
 
@@ -30,8 +31,8 @@ class TrainConfig:
     """
 
     seed: int = 0
-    tokens: int = 7_600_000
-    decay_tokens: int = 1_000_000
+    tokens: int = 16_000_000
+    decay_tokens: int = 3_000_000
     hidden_size: int = 128
     layers: int = 4
     heads: int = 4
@@ -69,10 +70,10 @@ def build_model(config: TrainConfig, tokenizer: Any) -> Any:
     )
 
 
-def example(tokenizer: Any, problem: Problem) -> tuple[list[int], int]:
-    """Token ids of question, solution and end mark, and the length of the question part."""
+def example(tokenizer: Any, problem: Problem, rng: random.Random) -> tuple[list[int], int]:
+    """Token ids of question, the teacher's solution and end mark, and the length of the question part."""
     question = tokenizer.encode(problem.text + "\n\n")
-    solution = tokenizer.encode("\n\n".join(problem.solution))
+    solution = tokenizer.encode("\n\n".join(teach(problem, rng)))
     return [*question, *solution, tokenizer.eos_token_id], len(question)
 
 
@@ -89,7 +90,7 @@ def batches(config: TrainConfig, tokenizer: Any) -> Iterator[tuple[Any, Any, int
     end = tokenizer.eos_token_id
     while True:
         pool = sorted(
-            (example(tokenizer, problem) for problem in islice(stream, 4096)),
+            (example(tokenizer, problem, rng) for problem in islice(stream, 4096)),
             key=lambda item: len(item[0]),
         )
         cuts: list[list[tuple[list[int], int]]] = []

@@ -23,6 +23,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "log": ("data:log", "List the snapshots of a dataset."),
     "sql": ("sql:sql", "Ask a dataset with SQL."),
     "view": ("view:view", "Show labelled steps in the terminal."),
+    "grade": ("grade:grade_", "Say whether one answer is another."),
+    "regrade": ("grade:regrade_", "Grade a dataset anew: verdicts, counts and labels, without a policy."),
+    "disagreements": ("grade:disagreements_", "List the answers on which two graders differ."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }

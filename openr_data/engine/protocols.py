@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ..types import Budget, Completion, Label, Labeling, Prefix, Question, Sampling, Verdict
+from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling
 
 
 class Policy(Protocol):
@@ -29,12 +29,12 @@ class Backend(Policy, Protocol):
 
 
 class Grader(Protocol):
-    """Compares an extracted answer with the gold answer. `name` carries its version."""
+    """Compares an extracted answer with the gold answer. `name` carries its version; unknown has a reason."""
 
     @property
     def name(self) -> str: ...
 
-    async def grade(self, answer: str, gold: str) -> Verdict: ...
+    async def grade(self, answer: str, gold: str) -> Grade: ...
 
 
 class RewardModel(Protocol):

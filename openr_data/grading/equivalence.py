@@ -1,64 +1,135 @@
-r"""Compare two answers exactly, or say that it takes more than this to know.
+r"""Compare two answers exactly, or say why it takes more than this.
 
-Equal after normalisation is correct; two numbers are decided both ways; so are two members of a closed set of
-words (option letters, yes and no, weekdays …). A unit or a left side (`x=`) that only one of the two writes is passed
-over; two different ones are not. Everything else (two different expressions, a word and a number) is unknown: an
-honest "unknown" never becomes a wrong label.
+The fast path of grading: guards, then equal tokens, then the two values of `parser.py`, compared by kind. It is
+symmetric, makes no float, and decides both ways wherever both sides are read: numbers, expressions, words, options,
+tuples, sets, intervals, matrices, equations (`sameness.py`).
+
+An honest unknown never becomes a wrong label: it carries a reason, and `symbolic.py` may know more.
 """
 
-import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final
 
 from ..types import Verdict
-from .normalize import LONGEST_ANSWER, as_rational, normalize, split_left, split_unit
+from . import exact
+from .exact import TooHard
+from .expressions import SEPARATORS
+from .functions import NotUnderstood
+from .guards import refusal, repaired
+from .parser import MATRICES, parse
+from .sameness import same_value, unless_rounded
+from .tokens import Tokens, readings, tokens
+from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 
-_WORD = re.compile(r"[A-Za-z]{3,}")
-_OPTION = re.compile(r"\(?([A-J])\)?")
-_CLOSED_SETS = (
-    frozenset({"yes", "no"}),
-    frozenset({"true", "false"}),
-    frozenset({"even", "odd", "neither"}),
-    frozenset({"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}),
-    frozenset({"north", "south", "east", "west"}),
-    frozenset({"ellipse", "parabola", "hyperbola", "circle"}),
-)
+PARSER_FAILED: Final = "the parser failed:"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A verdict, and for an unknown one the reason. `is_final`: no other grader need try."""
+
+    verdict: Verdict
+    reason: str = ""
+    is_final: bool = True
+
+
+CORRECT: Final = Comparison(Verdict.CORRECT)
+INCORRECT: Final = Comparison(Verdict.INCORRECT)
+
+
+def compare_exactly(answer: str, gold: str) -> Comparison:
+    """Compare an answer with the gold answer. Symmetric; never raises; linear in the text."""
+    if answer == gold and 0 < len(answer) < 40 and answer.isalnum():
+        return CORRECT
+    answer, gold = repaired(answer), repaired(gold)
+    for text, name in ((answer, "answer"), (gold, "gold answer")):
+        if not text or text.isspace():
+            return Comparison(Verdict.UNKNOWN, f"the {name} is empty")
+        refused = refusal(text)
+        if refused:
+            return Comparison(Verdict.UNKNOWN, f"the {name} has {refused}" if " " in refused else refused)
+    left, right = tokens(answer), tokens(gold)
+    if left == right:
+        return CORRECT if left else Comparison(Verdict.UNKNOWN, "nothing but punctuation")
+    found = _compare_tokens(left, right)
+    if found.verdict is Verdict.CORRECT or "," not in answer + gold:
+        return found
+    # 120,150 is a number or a list of two, 1,25 a list or a decimal: where a reading fits, it is meant.
+    for first in readings(answer):
+        for second in readings(gold):
+            other = _compare_tokens(first, second)
+            if other.verdict is Verdict.CORRECT:
+                return other
+            if other.verdict is not found.verdict:
+                found = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways", is_final=False)
+    return found
 
 
 def compare(answer: str, gold: str) -> Verdict:
-    """The verdict on `answer` given the gold answer. Symmetric; never raises; unknown where either is empty."""
-    if not answer.strip() or not gold.strip() or max(len(answer), len(gold)) > LONGEST_ANSWER:
-        return Verdict.UNKNOWN
-    left, right = normalize(answer), normalize(gold)
-    if not left or not right:
-        return Verdict.CORRECT if answer.strip() == gold.strip() else Verdict.UNKNOWN
-    if left == right:
-        return Verdict.CORRECT
-    (name, left), (gold_name, right) = split_left(left), split_left(right)
-    if name and gold_name and name != gold_name:
-        return Verdict.UNKNOWN
-    (left, unit), (right, gold_unit) = split_unit(left), split_unit(right)
-    if unit and gold_unit and unit != gold_unit:
-        return Verdict.UNKNOWN
-    verdict = _compare_plain(left, right)
-    if verdict is Verdict.INCORRECT and unit != gold_unit:
-        # 0.5 and 50 %, 100 and 1 m: other numbers of what may be one quantity.
-        return Verdict.UNKNOWN if "percent" in (unit, gold_unit) else verdict
-    return verdict
+    """The verdict of the fast path alone."""
+    return compare_exactly(answer, gold).verdict
 
 
-def _compare_plain(left: str, right: str) -> Verdict:
+def exact_number(answer: str) -> Fraction | None:
+    """The rational number that an answer is, its unit left out; None where it is anything else."""
+    if refusal(answer):
+        return None
+    value = _read(tokens(answer))
+    value = value.value if isinstance(value, Named) else value
+    return value.value.rational if isinstance(value, Quantity) and value.base == 10 else None
+
+
+def _is_word(token: str) -> bool:
+    return token[0] == '"' and token not in SEPARATORS and token not in MATRICES
+
+
+def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
     if left == right:
-        return Verdict.CORRECT
-    number, gold_number = as_rational(left), as_rational(right)
-    if number is not None and gold_number is not None:
-        return Verdict.CORRECT if number == gold_number else Verdict.INCORRECT
-    option, gold_option = _OPTION.fullmatch(left), _OPTION.fullmatch(right)
-    if option and gold_option:
-        return Verdict.CORRECT if option[1] == gold_option[1] else Verdict.INCORRECT
-    if _WORD.fullmatch(left) and _WORD.fullmatch(right):
-        word, gold_word = left.casefold(), right.casefold()
-        # Three letters may be a product of variables: only real words are the same in capitals.
-        if word == gold_word and len(word) > 3:
-            return Verdict.CORRECT
-        if word != gold_word and any(word in names and gold_word in names for names in _CLOSED_SETS):
-            return Verdict.INCORRECT
-    return Verdict.UNKNOWN
+        return CORRECT
+    first, second = _read(left), _read(right)
+    # Nothing computes with words: sympy would take them for products of letters.
+    final = any(_is_word(token) for token in left + right)
+    for value in (first, second):
+        if isinstance(value, str):
+            return Comparison(Verdict.UNKNOWN, value, final)
+    assert not isinstance(first, str)
+    assert not isinstance(second, str)
+    exact.begin()
+    try:
+        equal = same_value(first, second)
+    except TooHard as error:
+        return Comparison(Verdict.UNKNOWN, str(error), final)
+    if equal is None:
+        if isinstance(first, Quantity) and isinstance(second, Quantity):
+            if first.unit != second.unit and first.unit and second.unit:
+                return Comparison(Verdict.UNKNOWN, f"the units {first.unit} and {second.unit}")
+            if unless_rounded(first, second) is None:
+                return Comparison(Verdict.UNKNOWN, "equal only after rounding")
+        # Two things of different kinds: nothing that computes makes them one.
+        different = type(first) is not type(second)
+        return Comparison(Verdict.UNKNOWN, f"{_kind(first)} against {_kind(second)}", final or different)
+    return CORRECT if equal else INCORRECT
+
+
+@lru_cache(maxsize=100_000)
+def _read(found: Tokens) -> Value | str:
+    """The value of the tokens, or why there is none."""
+    exact.begin()
+    try:
+        return parse(found)
+    except (NotUnderstood, TooHard) as error:
+        return str(error)
+    except Exception as error:
+        # Grading is total: what the parser was not made for is unknown, and says so.
+        return f"{PARSER_FAILED} {type(error).__name__}"
+
+
+def _kind(value: Value) -> str:
+    if isinstance(value, Group):
+        return f"a {value.kind}"
+    return {
+        Quantity: "an expression", Word: "words", Option: "an option", Interval: "an interval", Union: "a union",
+        Named: "a named value", Equation: "an equation",
+    }[type(value)]  # fmt: skip

@@ -1,40 +1,116 @@
-"""Find the final answer in a solution text.
+r"""Find the final answer in a solution text, and say by which rule.
 
-The last *balanced* `\\boxed{…}` or `\\fbox{…}` wins, then a `#### N` line, then an answer phrase. A text
-without any of them has no answer: a stray number is never taken for one.
+In this order, over the whole text: the last *balanced* `\boxed{…}` or `\fbox{…}`, the last `#### N` line, the last
+answer phrase ("The answer is …", in ten languages), the last formula between dollar signs or, where one comes after
+it, the last number. Boxes that follow one another ("\boxed{1} and \boxed{2}") are one answer. The rule is part of the
+result: a number that merely stood last is weaker evidence than a box, and a query can leave it out.
 """
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BARE = re.compile(r"-?\d+(?:\.\d+)?")
-_HASHES = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
-_PHRASE = re.compile(r"(?:the\s+)?(?:final\s+)?answer\s*(?:is|:)[\s:]*(.+?)(?:\.\s|\.?\s*$|\n)", re.IGNORECASE)
-LONGEST_TEXT = 200_000
+from ..steps import join_steps
+from ..types import FinishReason
+
+Rule = Literal["boxed", "hashes", "phrase", "formula", "number", "none"]
+RULES: Final[tuple[Rule, ...]] = ("boxed", "hashes", "phrase", "formula", "number")
+MARKED: Final[tuple[Rule, ...]] = ("boxed", "hashes", "phrase")
+"""The rules by which a text says itself what its answer is."""
+
+LONGEST_TEXT: Final = 200_000
 """Characters read, from the end: an answer stands at the end, and a runaway text must cost nothing."""
+LONGEST_SEARCH: Final = 4_000
+"""Characters in which everything but a box is looked for, from the end."""
 
-LONGEST_SEARCH = 4_000
-"""Characters in which a line `####` or a phrase is looked for, from the end."""
+MOST_WORDS: Final = 3
+"""Words of an answer; a phrase that goes on longer is a sentence in which the answer stands."""
+
+_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*")
+_BRACE: Final = re.compile(r"\\.|[{}]", re.DOTALL)
+_BARE: Final = re.compile(r"-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
+_DRESSING: Final = re.compile(r"\\(?:text|mbox|mathrm|q?quad)(?![A-Za-z])|[\s$,;(){}\[\]\\]+")
+_CONNECTIVES: Final = frozenset(["and", "or", "und", "oder", "et", "ou", "y", "o", "и", "или", "и", "和", "或"])
+_HASHES: Final = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
+_ASSIGNS: Final = r"\s*(?:is|are|was|equals|=|:|：)[\s:：*]*"
+_PHRASE: Final = re.compile(
+    r"(?:"
+    rf"(?:final\s+)?answer\**(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
+    r"|(?:la\s+)?respuesta(?:\s+final)?\s*(?:es|:)[\s:*]*"
+    r"|(?:la\s+)?r[ée]ponse(?:\s+finale)?\s*(?:est|:)[\s:*]*"
+    r"|(?:die\s+)?antwort\s*(?:ist|lautet|:)[\s:*]*"
+    r"|(?:la\s+)?risposta(?:\s+finale)?\s*(?:è|e'|:)[\s:*]*"
+    r"|(?:a\s+)?resposta(?:\s+final)?\s*(?:é|:)[\s:*]*"
+    r"|(?:het\s+)?antwoord\s*(?:is|:)[\s:*]*"
+    r"|ответ\s*(?:[:：—–-]|равен)[\s:*]*"
+    r"|(?:最终)?答案\s*(?:是|为|為|:|：)?[\s:：*]*"
+    r"|答え\s*(?:は|:|：)[\s:：*]*"
+    r")",
+    re.IGNORECASE,
+)
+_SENTENCE: Final = re.compile(r"(.+?)(?:[。\n]|\.(?:\s|$)|\s*$)")
+_IS: Final = re.compile(r"\b(?:is|are|was|were|equals)\b(?![^$]*\$[^$]*$)|=(?![^$]*\$[^$]*$)")
+_VERB: Final = re.compile(r"[A-Za-z$] (?:is|are|equals) ")
+_WORDS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+_FORMULA: Final = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER: Final = re.compile(
+    r"(?<![\w.,])[-−]?(?:\\[dt]?frac\s*\{-?\d+\}\s*\{\d+\}|(?:\d{1,3}(?:,\d{3})+|\d+,\d\d?(?![\d,])|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?|\.\d+)\s*\\?%?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """An answer as written (outer white space and `$` taken off) and the rule that found it."""
+
+    answer: str | None
+    rule: Rule
+
+
+NOTHING: Final = Extraction(None, "none")
+
+
+def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
+    """The final answer by the first of `rules` that finds one. Linear in the text, whatever it is."""
+    text = text[-LONGEST_TEXT:]
+    for rule in rules:
+        found = _FINDERS[rule](text)
+        answer = _trim(found) if found else None
+        if answer:
+            return Extraction(answer, rule)
+    return NOTHING
+
+
+def extract_finished(text: str, finish_reason: FinishReason, steps: Sequence[str]) -> Extraction:
+    """The answer of a completion that continues `steps`.
+
+    A text that was cut may box an intermediate result: only a finished one has an answer. A box, a `####` line or a
+    phrase may stand in the steps already, when the policy has nothing to add; a stray number there is none.
+    """
+    if finish_reason != "stop":
+        return NOTHING
+    before = join_steps(steps)
+    return next(
+        (
+            found
+            for part, rules in ((text, MARKED), (before, MARKED), (text, RULES))
+            if (found := extract(part, rules)).answer is not None
+        ),
+        NOTHING,
+    )
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer as written (outer white space and `$` taken off), or None where there is none."""
-    text = text[-LONGEST_TEXT:]
-    box = _last_box(text)
-    if box is not None:
-        return _trim(box)
-    for pattern in (_HASHES, _PHRASE):
-        found = pattern.findall(text[-LONGEST_SEARCH:])
-        if found:
-            return _trim(found[-1])
-    return None
+    """The final answer, or None where there is none."""
+    return extract(text).answer
 
 
 def _last_box(text: str) -> str | None:
-    """The content of the balanced box that begins last, or None; one pass, whatever the nesting."""
+    """The content of the balanced box that begins last, with those just before it; one pass, whatever the nesting."""
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return None
     opened: dict[int, int] = {}
-    found: tuple[int, str] | None = None
+    found: list[tuple[int, int, str]] = []
     for match in _BOX.finditer(text):
         if match.end() >= len(text):
             break
@@ -42,20 +118,85 @@ def _last_box(text: str) -> str | None:
             opened[match.end()] = match.start()
         elif (bare := _BARE.match(text, match.end())) is not None:
             # TeX would take a single digit of \boxed 12; whoever writes that means the number.
-            found = match.start(), bare[0]
+            found.append((match.start(), bare.end(), bare[0]))
     stack: list[int] = []
     for brace in _BRACE.finditer(text, min(opened, default=len(text))):
         if brace[0] == "{":
             stack.append(brace.start())
         elif brace[0] == "}" and stack:
             start = stack.pop()
-            if start in opened and (found is None or opened[start] > found[0]):
-                found = opened[start], text[start + 1 : brace.start()]
-    return found[1] if found else None
+            if start in opened:
+                found.append((opened[start], brace.end(), text[start + 1 : brace.start()]))
+    found.sort()
+    return _joined(text, found)
+
+
+def _joined(text: str, found: list[tuple[int, int, str]]) -> str | None:
+    """The last of the places (begin, end, content), with those that only "and", "or" or a comma part from it."""
+    if not found:
+        return None
+    begin, _, content = found.pop()
+    contents = [content]
+    while found and 0 <= begin - found[-1][1] <= 48 and _only_parts(text[found[-1][1] : begin]):
+        begin, _, content = found.pop()
+        contents.append(content)
+    return ", ".join(dict.fromkeys(reversed(contents)))
+
+
+def _only_parts(text: str) -> bool:
+    """Whether a text between two answers says no more than "and": separators, and at most a few words with one."""
+    words = _DRESSING.sub(" ", text).split()
+    return not words or (len(words) <= 5 and "." not in text and not _CONNECTIVES.isdisjoint(words))
+
+
+def _last_match(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
+    def find(text: str) -> str | None:
+        found = pattern.findall(text[-LONGEST_SEARCH:])
+        return found[-1] if found else None
+
+    return find
+
+
+def _last_phrase(text: str) -> str | None:
+    """What follows the last answer phrase in its sentence; of a long sentence what follows its last "is"."""
+    text = text[-LONGEST_SEARCH:]
+    for match in reversed(list(_PHRASE.finditer(text))):
+        sentence = _SENTENCE.match(text, match.end())
+        if sentence is None or not sentence[1].strip(" *:$"):
+            continue
+        found = sentence[1]
+        if len(_WORDS.findall(found)) > MOST_WORDS or _VERB.search(found):
+            *_, rest = _IS.split(found)
+            short = len(_WORDS.findall(rest)) <= MOST_WORDS
+            found = rest if short and rest != found else _last_formula(found) or _FINDERS["number"](found) or found
+        return found
+    return None
+
+
+def _last_formula(text: str) -> str | None:
+    """The last formula between dollar signs (with those it is listed with), unless a number comes after it."""
+    text = text[-LONGEST_SEARCH:].replace("\\$", "\\ ")
+    found = [(match.start(), match.end(), next(filter(None, match.groups()), "")) for match in _FORMULA.finditer(text)]
+    if found and _NUMBER.search(text, found[-1][1]):
+        return None
+    return _joined(text, found)
+
+
+_FINDERS: Final[dict[Rule, Callable[[str], str | None]]] = {
+    "boxed": _last_box,
+    "hashes": _last_match(_HASHES),
+    "phrase": _last_phrase,
+    "formula": _last_formula,
+    "number": _last_match(_NUMBER),
+}
 
 
 def _trim(answer: str) -> str | None:
-    answer = answer.strip().strip("*").strip()
-    while len(answer) >= 2 and answer[0] == answer[-1] == "$":
-        answer = answer[1:-1].strip()
+    answer = answer.strip().strip("*").strip().removesuffix(".").strip()
+    for opening, closing in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        while len(answer) > len(opening + closing) and answer.startswith(opening) and answer.endswith(closing):
+            inner = answer[len(opening) : -len(closing)]
+            if opening == "$" and "$" in inner:
+                break
+            answer = inner.strip()
     return answer or None

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import as_dict, build
 from ..engine.protocols import Backend, Grader, Labeler
 from ..errors import JobError, UnknownName, UsageError
+from ..grading.graders import check_grader, load_grader
 from ..ids import content_hash
 from ..models import model_entry
 from ..registry import LABELERS, SOURCES, catalog_names, catalog_text, check, load
@@ -44,7 +45,7 @@ class Plan:
 
     def grader(self) -> Grader:
         """The grader by name."""
-        grader: Grader = load("grader", self.config.grader)()
+        grader: Grader = load_grader(self.config.grader)
         return grader
 
     def policy(self, **live: Any) -> Backend:
@@ -105,7 +106,7 @@ def plan(store: Store | None, layers: Sequence[Mapping[str, Any]], overrides: Ma
     sampling = {name: getattr(entry, name) for name in SAMPLING}
     base = build(LabelConfig, sampling, flat, {"options": resolved})
     check("policy", base.backend)
-    check("grader", base.grader)
+    check_grader(base.grader)
     questions, read = read_questions(store, base)
     into = DatasetName.parse(base.into or DatasetName.parse(base.source).name)
     if into.ref != MAIN:

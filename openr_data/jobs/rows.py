@@ -6,7 +6,8 @@ from ..ids import label_id
 from ..store.spool import Rows
 from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, Verdict
 
-_OUTCOME = {Verdict.CORRECT: True, Verdict.INCORRECT: False, Verdict.UNKNOWN: None}
+OUTCOME = {Verdict.CORRECT: True, Verdict.INCORRECT: False, Verdict.UNKNOWN: None}
+"""The verdict of a solution's final answer as the column `outcome` holds it."""
 
 
 def question_row(question: Question) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: 
                 "method": method,
                 "policy": policy,
                 "job_id": job,
+                "revision": 0,
             }
             for node in labeling.nodes
         ],
@@ -45,10 +47,11 @@ def _solution(solution: Solution, job: str, policy: str) -> dict[str, Any]:
         "steps": list(solution.steps),
         "n_steps": len(solution.steps),
         "final_answer": solution.final_answer,
-        "outcome": _OUTCOME[solution.outcome],
+        "outcome": OUTCOME[solution.outcome],
         "generator": policy,
         "n_tokens": solution.n_tokens,
         "job_id": job,
+        "revision": 0,
     }
 
 
@@ -59,6 +62,7 @@ def _rollout(rollout: Rollout, job: str, policy: str, text: bool) -> dict[str, A
         "text": rollout.text if text else None,
         "policy": policy,
         "job_id": job,
+        "revision": 0,
     }
 
 
@@ -73,6 +77,7 @@ def _label(item: LabelSet, question: str, job: str, method: str, policy: str) ->
         "job_id": job,
         **lists,
         "first_error": item.first_error,
+        "revision": 0,
     }
 
 

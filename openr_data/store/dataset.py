@@ -227,6 +227,7 @@ class Store:
         DatasetName.parse(name)
         dataset = Dataset(name, self.path / "datasets" / name)
         if create:
+            self._upgrade()
             for table, schema in TABLES.items():
                 key = "question_id" if "question_id" in schema.names else None
                 tables.create(dataset.path / table, schema, key)
@@ -237,6 +238,15 @@ class Store:
                 f"No dataset {name!r} in {self.path} (there are: {there}). List them with: openr-data ls"
             )
         return dataset
+
+    def _upgrade(self) -> None:
+        """Say that this version writes here: an older one must not take the new columns for its own."""
+        marker = self.path / MARKER
+        try:
+            if json.loads(marker.read_text())["schema_version"] < SCHEMA_VERSION:
+                write_whole(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+        except OSError as error:
+            raise tables.storage_error(self.path, error) from error
 
     def view(self, text: str) -> View:
         """The view that `NAME@ref` names. Raises `MissingDataset`, `MissingRef`."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..errors import InputError, StoreError
 from ..schema import KEYS, TABLES
@@ -87,7 +88,7 @@ def connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -
     """
     try:
         return _connect(files, snapshots)
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
 
 
@@ -97,9 +98,15 @@ def _connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) 
         if files[name]:
             listed = ", ".join(f"'{_quoted(file)}'" for file in files[name])
             key = ", ".join(f'"{column}"' for column in KEYS[name])
-            relation = f"select distinct on ({key}) * from read_parquet([{listed}]) order by {key}"
-            if len(files[name]) == 1 and name != "jobs":
-                relation = f"select * from read_parquet([{listed}])"
+            rows = f"select * from read_parquet([{listed}], union_by_name = true)"
+            if not set(schema.names) <= set(pq.read_schema(files[name][0]).names):
+                # Files of an older schema version: what they lack is null.
+                connection.register(f"empty_{name}", schema.empty_table())
+                rows = f'{rows} union all by name select * from "empty_{name}"'
+            relation = rows
+            if len(files[name]) > 1 or name == "jobs":
+                newest = ', "revision" desc nulls last' if "revision" in schema.names else ""
+                relation = f"select distinct on ({key}) * from ({rows}) order by {key}{newest}"
             connection.execute(f'create view "{name}" as {relation}')
         else:
             connection.register(f"empty_{name}", schema.empty_table())

@@ -18,7 +18,7 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
@@ -37,14 +37,31 @@ _FACTS: Final[Mapping[str, str | None]] = {
 
 
 def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
-    """Make an empty append-only table; nothing happens where there is one already."""
+    """Make an empty append-only table; one of an older schema gets the columns it lacks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         statistics = {"delta.dataSkippingStatsColumns": order_by} if order_by else {}
         DeltaTable.create(str(path), schema=schema, mode="ignore", configuration={**_FACTS, **statistics})
         _fsync_log(path, -1)
+        _add_columns(path, schema)
     except (OSError, DeltaError) as error:
         raise storage_error(path, error) from error
+
+
+def _add_columns(path: Path, schema: pa.Schema) -> None:
+    table = DeltaTable(str(path))
+    wanted = Schema.from_arrow(schema).fields
+    missing = [field for field in wanted if field.name not in {known.name for known in table.schema().fields}]
+    if not missing:
+        return
+    try:
+        table.alter.add_columns(missing)
+        _fsync_log(path, -1)
+    except DeltaError:
+        # Another process may have added them in the meantime.
+        known = {field.name for field in DeltaTable(str(path)).schema().fields}
+        if not {field.name for field in missing} <= known:
+            raise
 
 
 def open_table(path: Path, version: int | None = None) -> DeltaTable:

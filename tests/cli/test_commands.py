@@ -215,7 +215,7 @@ def test_jobs_tell_where_they_stand(run: Run, labelled: str) -> None:
 def test_a_dry_run_asks_nothing_and_makes_nothing(run: Run) -> None:
     facts = json.loads(run("label", "--dry-run", "--limit", "2", "-o", "searches=3", "--json").out)
     assert facts["questions"] == 2
-    assert facts["completions_at_most"] == 2 * (32 + 3 * 8 * 8)
+    assert facts["completions_at_most"] == 2 * (16 + 3 * 8 * 8)
     assert facts["options"]["searches"] == 3
     assert not Path("openr-store").exists()
 
@@ -225,7 +225,7 @@ def test_a_toml_file_stands_between_recipe_and_flags(run: Run) -> None:
     facts: dict[str, Any] = json.loads(run("label", "--config", "mine.toml", "--limit", "1", "--dry-run", "--json").out)
     assert facts["questions"] == 1
     assert facts["options"]["k"] == 2
-    assert facts["options"]["searches"] == 12
+    assert facts["options"]["searches"] == 20
     Path("mine.toml").write_text("limits = 3\n")
     assert "Did you mean 'limit'?" in run("label", "--config", "mine.toml", "--dry-run").err
 
@@ -296,9 +296,68 @@ def test_catalog_lists_and_shows(run: Run) -> None:
     assert {"omegaprm", "math-shepherd", "arithmetic", "transformers"} <= set(names)
     kinds = {entry["kind"]: entry for entry in json.loads(run("catalog", "show", "arithmetic", "--json").out)}
     assert set(kinds) == {"source", "model", "recipe"}
-    assert kinds["recipe"]["omegaprm"] == {"searches": 12}
+    assert kinds["recipe"]["omegaprm"] == {"screening": 16, "searches": 20}
     assert "openr_data.labelers.omegaprm:OmegaPRM" in run("catalog", "show", "omegaprm").out
 
 
 def test_a_version_is_told(run: Run) -> None:
     assert run("--version").out.startswith("openr-data, version ")
+
+
+def test_grade_compares_two_answers_by_hand(run: Run) -> None:
+    facts = json.loads(run("grade", "So \\boxed{\\frac{1}{2}}.", "0.5", "--json").out)
+    assert facts == {
+        "verdict": "correct",
+        "reason": "",
+        "answer": "\\frac{1}{2}",
+        "extraction": "boxed",
+        "gold": "0.5",
+        "grader": "math/2",
+    }
+    unknown = run("grade", "12 apples", "12 pears")
+    assert unknown.code == 0
+    assert "unknown" in unknown.out
+    assert "the units apple and pear" in unknown.out
+    assert run("grade", "12", "2", "--grader", "openr", "-q").out == "correct\n"
+
+
+def test_regrade_makes_a_snapshot_and_names_it(run: Run, labelled: str) -> None:
+    dry = run("regrade", "d", "--grader", "numeric", "--dry-run")
+    assert dry.code == 0
+    assert "Nothing was written" in dry.err
+    facts = json.loads(run("regrade", "d", "--grader", "choice", "--json").out)
+    assert facts["dataset"] == "d@2"
+    assert facts["verdicts_changed"] == facts["rollouts"] > 10
+    assert facts["changes"].keys() <= {"correct → unknown", "incorrect → unknown"}
+    assert "regrade" in run("log", "d").out
+    back = json.loads(run("regrade", "d", "--json").out)
+    assert back["dataset"] == "d@3"
+    assert back["verdicts_changed"] == facts["verdicts_changed"]
+    same = run("sql", "d", "select verdict, count(*) as n from rollouts group by 1 order by 1")
+    assert same.out == run("sql", "d@1", "select verdict, count(*) as n from rollouts group by 1 order by 1").out
+
+
+def test_disagreements_lists_answers_most_frequent_first(run: Run, labelled: str) -> None:
+    answer = run("disagreements", "d", "--grader", "choice", "--against", "math", "--json")
+    rows = json.loads(answer.out)
+    assert [row["choice"] for row in rows] == ["unknown"] * len(rows)
+    assert {row["math"] for row in rows} == {"correct", "incorrect"}
+    assert "choice/1 and math/2 differ" in answer.err
+    assert run("disagreements", "d", "--csv").out.startswith("answer,gold,stored,math")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["regrade", "d@1"], "Regrading writes to the newest state: openr-data regrade d, without @."),
+        (["regrade", "e"], "No dataset 'e'"),
+        (["regrade", "d", "--grader", "maths"], "Did you mean 'math'?"),
+        (["grade", "1", "1", "--grader", "python:nothing:f"], "python:MODULE:FUNCTION"),
+        (["disagreements", "d@9"], 'No snapshot "9" in d'),
+    ],
+)
+def test_a_mistake_in_grading_is_one_sentence(run: Run, labelled: str, arguments: list[str], words: str) -> None:
+    answer = run(*arguments)
+    assert answer.code == 2
+    assert words in answer.err
+    assert "Traceback" not in answer.err

@@ -1,11 +1,12 @@
 """The generator: reproducible, consistent, with splits that never overlap."""
 
-from itertools import islice
+from itertools import combinations, islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openr_data.catalogs.arithmetic.oracle import first_error, judge
 from openr_data.catalogs.arithmetic.problems import (
     LEVELS,
     expression,
@@ -50,12 +51,36 @@ def test_the_plan_computes_what_it_says(name: tuple[str, int, int, int]) -> None
 @given(NAMES)
 def test_every_given_number_stands_in_the_story(name: tuple[str, int, int, int]) -> None:
     problem = make_problem(*name)  # type: ignore[arg-type]
-    words = {"2": ("half", "doubles", "twice"), "3": ("triples",)}
+    words = {"2": ("half", "doubles", "twice", "every second", "again"), "3": ("triples",)}
     for operation in problem.plan:
         for side in (operation.left, operation.right):
             if side.ref is None:
                 told = (str(side.value), *words.get(str(side.value), ()))
                 assert any(word in problem.text.lower() for word in told), (problem.text, operation)
+
+
+@given(NAMES)
+def test_every_misreading_can_be_calculated_and_leads_to_another_answer(name: tuple[str, int, int, int]) -> None:
+    problem = make_problem(*name)  # type: ignore[arg-type]
+    assert problem.misread({}) == problem.plan
+    for count in range(1, len(problem.traps) + 1):
+        for chosen in combinations(problem.traps.items(), count):
+            plan = problem.misread(dict(chosen))
+            assert plan[-1].result != problem.answer
+            steps = problem.write(plan)
+            assert steps[-1].endswith(f"\\boxed{{{plan[-1].result}}}.")
+            judged = judge(problem.text, problem.plan, steps)
+            # The oracle finds the mistake where the first trap is, unless a later number happens to fit the plan.
+            assert first_error(judged) is not None
+            assert first_error(judged) >= min(dict(chosen))
+
+
+def test_traps_grow_with_the_level() -> None:
+    stream = list(islice(problems("test", 1), 1000))
+    shares = [sum(bool(p.traps) for p in stream if p.level == level) / 200 for level in LEVELS]
+    assert shares == sorted(shares)
+    assert 0.1 < shares[0] < 0.3
+    assert 0.6 < shares[-1] < 0.8
 
 
 def test_plans_survive_json() -> None:
@@ -98,4 +123,4 @@ def test_the_source_judges_steps() -> None:
 
 def test_questions_are_the_same_on_every_machine() -> None:
     first = next(ArithmeticSource().read("test", 0))
-    assert first.question_id == "252d5b13fd6f9756f033edab1dcac724"
+    assert first.question_id == "f8b2136819083d67ee41775b2f7de352"

@@ -1,0 +1,129 @@
+"""`openr-data grade`, `regrade`, `disagreements`: is this answer that answer, over one pair or a whole dataset."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from ..engine.protocols import Grader
+from ..errors import UsageError
+from ..grading.graders import load_grader
+from ..jobs.regrade import Regrading, disagreements, regrade
+from ..store.dataset import Store
+from ..store.refs import MAIN, DatasetName
+from .output import Output, hint, note, output_options
+
+_GRADER = "math, string, numeric, choice, openr, or python:MODULE:FUNCTION."
+
+
+@click.command("grade")
+@click.argument("answer")
+@click.argument("gold")
+@click.option("--grader", default="math", show_default=True, help=_GRADER)
+@output_options
+def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
+    """Grade ANSWER against GOLD by hand. A text is first looked through for its final answer.
+
+    \b
+    Examples:
+      openr-data grade '\\frac{1}{2}' 0.5
+      openr-data grade 'So we get \\boxed{x+1}.' '1+x'
+    """
+    from ..grading import extract
+
+    # A box or a "####" line says that this is a text, not an answer.
+    found = extract(answer, ("boxed", "hashes"))
+    made = load_grader(grader)
+    grade = asyncio.run(made.grade(found.answer or answer, gold))
+    out.facts(
+        {
+            "verdict": grade.verdict.value,
+            "reason": grade.reason,
+            "answer": found.answer or answer,
+            "extraction": found.rule if found.answer else "as given",
+            "gold": gold,
+            "grader": made.name,
+        }
+    )
+
+
+@click.command("regrade")
+@click.argument("name")
+@click.option("--grader", default="math", show_default=True, help=_GRADER)
+@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
+@output_options
+@click.pass_obj
+def regrade_(store: str, /, name: str, grader: str, dry_run: bool, out: Output) -> None:
+    """Grade all rollouts of the dataset NAME anew and derive counts and labels from the verdicts.
+
+    No policy is called. What changes becomes a new snapshot; the one before keeps the old verdicts.
+
+    \b
+    Example:
+      openr-data regrade arithmetic --grader numeric --dry-run
+    """
+    wanted = DatasetName.parse(name)
+    if wanted.ref != MAIN:
+        raise UsageError(f"Regrading writes to the newest state: openr-data regrade {wanted.name}, without @.")
+    dataset = Store.open(store).dataset(wanted.name)
+    if not dry_run:
+        dataset = Store.open(store).dataset(wanted.name, create=True)
+    found = regrade(dataset, load_grader(grader), dry_run=dry_run)
+    _summary(found, name, dry_run, out)
+
+
+def _summary(found: Regrading, name: str, dry_run: bool, out: Output) -> None:
+    changes = {f"{old} → {new}": count for (old, new), count in sorted(found.changed.items())}
+    facts: dict[str, Any] = {
+        "dataset": f"{name}@{found.snapshot.name}" if found.snapshot else name,
+        "grader": found.grader,
+        "rollouts": found.rollouts,
+        "verdicts_changed": sum(found.changed.values()),
+        "changes": ", ".join(f"{count} {change}" for change, count in changes.items()) if out.is_human else changes,
+        "solutions_changed": found.rows["solutions"],
+        "label_sets_changed": found.rows["labels"],
+        "first_errors_moved": found.first_errors_moved,
+    }
+    out.facts(facts)
+    if dry_run:
+        hint(
+            "Nothing was written. See the answers with: openr-data disagreements "
+            f"{name} --grader {found.grader.partition('/')[0]}"
+        )
+
+
+@click.command("disagreements")
+@click.argument("name")
+@click.option("--grader", default="math", show_default=True, help=_GRADER)
+@click.option("--against", help="Another grader (default: the verdicts that are stored).")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Answers to list.")
+@output_options
+@click.pass_obj
+def disagreements_(store: str, /, name: str, grader: str, against: str | None, limit: int, out: Output) -> None:
+    """List the answers of NAME or NAME@ref on which two graders differ, most frequent first.
+
+    \b
+    Example:
+      openr-data disagreements arithmetic --grader openr --against math
+    """
+    view = Store.open(store).view(name)
+    first: Grader | None = load_grader(against) if against else None
+    second: Grader = load_grader(grader)
+    found = disagreements(view, first, second)
+    out.rows(
+        [
+            {
+                "answer": item.answer,
+                "gold": item.gold,
+                against or "stored": item.first.verdict.value,
+                grader: item.second.verdict.value,
+                "rollouts": item.rollouts,
+                "reason": item.second.reason or item.first.reason,
+                "question_id": item.question_id,
+            }
+            for item in found[:limit]
+        ],
+        ("answer", "gold", against or "stored", grader, "rollouts", "reason", "question_id"),
+    )
+    rollouts, other = sum(item.rollouts for item in found), first.name if first else "the stored verdicts"
+    note(f"{len(found):,} answers, {rollouts:,} rollouts: {second.name} and {other} differ.")

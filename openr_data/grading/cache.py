@@ -1,0 +1,77 @@
+"""Verdicts of the symbolic path on disk, so that no process computes what another one has.
+
+One SQLite file in the user's cache folder (`OPENR_CACHE`, else `XDG_CACHE_HOME/openr-data`, else
+`~/.cache/openr-data`), keyed by answer, gold answer and the version of the grader and its libraries. It only ever
+saves time: where it cannot be opened or written, grading goes on without it. Time-outs are not kept, since another
+machine may be faster.
+"""
+
+import hashlib
+import os
+import sqlite3
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from ..types import Verdict
+
+
+class GradeCache:
+    """Remembered grades of one version. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path | None, version: str) -> None:
+        self._version = version
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        if path is None:
+            return
+        with suppress(OSError, sqlite3.Error):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = off")
+            connection.execute(
+                "create table if not exists grades (key blob primary key, verdict text not null, reason text not null)"
+                " without rowid"
+            )
+            self._connection = connection
+
+    @classmethod
+    def default(cls, version: str) -> Self:
+        """The cache of this user; `OPENR_CACHE=off` does without."""
+        chosen = os.environ.get("OPENR_CACHE", "")
+        if chosen == "off":
+            return cls(None, version)
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(chosen or f"{base}/openr-data").expanduser()
+        return cls(folder / "grades.sqlite", version)
+
+    def get(self, answer: str, gold: str) -> tuple[Verdict, str] | None:
+        """The remembered verdict and reason, or None."""
+        with self._lock:
+            if self._connection is None:
+                return None
+            with suppress(sqlite3.Error, ValueError):
+                row = self._connection.execute(
+                    "select verdict, reason from grades where key = ?", [self._key(answer, gold)]
+                ).fetchone()
+                return (Verdict(row[0]), str(row[1])) if row else None
+        return None
+
+    def put(self, answer: str, gold: str, verdict: Verdict, reason: str) -> None:
+        """Remember a verdict."""
+        with self._lock:
+            if self._connection is None:
+                return
+            with suppress(sqlite3.Error):
+                self._connection.execute(
+                    "insert or replace into grades values (?, ?, ?)", [self._key(answer, gold), verdict.value, reason]
+                )
+
+    def _key(self, answer: str, gold: str) -> bytes:
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self._version, answer, gold):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "big") + data)
+        return digest.digest()

@@ -1,0 +1,359 @@
+"""Whether two values are the same: by kind, symmetric, three-valued.
+
+What only one side writes and a reader passes over (a unit, `x=`, the brackets of a list) does not count; what both
+write and differs does. None means that it is not known, never that it is unlikely.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final
+
+from . import exact
+from .exact import Expression, number
+from .functions import NotUnderstood
+from .intervals import as_interval
+from .parser import parse
+from .rounding import is_rounding
+from .units import UNIT_LETTERS, measure
+from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
+from .words import NUMERAL_WORDS
+
+EXACT_DIGITS: Final = 10
+ROUNDED_DIGITS: Final = 3
+MOST_MATCHED: Final = 64
+"""Members of an unordered list that are matched."""
+
+_UNKNOWN_WORDS: Final = frozenset({"yes", "no", "true", "false"})
+_NOTHING: Final = frozenset({"none", "no solution", "no solutions", "empty set", "no real solutions", "nothing"})
+_UNDEFINED: Final = frozenset({"undefined", "does not exist", "dne", "not defined", "no limit"})
+
+
+def same_value(left: Value, right: Value) -> bool | None:
+    """Whether two values are the same; None where that is not known. Symmetric."""
+    if isinstance(left, Named) or isinstance(right, Named):
+        return _same_named(left, right)
+    if isinstance(left, Option) or isinstance(right, Option):
+        return _same_option(left, right)
+    if isinstance(left, Word) and isinstance(right, Word):
+        return _same_words(left.text, right.text)
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        same = _same_quantity(left, right)
+        return unless_rounded(left, right) if same is False else same
+    if isinstance(left, Equation) and isinstance(right, Equation):
+        return _same_equation(left.difference, right.difference)
+    if isinstance(left, Word) or isinstance(right, Word):
+        word, other = (left, right) if isinstance(left, Word) else (right, left)
+        assert isinstance(word, Word)
+        return _word_and_other(word, other)
+    if isinstance(left, Equation) or isinstance(right, Equation):
+        # A curve is no point and no set of numbers; as a bare expression it may have been meant.
+        other = right if isinstance(left, Equation) else left
+        return False if isinstance(other, (Interval, Union)) or _is_vector(other) else None
+    return _same_collection(left, right)
+
+
+def _is_vector(value: Value) -> bool:
+    return isinstance(value, Group) and value.kind in ("tuple", "bracket", "matrix", "set")
+
+
+def _same_named(left: Value, right: Value) -> bool | None:
+    if isinstance(left, Named) and isinstance(right, Named):
+        same = same_value(left.value, right.value)
+        if left.name == right.name or same is None:
+            return same
+        if same:
+            # x = 5 and y = 5: another thing, or another name for it.
+            return None
+        if left.difference is not None and right.difference is not None:
+            # y = 2x and x = y/2.
+            return bool(_same_equation(left.difference, right.difference))
+        return False
+    named, other = (left, right) if isinstance(left, Named) else (right, left)
+    assert isinstance(named, Named)
+    if isinstance(other, Equation):
+        return None if named.difference is None else _same_equation(named.difference, other.difference)
+    return same_value(named.value, other)
+
+
+def _same_equation(left: Expression, right: Expression) -> bool | None:
+    """Whether two differences are zero together: they are one another's multiple by a number."""
+    if left.den != exact.ONE or right.den != exact.ONE:
+        return None
+    if not left.num or not right.num:
+        return None
+    quotient = exact.divide(left, right)
+    # Compare with the quotient of one common term: constant only if it is the quotient of all.
+    monomial = max(left.num)
+    if monomial in right.num:
+        factor = number(left.num[monomial] / right.num[monomial])
+        same = exact.decide(left, exact.multiply(factor, right))
+        if same:
+            return True
+    if quotient.rational is not None:
+        return True
+    degrees = [max((sum(e for n, e in m if n[0] not in "#@") for m in side.num), default=0) for side in (left, right)]
+    # Lines are the same only as multiples; curves may be the same otherwise (a square and its root).
+    return False if degrees == [1, 1] else None
+
+
+def _same_option(left: Value, right: Value) -> bool | None:
+    if isinstance(left, Option) and isinstance(right, Option):
+        return left.letter == right.letter
+    option, other = (left, right) if isinstance(left, Option) else (right, left)
+    assert isinstance(option, Option)
+    if isinstance(other, Quantity) and other.value.key() == exact.atom(option.letter.lower()).key() and not option.rest:
+        return None
+    if option.rest:
+        try:
+            rest = parse(option.rest)
+        except NotUnderstood:
+            return None
+        if same_value(rest, other):
+            return True
+    return None
+
+
+def _same_words(left: str, right: str) -> bool | None:
+    if left == right or left.replace(" ", "").replace("-", "") == right.replace(" ", "").replace("-", ""):
+        return True
+    if any(left in names and right in names for names in (_NOTHING, _UNDEFINED)):
+        return True
+    if any(left in names or right in names for names in (_NOTHING, _UNDEFINED)):
+        return None
+    first, second = set(left.split()), set(right.split())
+    if (
+        first <= second
+        or second <= first
+        or (
+            {left, right} <= _UNKNOWN_WORDS
+            and left[0] != right[0]
+            and ({left, right} in ({"yes", "true"}, {"no", "false"}))
+        )
+    ):
+        # "Evelyn" and "Evelyn is the fastest"; "yes" and "true".
+        return None
+    if sorted(left) == sorted(right) and max(map(len, (left, right))) <= 5:
+        # abcd and dcba may be products of variables.
+        return None
+    # Two different names or categories; sentences may say the same in other words.
+    return False if max(len(first), len(second)) <= 2 else None
+
+
+def _word_and_other(word: Word, other: Value) -> bool | None:
+    if word.text == "empty set":
+        return False if isinstance(other, (Group, Interval, Union)) else None
+    words = set(word.text.replace("-", " ").split())
+    if len(words) > 2 or words & NUMERAL_WORDS or word.text in _NOTHING | _UNDEFINED:
+        return None
+    # A name is no number and no pair of numbers. A variable may be the letter of a name.
+    numeric = isinstance(other, Quantity) and other.value.rational is not None and not other.unit
+    return False if numeric or isinstance(other, (Interval, Union)) else None
+
+
+def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
+    same = exact.decide(left.value, right.value)
+    if left.base != right.base:
+        based, plain = (left, right) if left.base != 10 else (right, left)
+        if not same and plain.base == 10 and plain.value.rational == Fraction(based.digits):
+            return None
+        return same
+    if left.unit == right.unit:
+        return (
+            _unless_other_letters(same, left.value, right.value) if same is not False else _unless_a_unit(left, right)
+        )
+    if left.unit and right.unit:
+        return _same_measure(left, right)
+    # One side alone has a unit.
+    with_unit, plain = (left, right) if left.unit else (right, left)
+    if same:
+        return True
+    if with_unit.unit == "percent" and exact.decide(with_unit.value, exact.multiply(number(100), plain.value)):
+        return True
+    if with_unit.unit == "degree":
+        radians = exact.multiply(with_unit.value, exact.multiply(exact.atom("pi"), number(Fraction(1, 180))))
+        if exact.decide(radians, plain.value):
+            return True
+    return _unless_other_letters(same, left.value, right.value)
+
+
+def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
+    """What becomes of a "no" where one side is the other one rounded.
+
+    Ten digits are how a program prints an exact value; fewer are a choice that only the question can judge.
+    """
+    for exact_side, rounded in ((left, right), (right, left)):
+        digits = is_rounding(rounded.decimal, exact_side.value)
+        if digits >= EXACT_DIGITS:
+            return True
+        if digits >= ROUNDED_DIGITS:
+            return None
+    return False
+
+
+def _unless_other_letters(same: bool | None, left: Expression, right: Expression) -> bool | None:
+    """A difference that is only one of capitals is not taken for one."""
+    if same is not False or left.atoms == right.atoms:
+        return same
+    return None if {name.lower() for name in left.atoms} == {name.lower() for name in right.atoms} else False
+
+
+def _unless_a_unit(left: Quantity, right: Quantity) -> bool | None:
+    """A "no" where one side may have a letter that is a unit: 5 m and 5."""
+    for letters, plain in ((left.value, right.value), (right.value, left.value)):
+        (*names,) = letters.atoms
+        lone = plain.rational is not None and len(names) == 1 and names[0] in UNIT_LETTERS
+        if lone and exact.decide(letters, exact.multiply(plain, exact.atom(names[0]))):
+            return None
+    return _unless_other_letters(False, left.value, right.value)
+
+
+def _same_measure(left: Quantity, right: Quantity) -> bool | None:
+    first, second = measure(left.unit), measure(right.unit)
+    if first is None or second is None:
+        # Units that are not known: other numbers are other amounts only of the same thing.
+        return None
+    if first[0] != second[0]:
+        return None
+    return exact.decide(
+        exact.multiply(left.value, number(first[1])),
+        exact.multiply(right.value, number(second[1])),
+    )
+
+
+def _same_collection(left: Value, right: Value) -> bool | None:
+    if isinstance(left, Group) and isinstance(right, Group):
+        found = _same_group(left, right)
+        if found is not None:
+            return found
+    first, second = _intervals(left), _intervals(right)
+    if first is not None and second is not None and (_is_interval(left) or _is_interval(right)):
+        return _matched(first, second, _same_interval)
+    if isinstance(left, Group) != isinstance(right, Group):
+        group, other = (left, right) if isinstance(left, Group) else (right, left)
+        assert isinstance(group, Group)
+        if isinstance(other, Quantity):
+            if len(group.items) == 1:
+                return same_value(group.items[0], other)
+            if group.kind != "ratio" and len(_distinct(group.items)) > 1:
+                return False
+        elif group.kind in ("tuple", "bracket", "matrix", "ratio") and len(group.items) > 2:
+            return False
+    if {_is_interval(left), _is_interval(right)} == {True, False}:
+        # An interval has endlessly many members.
+        other = right if _is_interval(left) else left
+        finite = isinstance(other, Group) and other.kind in ("list", "set", "plus-minus", "matrix")
+        return False if finite or isinstance(other, Quantity) else None
+    return None
+
+
+def _same_group(left: Group, right: Group) -> bool | None:
+    kinds = {left.kind, right.kind}
+    if kinds <= {"list", "plus-minus", "set"}:
+        if "set" in kinds or "plus-minus" in kinds:
+            return _matched(_distinct(left.items), _distinct(right.items), same_value)
+        in_order = _in_order(left.items, right.items)
+        found = in_order if in_order else _matched(left.items, right.items, same_value)
+        if found is False and _matched(_distinct(left.items), _distinct(right.items), same_value):
+            # The same members, some of them twice: pairs are solutions, numbers may be a sequence.
+            return True if all(isinstance(item, Group) for item in left.items) else None
+        return found
+    if left.kind == right.kind:
+        if left.kind == "ratio":
+            return _same_ratio(left, right)
+        return _in_order(left.items, right.items)
+    if kinds == {"tuple", "matrix"} or kinds == {"bracket", "matrix"}:
+        matrix, flat = (left, right) if left.kind == "matrix" else (right, left)
+        entries = [row.items for row in matrix.items if isinstance(row, Group)]
+        if len(entries) == 1 or all(len(row) == 1 for row in entries):
+            return _in_order(tuple(item for row in entries for item in row), flat.items)
+        return False if sum(map(len, entries)) != len(flat.items) else None
+    if kinds == {"tuple", "bracket"}:
+        # (1,2) and [1,2] are two intervals, (1,2,3) and [1,2,3] one vector.
+        found = _in_order(left.items, right.items)
+        return found if len(left.items) != 2 or found is False else None
+    if "ratio" in kinds or "matrix" in kinds or "row" in kinds:
+        return None
+    # A tuple against a list or a set: the same in order is the same, other members are others.
+    if _in_order(left.items, right.items):
+        return True
+    if _matched(_distinct(left.items), _distinct(right.items), same_value) is False:
+        return False
+    return None
+
+
+def _same_ratio(left: Group, right: Group) -> bool | None:
+    in_order = _in_order(left.items, right.items)
+    if in_order or len(left.items) != len(right.items):
+        return in_order
+    pairs = [
+        (first.value, second.value)
+        for first, second in zip(left.items, right.items, strict=True)
+        if isinstance(first, Quantity) and isinstance(second, Quantity)
+    ]
+    if len(pairs) != len(left.items):
+        return None
+    (top, bottom), *others = pairs
+    scaled = [exact.decide(exact.multiply(first, bottom), exact.multiply(second, top)) for first, second in others]
+    # 2:4 is 1:2 as a ratio, not as a time of day.
+    return None if all(scaled) else False
+
+
+def _in_order(left: tuple[Value, ...], right: tuple[Value, ...]) -> bool | None:
+    if len(left) != len(right):
+        return False
+    found = [same_value(first, second) for first, second in zip(left, right, strict=True)]
+    if any(item is False for item in found):
+        return False
+    return True if all(found) else None
+
+
+def _matched(
+    left: tuple[Value, ...], right: tuple[Value, ...], equal: Callable[[Value, Value], bool | None]
+) -> bool | None:
+    """Whether the members are the same in some order; equality is transitive, so the first match is as good as any."""
+    if len(left) != len(right):
+        return False
+    if len(left) > MOST_MATCHED:
+        return None
+    open_ = list(right)
+    unsure = False
+    for first in left:
+        answers = [equal(first, second) for second in open_]
+        if True in answers:
+            del open_[answers.index(True)]
+        elif None in answers:
+            unsure = True
+        else:
+            return False
+    return None if unsure else True
+
+
+def _distinct(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    found: list[Value] = []
+    for item in items:
+        if len(found) <= MOST_MATCHED and not any(same_value(item, other) for other in found):
+            found.append(item)
+    return tuple(found)
+
+
+def _is_interval(value: Value) -> bool:
+    return isinstance(value, (Interval, Union))
+
+
+def _intervals(value: Value) -> tuple[Value, ...] | None:
+    if isinstance(value, Union):
+        return value.parts
+    single = as_interval(value)
+    return None if single is None else (single,)
+
+
+def _same_interval(left: Value, right: Value) -> bool | None:
+    first, second = as_interval(left), as_interval(right)
+    if first is None or second is None:
+        return same_value(left, right) if first is None and second is None else False
+    ends = [exact.decide(first.low, second.low), exact.decide(first.high, second.high)]
+    if False in ends:
+        return False
+    if None in ends:
+        return None
+    return (first.low_closed, first.high_closed) == (second.low_closed, second.high_closed)

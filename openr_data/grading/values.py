@@ -1,0 +1,86 @@
+"""What an answer can be, once it is read: a quantity, a word, an interval, a group of values, an equation.
+
+Values are plain and frozen; `equivalence.py` compares them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .exact import Expression
+
+GroupKind = Literal["tuple", "bracket", "list", "set", "row", "matrix", "ratio", "plus-minus"]
+"""(1,2) · [1,2] · 1,2 · {1,2} · a row of a matrix · a matrix (of rows) · 2:3 · the two values of 1±2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number or an expression, with the unit written behind it (one word in its simple form, or empty).
+
+    `base` is the base of a number written as `1011_2`, and `digits` what stood before the underscore. `decimal` is the
+    decimal fraction as it was written, where the quantity is nothing but one.
+    """
+
+    value: Expression
+    unit: str = ""
+    base: int = 10
+    digits: str = ""
+    decimal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Words: a name, yes or no, an option, "no solution". Lower case, articles left out."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The letter of a multiple-choice option, A to J, with what is written behind it."""
+
+    letter: str
+    rest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Several values. The order counts in a tuple, a bracket, a row, a matrix and a ratio."""
+
+    kind: GroupKind
+    items: tuple["Value", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All numbers between two ends; an infinite end is an expression with the atom `oo`."""
+
+    low: Expression
+    high: Expression
+    low_closed: bool
+    high_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """A union of intervals and sets."""
+
+    parts: tuple["Value", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """`name = value`: the name may be left out by the other side."""
+
+    name: tuple[str, ...]
+    value: "Value"
+    difference: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """`left = right` between expressions, as left - right: the same up to a factor."""
+
+    difference: Expression
+
+
+Value = Quantity | Word | Option | Group | Interval | Union | Named | Equation

@@ -1,0 +1,85 @@
+"""A store that the first schema version wrote is read, written to, and then no longer taken for an old one."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from openr_data.errors import NotAStore
+from openr_data.schema import REFS, SCHEMA_VERSION, TABLES
+from openr_data.store import Store, tables
+from tests.store.test_dataset import labels, node, question, rollout, solution
+
+NEW = {"extraction", "reason", "revision"}
+
+
+def old_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in NEW])
+
+
+@pytest.fixture
+def old_store(tmp_path: Path) -> Path:
+    """A store as version 1 laid it out, with one row a table and a snapshot."""
+    root = tmp_path / "old"
+    folder = root / "datasets" / "d"
+    folder.mkdir(parents=True)
+    (root / "openr-store.json").write_text(json.dumps({"schema_version": 1}))
+    rows = {
+        "questions": question("q"),
+        "solutions": solution("s", "q", ["a", "b"]),
+        "nodes": node("n0", "q", "j"),
+        "rollouts": rollout("r", "q", "n0", "correct"),
+        "labels": labels("l", "s", "q", [1, -1]),
+    }
+    for name, schema in TABLES.items():
+        tables.create(folder / name, old_schema(schema), None)
+        if name in rows:
+            table = pa.Table.from_pylist([rows[name]], schema=old_schema(schema))
+            tables.append(folder / name, table, f"j/{name}", 1)
+    tables.create(folder / "refs", REFS, None)
+    return root
+
+
+def test_what_an_old_store_lacks_is_null(old_store: Path) -> None:
+    view = Store.open(old_store).view("d")
+    assert view.sql("select verdict, reason, revision from rollouts").to_pylist() == [
+        {"verdict": "correct", "reason": None, "revision": None}
+    ]
+    assert view.sql("select count(*) as n from steps").to_pylist() == [{"n": 2}]
+    assert view.counts()["rollouts"] == 1
+    assert view.digest()
+    assert json.loads((old_store / "openr-store.json").read_text())["schema_version"] == 1
+
+
+def test_writing_upgrades_it_and_old_and_new_rows_stand_side_by_side(old_store: Path) -> None:
+    dataset = Store.open(old_store).dataset("d", create=True)
+    before = dataset.view().versions["rollouts"]
+    assert json.loads((old_store / "openr-store.json").read_text())["schema_version"] == SCHEMA_VERSION
+    new = {**rollout("r", "q", "n0", "incorrect"), "reason": "", "extraction": "boxed", "revision": 1}
+    dataset.append("rollouts", [new, {**new, "rollout_id": "other", "revision": 0}], "k/rollouts", 1)
+    found = dataset.view().sql("select rollout_id, verdict, revision from rollouts order by 1").to_pylist()
+    assert found == [
+        {"rollout_id": "other", "verdict": "incorrect", "revision": 0},
+        {"rollout_id": "r", "verdict": "incorrect", "revision": 1},
+    ]
+    frame = dataset.view().polars("rollouts")
+    assert "revision" in frame.columns
+    # Delta's own readers see the columns too, and the state before the upgrade can still be read.
+    assert {field.name for field in tables.open_table(dataset.path / "rollouts").schema().fields} >= NEW
+    assert len(tables.files(dataset.path / "rollouts", before - 1)) == 1
+    Store.open(old_store).dataset("d", create=True)
+
+
+def test_a_store_of_a_newer_version_is_left_alone(old_store: Path) -> None:
+    (old_store / "openr-store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(NotAStore, match="newer than"):
+        Store.open(old_store)
+
+
+def test_the_highest_revision_of_a_row_counts(tmp_path: Path) -> None:
+    dataset = Store.open(tmp_path / "store", create=True).dataset("d", create=True)
+    for revision, verdict in ((1, "incorrect"), (0, "correct"), (2, "unknown")):
+        row = {**rollout("r", "q", "n", verdict), "revision": revision}
+        dataset.append("rollouts", [row], f"job{revision}", 1)
+    assert dataset.view().sql("select verdict from rollouts").to_pylist() == [{"verdict": "unknown"}]
