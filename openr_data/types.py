@@ -21,10 +21,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The verdict on an answer; an unknown one says why."""
+    """The verdict on an answer; an unknown one says why.
+
+    `is_final` False: the grader was cut off (a time limit, memory), and another try may end otherwise.
+    """
 
     verdict: Verdict
     reason: str = ""
+    is_final: bool = True
 
 
 class Provenance(IntEnum):

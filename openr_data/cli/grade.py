@@ -16,7 +16,8 @@ from .output import Output, hint, note, output_options
 _GRADER = "math, string, numeric, choice, openr, or python:MODULE:FUNCTION."
 
 
-@click.command("grade")
+# -5 and -\\frac{1}{2} are answers, not options.
+@click.command("grade", context_settings={"ignore_unknown_options": True})
 @click.argument("answer")
 @click.argument("gold")
 @click.option("--grader", default="math", show_default=True, help=_GRADER)
@@ -83,6 +84,7 @@ def _summary(found: Regrading, name: str, dry_run: bool, out: Output) -> None:
         "solutions_changed": found.rows["solutions"],
         "label_sets_changed": found.rows["labels"],
         "first_errors_moved": found.first_errors_moved,
+        "cut_off": found.cut_off,
     }
     out.facts(facts)
     if dry_run:

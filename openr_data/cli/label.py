@@ -122,7 +122,8 @@ def run_plan(store: Store, resolved: Plan, out: Output, live: int, backend: dict
     labeler, grader = resolved.labeler(), resolved.grader()
     note(f"{config.method} on {resolved.read} ({len(resolved.questions):,} questions) → {config.into}, job {job_id}")
     with closing(resolved.policy(**backend)) as policy:
-        job = Job.create(store, config, {"policy_revision": policy.name, "read": resolved.read, **backend})
+        began = {"policy_revision": policy.name, "grader_revision": grader.name, "read": resolved.read}
+        job = Job.create(store, config, {**began, **backend})
         with _progress(f"{config.method} → {config.into}") as report:
             status = run_label(
                 job,

@@ -21,21 +21,29 @@ class GradeCache:
     """Remembered grades of one version. Safe to use from several threads and processes."""
 
     def __init__(self, path: Path | None, version: str) -> None:
-        self._version = version
+        self._path, self._version = path, version
         self._lock = threading.Lock()
+        self._process = 0
         self._connection: sqlite3.Connection | None = None
-        if path is None:
-            return
+
+    def _open(self) -> sqlite3.Connection | None:
+        """The connection of this process: one that came along by a fork must not be used."""
+        if self._process == os.getpid() or self._path is None:
+            return self._connection
+        self._process, self._connection = os.getpid(), None
         with suppress(OSError, sqlite3.Error):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=2, isolation_level=None, check_same_thread=False)
-            connection.execute("pragma journal_mode = wal")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=2, isolation_level=None, check_same_thread=False)
+            with suppress(sqlite3.OperationalError):
+                # Another process may be doing the same at this moment; it stays done.
+                connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = off")
             connection.execute(
                 "create table if not exists grades (key blob primary key, verdict text not null, reason text not null)"
                 " without rowid"
             )
             self._connection = connection
+        return self._connection
 
     @classmethod
     def default(cls, version: str) -> Self:
@@ -44,16 +52,21 @@ class GradeCache:
         if chosen == "off":
             return cls(None, version)
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = Path(chosen or f"{base}/openr-data").expanduser()
+        try:
+            folder = Path(chosen or f"{base}/openr-data").expanduser()
+        except RuntimeError:
+            # A user without a home.
+            return cls(None, version)
         return cls(folder / "grades.sqlite", version)
 
     def get(self, answer: str, gold: str) -> tuple[Verdict, str] | None:
         """The remembered verdict and reason, or None."""
         with self._lock:
-            if self._connection is None:
+            connection = self._open()
+            if connection is None:
                 return None
             with suppress(sqlite3.Error, ValueError):
-                row = self._connection.execute(
+                row = connection.execute(
                     "select verdict, reason from grades where key = ?", [self._key(answer, gold)]
                 ).fetchone()
                 return (Verdict(row[0]), str(row[1])) if row else None
@@ -62,10 +75,11 @@ class GradeCache:
     def put(self, answer: str, gold: str, verdict: Verdict, reason: str) -> None:
         """Remember a verdict."""
         with self._lock:
-            if self._connection is None:
+            connection = self._open()
+            if connection is None:
                 return
             with suppress(sqlite3.Error):
-                self._connection.execute(
+                connection.execute(
                     "insert or replace into grades values (?, ?, ?)", [self._key(answer, gold), verdict.value, reason]
                 )
 

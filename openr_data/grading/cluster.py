@@ -5,6 +5,7 @@ the grader calls them equal in both directions, so an asymmetric grader cannot m
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from fractions import Fraction
 from itertools import combinations
 
@@ -24,7 +25,13 @@ def cluster_by_text(answers: Sequence[str]) -> Clusters:
 
 async def cluster(answers: Sequence[str], grader: MathGrader | None = None) -> Clusters:
     """Answers that are mathematically equal. An unknown comparison joins nothing."""
-    grader = grader or MathGrader()
+    if grader is not None:
+        return await _cluster(answers, grader)
+    with closing(MathGrader()) as own:
+        return await _cluster(answers, own)
+
+
+async def _cluster(answers: Sequence[str], grader: MathGrader) -> Clusters:
     keys = [_key(answer) for answer in answers]
     groups = _grouped(keys)
     firsts = [group[0] for group in groups]

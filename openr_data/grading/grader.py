@@ -7,6 +7,8 @@ The event loop waits for workers, and never works for them.
 
 import asyncio
 import importlib.metadata
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
@@ -17,6 +19,8 @@ from .equivalence import Comparison, compare_exactly
 from .tokens import Tokens, tokens
 from .workers import WorkerLimits, Workers
 
+MOST_REMEMBERED: Final = 100_000
+"""Symbolic comparisons kept in the process."""
 AT_ONCE: Final = 200
 """Pairs of a batch that are graded before other coroutines get their turn."""
 
@@ -35,6 +39,8 @@ class MathGrader:
     ) -> None:
         self._symbolic, self._limits = symbolic, limits
         self._cache = cache or GradeCache.default(self.version())
+        self._lock = threading.Lock()
+        self._process = os.getpid()
         self._workers: Workers | None = None
         self._asked: dict[tuple[Tokens, Tokens], Future[Comparison]] = {}
 
@@ -45,28 +51,26 @@ class MathGrader:
         return "; ".join([cls.name, *parts])
 
     async def grade(self, answer: str, gold: str) -> Grade:
-        """The grade of an extracted answer. Never raises for any text."""
+        """The grade of an extracted answer, whatever the text. Raises `OpenRError` where no worker can be started."""
         found = compare_exactly(answer, gold)
-        if found.verdict is Verdict.UNKNOWN and not found.is_final and self._symbolic:
-            found = await asyncio.wrap_future(self._ask(answer, gold))
-        return Grade(found.verdict, found.reason)
+        if self._is_open(found):
+            # Shielded: the same pair may be waited for by others.
+            found = await asyncio.shield(asyncio.wrap_future(self._ask(answer, gold)))
+        return _grade(found)
 
     def grade_now(self, answer: str, gold: str) -> Grade:
         """The same for a caller without an event loop."""
         found = compare_exactly(answer, gold)
-        if found.verdict is Verdict.UNKNOWN and not found.is_final and self._symbolic:
+        if self._is_open(found):
             found = self._ask(answer, gold).result()
-        return Grade(found.verdict, found.reason)
+        return _grade(found)
 
     async def grade_all(self, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
         """The grades of many (answer, gold) pairs; each distinct pair is graded once, workers side by side."""
         waiting: dict[tuple[str, str], asyncio.Task[Grade] | Grade] = {}
         for count, pair in enumerate(dict.fromkeys(pairs)):
             found = compare_exactly(*pair)
-            if found.verdict is not Verdict.UNKNOWN or found.is_final:
-                waiting[pair] = Grade(found.verdict, found.reason)
-            else:
-                waiting[pair] = asyncio.ensure_future(self.grade(*pair))
+            waiting[pair] = asyncio.ensure_future(self.grade(*pair)) if self._is_open(found) else _grade(found)
             if count % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
         done = {pair: item if isinstance(item, Grade) else await item for pair, item in waiting.items()}
@@ -74,16 +78,40 @@ class MathGrader:
 
     def close(self) -> None:
         """End the workers."""
-        if self._workers is not None:
-            self._workers.close()
-            self._workers = None
-        self._asked.clear()
+        with self._lock:
+            if self._workers is not None:
+                self._workers.close()
+                self._workers = None
+            self._asked.clear()
+
+    def _is_open(self, found: Comparison) -> bool:
+        return self._symbolic and found.verdict is Verdict.UNKNOWN and not found.is_final
 
     def _ask(self, answer: str, gold: str) -> "Future[Comparison]":
         key = (tokens(answer), tokens(gold))
-        future = self._asked.get(key)
-        if future is None:
-            if self._workers is None:
-                self._workers = Workers(self._limits, self._cache)
-            future = self._asked[key] = self._workers.submit(answer, gold)
+        with self._lock:
+            if self._process != os.getpid():
+                # After a fork the threads and the server are the parent's.
+                if self._workers is not None:
+                    self._workers.abandon()
+                self._workers, self._process = None, os.getpid()
+                self._asked.clear()
+            future = self._asked.get(key)
+            if future is None or _is_lost(future):
+                if self._workers is None:
+                    self._workers = Workers(self._limits, self._cache)
+                if len(self._asked) >= MOST_REMEMBERED:
+                    self._asked.clear()
+                future = self._asked[key] = self._workers.submit(answer, gold)
         return future
+
+
+def _grade(found: Comparison) -> Grade:
+    return Grade(found.verdict, found.reason, found.verdict is not Verdict.UNKNOWN or found.is_final)
+
+
+def _is_lost(future: "Future[Comparison]") -> bool:
+    """Whether a comparison ended without an answer that would be the same the next time."""
+    if not future.done():
+        return False
+    return future.cancelled() or future.exception() is not None or not future.result().is_final

@@ -86,13 +86,15 @@ class PythonGrader:
     def __init__(self, target: str) -> None:
         module, _, attribute = target.removeprefix(PYTHON).partition(":")
         if "" not in sys.path:
-            # The module beside which the user stands, as `python -m` would find it.
-            sys.path.insert(0, "")
+            # The module beside which the user stands; last, so that no file there is taken for a library.
+            sys.path.append("")
         try:
             function: Any = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:
+            # A module of the user's own may fail in any way while it is imported.
             raise UsageError(
-                f"No grader {target!r}: {error}. Write python:MODULE:FUNCTION, with MODULE importable from here."
+                f"No grader {target!r}: {type(error).__name__}: {error}. Write python:MODULE:FUNCTION, with MODULE "
+                "importable from here."
             ) from error
         if not callable(function):
             raise UsageError(f"The grader {target!r} is no function of (answer, gold).")

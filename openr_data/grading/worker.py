@@ -55,17 +55,17 @@ def work(channel: socket.socket, memory: int) -> None:
     os._exit(0)
 
 
-def _judged(judge: Any, answer: str, gold: str) -> tuple[str, str]:
+def _judged(judge: Any, answer: str, gold: str) -> tuple[str, str, bool]:
+    """(verdict, reason, whether it is final)."""
     try:
-        found: tuple[str, str] = judge(answer, gold)
-        return found
+        return (*judge(answer, gold), True)
     except MemoryError:
-        return "unknown", "the comparison needs too much memory"
+        return "unknown", "the comparison needs too much memory", False
     except RecursionError:
-        return "unknown", "nested too deeply"
+        return "unknown", "nested too deeply", True
     except Exception as error:
         # Parsers of LaTeX fail in every way there is: that is no verdict, and no reason to die.
-        return "unknown", f"the symbolic path failed: {type(error).__name__}"
+        return "unknown", f"the symbolic path failed: {type(error).__name__}", False
 
 
 def main() -> None:

@@ -4,12 +4,14 @@ sympy may loop for hours, eat all memory, or abort the interpreter (gmpy2 on `20
 are watched from here: an answer that is not there after `seconds` of wall clock costs its worker, which is killed and
 replaced in some 30 milliseconds by a fork of a warm server; memory is bounded by the address space; a worker is
 replaced after `most_tasks` answers, since sympy's caches grow. One thread a worker waits for it, so nothing blocks the
-caller: `submit` works from any thread, and its future can be awaited inside an event loop.
+caller: `submit` works from any thread, and its future can be awaited inside an event loop. The threads are daemons: a
+program that ends does not wait for comparisons that nobody reads.
 """
 
 import atexit
 import json
 import os
+import queue
 import select
 import signal
 import socket
@@ -17,7 +19,8 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -41,121 +44,182 @@ class WorkerLimits:
     workers: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    answer: str
+    gold: str
+    future: "Future[Comparison]"
+
+
 class Workers:
     """A pool of symbolic workers, started when first used; close it, or leave that to the end of the process."""
 
     def __init__(self, limits: WorkerLimits | None = None, cache: GradeCache | None = None) -> None:
         self.limits, self._cache = limits or WorkerLimits(), cache or GradeCache(None, "")
         self.killed = 0
-        self._executor = ThreadPoolExecutor(self.limits.workers, thread_name_prefix="grading")
-        self._local = threading.local()
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._closed = False
-        atexit.register(self.close)
+        for index in range(self.limits.workers):
+            name = f"grading-{index}"
+            threading.Thread(target=_serve, args=(weakref.ref(self), self._tasks), name=name, daemon=True).start()
+        atexit.register(_close, weakref.ref(self))
 
     def submit(self, answer: str, gold: str) -> "Future[Comparison]":
-        """Compare in a worker; the future never raises but on a pool that is closed.
+        """Compare in a worker. A comparison that was cut off is not final: another try may end.
 
-        A comparison that was cut off is not final: another try may end.
+        The future raises `OpenRError` where no worker can be had at all.
         """
-        return self._executor.submit(self._remembered, answer, gold)
+        future: Future[Comparison] = Future()
+        if self._closed:
+            future.set_exception(OpenRError("The grader is closed."))
+        else:
+            self._tasks.put(_Task(answer, gold, future))
+        return future
 
     def close(self) -> None:
-        """End the server and all workers."""
+        """End the server and all workers; what is still waiting fails."""
+        self._closed = True
+        for _ in range(self.limits.workers):
+            self._tasks.put(None)
         with self._lock:
-            self._closed = True
             if self._server is not None:
                 self._server.close()
                 self._server = None
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        atexit.unregister(self.close)
 
-    def _remembered(self, answer: str, gold: str) -> Comparison:
-        known = self._cache.get(answer, gold)
-        if known is not None:
-            return Comparison(*known)
-        found = self._compare(answer, gold)
-        if found.is_final:
-            self._cache.put(answer, gold, found.verdict, found.reason)
-        return found
+    def abandon(self) -> None:
+        """Let go in a forked child: the server and its workers are the parent's."""
+        self._closed = True
+        if self._server is not None:
+            self._server.abandon()
 
-    def _compare(self, answer: str, gold: str) -> Comparison:
+    def run(self, task: _Task, worker: "_Worker | None") -> "_Worker | None":
+        """Do one task with this thread's worker (or a new one); return the worker to go on with."""
+        if not task.future.set_running_or_notify_cancel():
+            return worker
+        try:
+            known = self._cache.get(task.answer, task.gold)
+            if known is not None:
+                found = Comparison(*known)
+            else:
+                found, worker = self._compare(task, worker)
+                if found.is_final:
+                    self._cache.put(task.answer, task.gold, found.verdict, found.reason)
+        except BaseException as error:
+            task.future.set_exception(error)
+        else:
+            task.future.set_result(found)
+        return worker
+
+    def _compare(self, task: _Task, worker: "_Worker | None") -> tuple[Comparison, "_Worker | None"]:
+        reason = ""
         for _ in range(2):
-            try:
-                worker = self._worker()
-            except (OSError, OpenRError) as error:
-                return Comparison(Verdict.UNKNOWN, f"no symbolic worker: {error}", is_final=False)
-            finding = worker.ask(answer, gold, self.limits.seconds)
-            if finding is None and not self._is_served(worker):
-                # It went down with its server, for no fault of this pair: once more with a new one.
-                self._drop(worker)
-                continue
-            worker.tasks += 1
-            if finding is None or worker.tasks >= self.limits.most_tasks:
-                self._drop(worker)
-            if finding is None:
+            worker = self._worker(worker)
+            finding = worker.ask(task.answer, task.gold, self.limits.seconds)
+            if finding is not None:
+                worker.tasks += 1
+                verdict, reason, is_final = finding
+                if worker.tasks >= self.limits.most_tasks:
+                    worker.kill()
+                    worker = None
+                return Comparison(Verdict(verdict), reason, is_final), worker
+            reason = worker.reason
+            served = self._is_served(worker)
+            worker.kill()
+            worker = None
+            if served:
                 self.killed += 1
-                return Comparison(Verdict.UNKNOWN, worker.reason, is_final=False)
-            verdict, reason = finding
-            return Comparison(Verdict(verdict), reason)
-        return Comparison(Verdict.UNKNOWN, worker.reason, is_final=False)
+                break
+            # It went down with its server, for no fault of this pair: once more with a new one.
+        return Comparison(Verdict.UNKNOWN, reason, is_final=False), None
 
-    def _worker(self) -> "_Worker":
-        worker: _Worker | None = getattr(self._local, "worker", None)
+    def _worker(self, worker: "_Worker | None") -> "_Worker":
         if worker is not None and worker.server is self._server:
             return worker
         with self._lock:
             if self._closed:
-                raise OpenRError("the grader is closed.")
+                raise OpenRError("The grader is closed.")
             if self._server is None or not self._server.is_alive():
                 if self._server is not None:
                     self._server.close()
                 self._server = _Server()
-            worker = self._server.fork(self.limits.memory)
-        self._local.worker = worker
-        return worker
+            return self._server.fork(self.limits.memory)
 
     def _is_served(self, worker: "_Worker") -> bool:
         with self._lock:
             return self._server is worker.server and worker.server.is_alive()
 
-    def _drop(self, worker: "_Worker") -> None:
-        worker.kill()
-        self._local.worker = None
+    def __del__(self) -> None:
+        _close(weakref.ref(self))
+
+
+def _serve(pool: "weakref.ref[Workers]", tasks: "queue.SimpleQueue[_Task | None]") -> None:
+    """The life of one thread; it does not keep the pool alive while it waits."""
+    worker: _Worker | None = None
+    while (task := tasks.get()) is not None:
+        workers = pool()
+        if workers is None or workers._closed:
+            task.future.set_exception(OpenRError("The grader is closed."))
+        else:
+            worker = workers.run(task, worker)
+        del workers
+
+
+def _close(pool: "weakref.ref[Workers]") -> None:
+    workers = pool()
+    if workers is not None and not workers._closed:
+        workers.close()
 
 
 class _Server:
-    """The process that forks workers."""
+    """The process that forks workers. Raises `OpenRError` where it does not start."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
-        paths = os.pathsep.join(item for item in sys.path if item)
+        paths = os.pathsep.join(item or os.getcwd() for item in sys.path)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
-        command = [sys.executable, "-m", "openr_data.grading.worker", str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        theirs.close()
+        # -P: a file of the current folder is not taken for a library.
+        command = [sys.executable, "-P", "-m", "openr_data.grading.worker", str(theirs.fileno())]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            self._control.close()
+            raise OpenRError(f"The symbolic grader cannot start a process: {error}. Use --grader numeric.") from error
+        finally:
+            theirs.close()
         self._workers: set[_Worker] = set()
         self._control.settimeout(START_SECONDS)
         if self._line() != "ready":
             self.close()
-            raise OpenRError("the server of the symbolic workers did not start.")
+            raise OpenRError(
+                "The symbolic grader did not start: its process ended before it was ready. Check the installation "
+                "with: openr-data doctor"
+            )
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
         return self._process.poll() is None
 
     def fork(self, memory: int) -> "_Worker":
-        """A new warm worker."""
+        """A new warm worker. Raises `OpenRError` where the server is gone."""
         ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"%d" % memory], [theirs.fileno()])
-        process = self._line()
+            try:
+                socket.send_fds(self._control, [b"%d" % memory], [theirs.fileno()])
+                process = self._line()
+            except OSError:
+                process = ""
         if not process:
             ours.close()
-            raise OpenRError("the server of the symbolic workers is gone.")
+            self.close()
+            raise OpenRError("The server of the symbolic grader is gone. Run the same command again.")
         worker = _Worker(self, int(process), ours)
         self._workers.add(worker)
         return worker
@@ -166,9 +230,7 @@ class _Server:
 
     def close(self) -> None:
         """End it; it takes its workers along."""
-        self._control.close()
-        for worker in self._workers:
-            worker.hang_up()
+        self.abandon()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
             return
@@ -176,6 +238,12 @@ class _Server:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+
+    def abandon(self) -> None:
+        """Close our ends of all sockets."""
+        self._control.close()
+        for worker in list(self._workers):
+            worker.hang_up()
 
     def _line(self) -> str:
         found = b""
@@ -198,15 +266,17 @@ class _Worker:
         self._process, self._channel = process, channel
         self._channel.setblocking(False)
 
-    def ask(self, answer: str, gold: str, seconds: float) -> tuple[str, str] | None:
+    def ask(self, answer: str, gold: str, seconds: float) -> tuple[str, str, bool] | None:
         """The finding of the worker, or None (and `reason`) where there is none in time."""
         deadline = time.monotonic() + seconds
         found = b""
         try:
+            poll = select.poll()
+            poll.register(self._channel, select.POLLIN)
             self._channel.sendall(json.dumps([answer, gold]).encode() + b"\n")
             while not found.endswith(b"\n"):
                 left = deadline - time.monotonic()
-                if left <= 0 or not select.select([self._channel], [], [], left)[0]:
+                if left <= 0 or not poll.poll(left * 1000):
                     self.reason = f"no answer in {seconds:g} s"
                     return None
                 piece = self._channel.recv(65_536)
@@ -217,8 +287,8 @@ class _Worker:
             # A ValueError is a channel that was closed while we waited.
             self.reason, self.dead = "the comparison took its worker down", True
             return None
-        verdict, reason = json.loads(found)
-        return verdict, reason
+        verdict, reason, is_final = json.loads(found)
+        return verdict, reason, is_final
 
     def kill(self) -> None:
         """End it now. One that is dead already has given its number back: nobody is killed for it."""

@@ -7,16 +7,17 @@ The same derivation that the labelers make while they draw (`labelers/rollouts.p
 import itertools
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 from ..errors import MissingDependency, UnknownName
 from ..ids import prefix_ids, root_id
-from ..models import model_entry
+from ..models import catalog
 from ..registry import load
-from ..steps import split_steps
+from ..steps import SEPARATOR, split_steps
 from ..types import Provenance, Verdict
+from .rows import OUTCOME
 
 Row = dict[str, Any]
 
@@ -67,8 +68,8 @@ class StoredEvidence:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.certified: set[str] = set()
         self.terminals: dict[str, Verdict] = {}
+        self.endings: dict[str, Row] = {}
         self._read_rollouts()
-        self._read_solutions()
         self._keep_what_has_no_text()
 
     def _read_rollouts(self) -> None:
@@ -76,19 +77,12 @@ class StoredEvidence:
             self.counts[row["node_id"]][row["verdict"]] += 1
             path = self.trie.path(row)
             end = path[-1][1][1] if path else row["node_id"]
+            if path:
+                self.endings.setdefault(end, row)
             if path and row["verdict"] != Verdict.UNKNOWN:
                 self.terminals.setdefault(end, Verdict(row["verdict"]))
             if row["verdict"] == Verdict.CORRECT:
                 self._certify(end)
-
-    def _read_solutions(self) -> None:
-        outcomes = {row["solution_id"]: row["outcome"] for row in self.group["new_solutions"]}
-        for label in self.group["labels"]:
-            outcome = outcomes.get(label["solution_id"])
-            if outcome is not None and label["node_id"]:
-                self.terminals.setdefault(label["node_id"][-1], Verdict.CORRECT if outcome else Verdict.INCORRECT)
-                if outcome:
-                    self._certify(label["node_id"][-1])
 
     def _keep_what_has_no_text(self) -> None:
         """Certificates and terminal verdicts whose rollouts left no text."""
@@ -108,6 +102,28 @@ class StoredEvidence:
             if item in self.certified:
                 break
             self.certified.add(item)
+
+    def solutions(self, grade: Callable[[str], Verdict]) -> list[Row]:
+        """The solutions with their new answers and outcomes; asked before the labels, which stand on them.
+
+        A solution is as good as the rollout that wrote it; `grade` gives the verdict of a stored answer where no
+        rollout with a text ends there.
+        """
+        found: list[Row] = []
+        for row in self.group["solutions"]:
+            *_, end = prefix_ids(row["question_id"], row["steps"])
+            ending = self.endings.get(end)
+            if ending is not None:
+                verdict, answer = Verdict(ending["verdict"]), ending["answer"]
+            else:
+                answer = row["final_answer"]
+                verdict = Verdict.UNKNOWN if answer is None else grade(answer)
+                if verdict is not Verdict.UNKNOWN:
+                    self.terminals.setdefault(end, verdict)
+                if verdict is Verdict.CORRECT:
+                    self._certify(end)
+            found.append({**row, "final_answer": answer, "outcome": OUTCOME[verdict]})
+        return found
 
     def nodes(self) -> list[Row]:
         """All nodes of the job with their new counts, and those that a new certificate brings."""
@@ -142,11 +158,12 @@ class StoredEvidence:
         return self.counts[node].total() - self.counts[node][Verdict.UNKNOWN]
 
     def relabelled(self, row: Row) -> Row:
-        """A label set, derived again; one that people or judges gave is as it was."""
-        if any(item in GIVEN for item in row["provenance"]):
+        """A label set, derived again; one that people or judges gave, or an unknown method, is as it was."""
+        independent = _independent(row["method"])
+        if independent is None or any(item in GIVEN for item in row["provenance"]):
             return row
         nodes: list[str] = row["node_id"]
-        labels = self._each(nodes) if _independent(row["method"]) else self._up_to_the_first_error(nodes)
+        labels = self._each(nodes) if independent else self._up_to_the_first_error(nodes)
         values: list[float | None] = []
         provenance: list[int] = []
         for node, label in zip(nodes, labels, strict=True):
@@ -194,12 +211,16 @@ def _float32(value: float) -> float:
 
 @cache
 def _separator(policy: str) -> str:
-    return model_entry(policy.rpartition("@")[0] or policy).separator
+    """Between two steps of a policy; the model itself need not be there any more."""
+    entry = catalog().get(policy.rpartition("@")[0] or policy)
+    return SEPARATOR if entry is None else entry.separator
 
 
-def _independent(method: str) -> bool:
-    """Whether the labels of a method are independent of each other; an unknown method is taken not to be."""
+@cache
+def _independent(method: str) -> bool | None:
+    """Whether the labels of a method are independent of each other; None for a method that does not say."""
     try:
-        return bool(getattr(load("labeler", method), "independent_steps", False))
+        found: bool | None = getattr(load("labeler", method), "independent_steps", None)
     except (UnknownName, MissingDependency):
-        return False
+        return None
+    return found

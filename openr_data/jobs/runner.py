@@ -50,7 +50,7 @@ def run_label(
     its policy has changed, and `StoreError` when the disk fails; the job can then be resumed.
     """
     with job.lock():
-        _check_policy(job, policy)
+        _check_same(job, policy, grader)
         events = job.open_events()
         try:
             return asyncio.run(
@@ -65,13 +65,15 @@ def run_label(
             events.close()
 
 
-def _check_policy(job: Job, policy: Policy) -> None:
-    before = job.described().get("run", {}).get("policy_revision", policy.name)
-    if before != policy.name:
-        raise JobError(
-            f"The job {job.job_id} began with the policy {before}, now it is {policy.name}: its labels would "
-            "mix two models. Start a new job, for example with another --seed."
-        )
+def _check_same(job: Job, policy: Policy, grader: Grader) -> None:
+    began = job.described().get("run", {})
+    for kind, name in (("policy", policy.name), ("grader", grader.name)):
+        before = began.get(f"{kind}_revision", name)
+        if before != name:
+            raise JobError(
+                f"The job {job.job_id} began with the {kind} {before}, now it is {name}: its labels would "
+                f"mix two. Start a new job, for example with another --seed."
+            )
 
 
 class _Work:

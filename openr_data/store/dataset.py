@@ -5,8 +5,11 @@ view = store.view("math-aps@main")
 view.sql("select count(*) from steps where label = -1")
 """
 
+import fcntl
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     import polars
 
 MARKER: Final = "openr-store.json"
+REGRADE: Final = "regrade-open.json"
+"""In a dataset's folder while the rows of a regrade are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +134,57 @@ class Dataset:
         """All snapshots, oldest first."""
         return refs.snapshots(self.path / "refs")
 
-    def snapshot(self, operation: str, message: str, job: str | None = None) -> Snapshot:
-        """Write down what the dataset holds now. Nothing is written where nothing changed."""
+    @contextmanager
+    def hold(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the dataset among the processes of this machine while something is written that belongs together.
+
+        Several may hold it shared (commits of finished questions), or one alone (a regrade). Waits for its turn.
+        """
+        try:
+            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise tables.storage_error(self.path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(handle)
+
+    def open_regrade(self, grader: str) -> None:
+        """Note that rows of a regrade are being written: until `close_regrade` the newest state is half old."""
+        try:
+            write_whole(self.path / REGRADE, json.dumps({"grader": grader}) + "\n")
+        except OSError as error:
+            raise tables.storage_error(self.path, error) from error
+
+    def close_regrade(self) -> None:
+        """The regrade is complete."""
+        (self.path / REGRADE).unlink(missing_ok=True)
+
+    def _check_regrade(self) -> None:
+        try:
+            grader = str(json.loads((self.path / REGRADE).read_text())["grader"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError):
+            grader = "math"
+        name = grader.rpartition("/")[0] or grader
+        raise StoreError(
+            f"A regrade of {self.name} was interrupted, so its newest state is half old. Finish it with: "
+            f"openr-data regrade {self.name} --grader {name}"
+        )
+
+    def snapshot(self, operation: str, message: str, job: str | None = None, *, held: bool = False) -> Snapshot:
+        """Write down what the dataset holds now. Nothing is written where nothing changed.
+
+        `held`: the caller holds the dataset already. Raises `StoreError` where a regrade was interrupted: that
+        state is not to be kept.
+        """
+        with nullcontext() if held else self.hold(exclusive=False):
+            self._check_regrade()
+            return self._snapshot(operation, message, job)
+
+    def _snapshot(self, operation: str, message: str, job: str | None) -> Snapshot:
         while True:
             # Earlier snapshots first, then the view: a snapshot is never older than the one before it.
             earlier = self.snapshots()

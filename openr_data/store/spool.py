@@ -85,9 +85,10 @@ class Spool:
 
     def _commit(self, seq: int, waiting: Sequence[tuple[str, Mapping[str, Any], Rows]]) -> None:
         added = 0
-        for table in TABLES:
-            rows = [row for _, _, found in waiting for row in found.get(table, ())]
-            added += self._dataset.append(table, rows, f"{self._app}/{table}", seq)
+        with self._dataset.hold(exclusive=False):
+            for table in TABLES:
+                rows = [row for _, _, found in waiting for row in found.get(table, ())]
+                added += self._dataset.append(table, rows, f"{self._app}/{table}", seq)
         if not added:
             # Nothing was committed under this number: the next batch takes it.
             seq = self._seq

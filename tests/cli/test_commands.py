@@ -319,6 +319,7 @@ def test_grade_compares_two_answers_by_hand(run: Run) -> None:
     assert "unknown" in unknown.out
     assert "the units apple and pear" in unknown.out
     assert run("grade", "12", "2", "--grader", "openr", "-q").out == "correct\n"
+    assert run("grade", "-5", "-\\frac{10}{2}", "-q").out == "correct\n"
 
 
 def test_regrade_makes_a_snapshot_and_names_it(run: Run, labelled: str) -> None:

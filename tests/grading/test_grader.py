@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from openr_data.errors import OpenRError
 from openr_data.grading import MathGrader
 from openr_data.grading.cache import GradeCache
 from openr_data.grading.workers import WorkerLimits, Workers
@@ -213,3 +215,90 @@ def test_without_the_symbolic_path_no_process_is_started() -> None:
     grader = MathGrader(symbolic=False, cache=NO_CACHE)
     assert grader.grade_now(r"\tan 45^\circ", "1").verdict is U
     assert grader._workers is None
+
+
+def test_a_waiter_that_is_cancelled_spoils_the_pair_for_nobody(grader: MathGrader) -> None:
+    pair = (r"\cos(8x)+\cos(4x)", r"2\cos(6x)\cos(2x)")
+
+    async def cancel_one() -> Grade:
+        first, second = (asyncio.ensure_future(grader.grade(*pair)) for _ in range(2))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(cancel_one()).verdict is C
+    assert grader.grade_now(*pair).verdict is C
+
+
+def test_a_comparison_that_was_cut_off_is_tried_again() -> None:
+    made = MathGrader(limits=WorkerLimits(seconds=0.0, workers=1), cache=NO_CACHE)
+    try:
+        cut = made.grade_now(r"\tan 45^\circ", "1")
+        assert (cut.verdict, cut.is_final) == (U, False)
+        assert made._workers is not None
+        object.__setattr__(made._workers.limits, "seconds", 20.0)
+        assert made.grade_now(r"\tan 45^\circ", "1").verdict is C
+    finally:
+        made.close()
+
+
+def test_where_no_process_can_be_started_that_is_an_error_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    made = MathGrader(cache=NO_CACHE)
+    with pytest.raises(OpenRError, match="cannot start a process"):
+        made.grade_now(r"\tan 45^\circ", "1")
+    assert made.grade_now("1", "1.0").verdict is C
+    made.close()
+
+
+def test_a_forked_child_grades_with_workers_of_its_own(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from openr_data.grading import MathGrader\n"
+        "grader = MathGrader()\n"
+        "print(grader.grade_now(r'\\tan 45^\\circ', '1').verdict, flush=True)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    print(grader.grade_now(r'\\sin 90^\\circ', '1').verdict, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "print(grader.grade_now(r'\\cos 0^\\circ', '1').verdict, flush=True)\n"
+    )
+    environment = {**os.environ, "OPENR_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True,
+                          env=environment, timeout=60)  # fmt: skip
+    assert done.stdout.split() == ["correct"] * 3, done.stderr
+
+
+def test_a_program_that_ends_does_not_wait_for_comparisons_that_nobody_reads() -> None:
+    script = (
+        "from openr_data.grading.workers import Workers\n"
+        "workers = Workers()\n"
+        "for n in range(50): workers.submit('\\\\prod_{i=1}^{10^9} i', f'\\\\ln {n}')\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 15
+
+
+def test_many_open_files_do_not_matter(grader: MathGrader) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    held = [open(os.devnull) for _ in range(1100)]  # noqa: SIM115
+    made = MathGrader(cache=NO_CACHE, limits=WorkerLimits(seconds=20))
+    try:
+        assert made.grade_now(r"\tan 45^\circ", "1").verdict is C
+    finally:
+        made.close()
+        for file in held:
+            file.close()
+
+
+def test_a_file_of_the_current_folder_is_not_taken_for_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sympy.py").write_text("raise SystemExit('taken')")
+    monkeypatch.chdir(tmp_path)
+    made = MathGrader(cache=NO_CACHE, limits=WorkerLimits(seconds=20))
+    assert made.grade_now(r"\tan 45^\circ", "1").verdict is C
+    made.close()

@@ -92,6 +92,13 @@ def test_what_is_no_function_is_told(target: str) -> None:
         check_grader(target)
 
 
+def test_a_module_that_cannot_be_imported_is_the_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_written_graders.py").write_text("def f(answer, gold) return")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="SyntaxError"):
+        check_grader("python:half_written_graders:f")
+
+
 def test_a_number_is_no_grader(own_module: str) -> None:
     with pytest.raises(UsageError, match="no function"):
         check_grader(f"python:{own_module}:number")

@@ -1,10 +1,13 @@
 """Grading anew: what follows from a verdict follows again, and nothing else changes."""
 
+import asyncio
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from openr_data.errors import OpenRError, StoreError
 from openr_data.grading import MathGrader
 from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
@@ -183,3 +186,128 @@ def test_a_question_that_is_gone_is_no_reason_to_fail(store: Store, random_polic
     lonely = {**content(dataset, "rollouts")[0], "question_id": "f" * 32, "rollout_id": "f" * 32}
     dataset.append("rollouts", [lonely], "lonely", 1)
     assert regrade(dataset, MathGrader()).changed.total() <= 1
+
+
+def test_a_job_without_rollouts_of_its_own_and_an_unknown_method_are_left_alone(
+    store: Store, random_policy: ScriptedPolicy
+) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    row = content(dataset, "labels")[0]
+    joined = {**row, "label_id": "joined", "method": "omegaprm", "job_id": "join"}
+    foreign = {**row, "label_id": "foreign", "method": "somebody-elses"}
+    dataset.append("labels", [joined, foreign], "others", 1)
+    regrade(dataset, Strict())
+    kept = {row["label_id"]: row for row in content(dataset, "labels")}
+    assert kept["joined"] == joined
+    assert kept["foreign"] == foreign
+
+
+class CutOff:
+    """Reaches a limit at every comparison."""
+
+    name = MathGrader.name
+
+    async def grade(self, answer: str, gold: str) -> Grade:
+        return Grade(Verdict.UNKNOWN, "no answer in 3 s", is_final=False)
+
+
+def test_a_comparison_that_was_cut_off_takes_nothing_back(store: Store, random_policy: ScriptedPolicy) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    before = content(dataset, "rollouts")
+    found = regrade(dataset, CutOff())
+    assert found.cut_off > 100
+    assert not any(found.rows.values())
+    assert content(dataset, "rollouts") == before
+
+
+def test_a_grader_that_fails_changes_nothing(store: Store, random_policy: ScriptedPolicy) -> None:
+    class Fails(Strict):
+        async def grade(self, answer: str, gold: str) -> Grade:
+            raise OpenRError("No process can be started.")
+
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    digest = dataset.view().digest()
+    with pytest.raises(OpenRError, match="No process"):
+        regrade(dataset, Fails())
+    assert dataset.view().digest() == digest
+
+
+def test_solutions_follow_the_rollout_that_wrote_them(store: Store, random_policy: ScriptedPolicy) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    before = content(dataset, "solutions", "revision")
+    # As an older extractor would have left them.
+    old = [{**row, "final_answer": "1", "outcome": True, "revision": 1} for row in before]
+    dataset.append("solutions", old, "older", 1)
+    regrade(dataset, MathGrader())
+    assert content(dataset, "solutions", "revision") == before
+
+
+def test_an_interrupted_regrade_is_no_snapshot_and_the_same_command_finishes_it(
+    store: Store, random_policy: ScriptedPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    append = Dataset.append
+
+    def dies(self: Dataset, table: str, *arguments: Any) -> int:
+        if table == "labels":
+            raise KeyboardInterrupt
+        return append(self, table, *arguments)
+
+    monkeypatch.setattr(Dataset, "append", dies)
+    with pytest.raises(KeyboardInterrupt):
+        regrade(dataset, Strict())
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="Finish it with: openr-data regrade data --grader strict"):
+        dataset.snapshot("label", "of a mixture")
+    regrade(dataset, Strict())
+    assert dataset.view().sql("select count(*) as n from steps where label = 1").to_pylist() == [{"n": 0}]
+    assert [item.operation for item in dataset.snapshots()] == ["label", "regrade"]
+    dataset.snapshot("label", "nothing new")
+
+
+def test_regrades_at_once_take_turns(store: Store, random_policy: ScriptedPolicy) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    graders = {item.name: item for item in (Strict(), Lenient(), Silent())}
+    threads = [threading.Thread(target=regrade, args=(dataset, item)) for item in graders.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(dataset.snapshots()) == 4
+    assert len({dataset.view().digest() for _ in range(5)}) == 1
+    # Whoever came last: verdicts, counts and labels are all of that grader.
+    (last,) = dataset.view().sql("select distinct grader from rollouts").to_pylist()
+    again = regrade(dataset, graders[last["grader"]])
+    assert not any(again.rows.values())
+
+
+def test_questions_come_in_batches(
+    store: Store, random_policy: ScriptedPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "math-shepherd")
+    twin = label(store, "twin", random_policy, MathGrader(), "math-shepherd")
+    regrade(twin, Lenient())
+    monkeypatch.setattr("openr_data.jobs.regrade.QUESTIONS_AT_ONCE", 1)
+    monkeypatch.setattr("openr_data.jobs.regrade.ROWS_AT_ONCE", 10)
+    seen: list[tuple[int, int]] = []
+    regrade(dataset, Lenient(), report=lambda done, total: seen.append((done, total)))
+    assert seen == [(count, 6) for count in range(1, 7)]
+    for table in ("solutions", "nodes", "rollouts", "labels"):
+        assert content(dataset, table, "job_id", "label_id") == content(twin, table, "job_id", "label_id")
+
+
+def test_it_works_inside_a_running_loop(store: Store, random_policy: ScriptedPolicy) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+
+    async def in_a_notebook() -> int:
+        return regrade(dataset, Strict(), dry_run=True).rollouts
+
+    assert asyncio.run(in_a_notebook()) > 100
+
+
+def test_stored_verdicts_that_differ_are_weighed_apart(store: Store, random_policy: ScriptedPolicy) -> None:
+    dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
+    row = next(row for row in content(dataset, "rollouts") if row["answer"] == "1")
+    dataset.append("rollouts", [{**row, "verdict": "incorrect", "revision": 1}], "spoiled", 1)
+    (found,) = disagreements(dataset.view(), None, MathGrader())
+    assert (found.answer, found.first.verdict, found.rollouts) == ("1", Verdict.INCORRECT, 1)
