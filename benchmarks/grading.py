@@ -2,7 +2,7 @@
 
     python benchmarks/grading.py [--data ../shared/data] [--pairs pairs.jsonl] [--seconds 3]
 
-Four parts, printed and written to benchmarks/results/grading.json:
+Five parts, printed and written to benchmarks/results/grading.json:
 
     variants   every MATH-500 answer against itself and its formatting variants: wrong verdicts, and pairs a second of
                the fast path on one core, every pair seen for the first time; Math-Verify on a sample of the same
@@ -10,6 +10,7 @@ Four parts, printed and written to benchmarks/results/grading.json:
     others     every answer against every other: pairs that are called correct, listed
     pairs      agreement with (gold, answer, expected) triples, for example those of `capture_pairs.py`; every
                disagreement listed
+    job        the share of a labeling job that grading takes
     hostile    inputs made to hang or kill a grader: the longest answer, the memory of the workers, and how long
                harmless pairs waited meanwhile
 """
@@ -299,6 +300,42 @@ async def measure_hostile(seconds: float) -> dict[str, Any]:
     }
 
 
+async def measure_job(questions: int) -> dict[str, Any]:
+    """The share of an OmegaPRM job on the arithmetic world that extracting and grading take."""
+    from contextlib import closing
+    from itertools import islice
+
+    from openr_data.config import build
+    from openr_data.engine.scheduler import Done, run
+    from openr_data.grading import extract_finished
+    from openr_data.models import model_entry
+    from openr_data.registry import load
+    from openr_data.types import Sampling
+
+    chosen = list(islice(load("source", "arithmetic")().read("test", 0), questions))
+    gold = {question.question_id: question.answer for question in chosen}
+    entry, kind = model_entry("arithmetic"), load("labeler", "omegaprm")
+    labeler = kind(build(kind.config_type, {"screening": 16, "searches": 20}), Sampling(max_tokens=entry.max_tokens))
+    rollouts: list[Any] = []
+    with closing(load("policy", "transformers")("arithmetic")) as policy, closing(MathGrader()) as grader:
+        started = time.perf_counter()
+        async for item in run(chosen, lambda question: labeler.label(question, policy, grader), live=64):
+            assert isinstance(item, Done)
+            rollouts += item.result.rollouts
+        job = time.perf_counter() - started
+    tokens.cache_clear()
+    _read.cache_clear()
+    with closing(MathGrader()) as fresh:
+        started = time.perf_counter()
+        for rollout in rollouts:
+            found = extract_finished(rollout.text, rollout.finish_reason, ())
+            if found.answer is not None:
+                await fresh.grade(found.answer, gold[rollout.question_id])
+        grading = time.perf_counter() - started
+    return {"questions": questions, "rollouts": len(rollouts), "job_seconds": job, "grading_seconds": grading,
+            "share": grading / job}  # fmt: skip
+
+
 def _resident() -> float:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -319,6 +356,7 @@ def main() -> None:
         grader = MathGrader(cache=GradeCache(None, ""))
         found["pairs"] = measure_pairs(options.pairs, grader)
         grader.close()
+    found["job"] = asyncio.run(measure_job(64))
     found["hostile"] = asyncio.run(measure_hostile(options.seconds))
     for part, figures in found.items():
         print(part)

@@ -6,15 +6,18 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import OpenRError
+from ..grading.cache import GradeCache
 from ..jobs.job import versions
 from ..models import model_entry
 from ..store.dataset import Store
+from ..types import Verdict
 from .output import Output, output_options, size
 
 Check = tuple[str, str, str]
@@ -42,6 +45,7 @@ def _checks(store: Path) -> Iterator[Check]:
         yield name, "ok" if name in found else "absent", found.get(name, _how_to_install(name))
     yield _guarded("accelerator", _accelerator)
     yield _guarded("shipped policy", _shipped_policy)
+    yield _guarded("grading", _grading)
     yield _guarded("store", lambda: _store(store))
     yield _guarded("disk", lambda: ("ok", f"{size(shutil.disk_usage(_existing(store)).free)} free"))
     yield _guarded("atomic commits", lambda: _hard_links(_existing(store)))
@@ -61,6 +65,15 @@ def _guarded(name: str, check: Callable[[], tuple[str, str]]) -> Check:
 def _how_to_install(name: str) -> str:
     extra = {"torch": "models", "transformers": "models", "vllm": "vllm"}.get(name)
     return f"pip install 'openr-data[{extra}]'" if extra else f"pip install {name}"
+
+
+def _grading() -> tuple[str, str]:
+    from ..grading import MathGrader
+
+    with closing(MathGrader(cache=GradeCache(None, ""))) as grader:
+        grade = grader.grade_now("\\sin 30^\\circ", "\\frac{1}{2}")
+    found = "its workers compute" if grade.verdict is Verdict.CORRECT else grade.reason
+    return "ok" if grade.verdict is Verdict.CORRECT else "problem", f"{grader.version()}: {found}"
 
 
 def _accelerator() -> tuple[str, str]:

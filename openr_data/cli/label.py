@@ -51,7 +51,9 @@ def run_options(function: F) -> F:
 @click.option("--limit", type=click.IntRange(min=0), help="Only so many questions (0: all).")
 @click.option("--seed", type=int, help="The seed of the job.")
 @click.option("--source-seed", type=int, help="The seed of a generated source.")
-@click.option("--grader", help="How answers are compared: math.")
+@click.option(
+    "--grader", help="How answers are compared: math, string, numeric, choice, openr, or python:MODULE:FUNCTION."
+)
 @click.option(
     "-o",
     "--option",

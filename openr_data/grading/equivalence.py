@@ -10,6 +10,7 @@ An honest unknown never becomes a wrong label: it carries a reason, and `symboli
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from ..types import Verdict
@@ -23,6 +24,8 @@ from .sameness import same_value, unless_rounded
 from .tokens import Tokens, readings, tokens
 from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 
+_BEYOND: Final = frozenset({"'", "\\ldots", "\\to", "\\equiv", "\\sim", "\\ne", "\\mathbb", "\\overline", "|->"})
+_DANGLING: Final = frozenset({"+", "*", "/", "^", "_", "<", ">", "\\le", "\\ge", "\\ne", "="})
 PARSER_FAILED: Final = "the parser failed:"
 
 
@@ -81,21 +84,45 @@ def exact_number(answer: str) -> Fraction | None:
     return value.value.rational if isinstance(value, Quantity) and value.base == 10 else None
 
 
-def _is_word(token: str) -> bool:
-    return token[0] == '"' and token not in SEPARATORS and token not in MATRICES
+def _is_beyond(found: Tokens) -> bool:
+    """Whether sympy would misread these tokens: it takes words for products, and drops what it does not know.
+
+    Words, primes, ellipses, arrows, numbers in a base, and relations or operators without a side.
+    """
+    return (
+        any(token[0] == '"' and token not in SEPARATORS and token not in MATRICES for token in found)
+        or not _BEYOND.isdisjoint(found)
+        or not _DANGLING.isdisjoint((*found[:1], *found[-1:]))
+        or any(first[0] in "0123456789" and second == "_" for first, second in pairwise(found))
+    )
+
+
+def _is_numeric(value: Value) -> bool:
+    if isinstance(value, Group):
+        return all(map(_is_numeric, value.items))
+    return isinstance(value, (Interval, Union)) or (isinstance(value, Quantity) and value.value.rational is not None)
+
+
+def _form(value: Value) -> tuple[object, ...]:
+    """What two values must share to be worth a computation: their kinds and names."""
+    if isinstance(value, Named):
+        return (value.name, *_form(value.value))
+    return (value.kind,) if isinstance(value, Group) else (type(value),)
 
 
 def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
     if left == right:
         return CORRECT
     first, second = _read(left), _read(right)
-    # Nothing computes with words: sympy would take them for products of letters.
-    final = any(_is_word(token) for token in left + right)
+    final = _is_beyond(left) or _is_beyond(right)
     for value in (first, second):
         if isinstance(value, str):
             return Comparison(Verdict.UNKNOWN, value, final)
     assert not isinstance(first, str)
     assert not isinstance(second, str)
+    if {'"and', '"or'} <= {*left, *right} and not {'"and', '"or'} <= {*left} and not _is_numeric(first):
+        # "3 and 4" and "3 or 4" name two numbers; with words it is two statements.
+        return Comparison(Verdict.UNKNOWN, "and against or")
     exact.begin()
     try:
         equal = same_value(first, second)
@@ -107,8 +134,8 @@ def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
                 return Comparison(Verdict.UNKNOWN, f"the units {first.unit} and {second.unit}")
             if unless_rounded(first, second) is None:
                 return Comparison(Verdict.UNKNOWN, "equal only after rounding")
-        # Two things of different kinds: nothing that computes makes them one.
-        different = type(first) is not type(second)
+        # Two things of different kinds or names: nothing that computes makes them one.
+        different = _form(first) != _form(second)
         return Comparison(Verdict.UNKNOWN, f"{_kind(first)} against {_kind(second)}", final or different)
     return CORRECT if equal else INCORRECT
 

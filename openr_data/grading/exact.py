@@ -27,8 +27,9 @@ LAST_DIVISOR: Final = 1_000
 Monomial = tuple[tuple[str, Fraction], ...]
 Polynomial = Mapping[Monomial, Fraction]
 
+_ONE: Final = Fraction(1)
 UNIT: Final[Monomial] = ()
-ONE: Final[Polynomial] = {UNIT: Fraction(1)}
+ONE: Final[Polynomial] = {UNIT: _ONE}
 
 
 MOST_WORK: Final = 30_000
@@ -89,12 +90,14 @@ class Expression:
 
 def number(value: int | Fraction) -> Expression:
     """A rational number."""
-    return Expression({UNIT: Fraction(value)} if value else {})
+    if not value:
+        return Expression({})
+    return Expression({UNIT: value if isinstance(value, Fraction) else Fraction(value)})
 
 
 def atom(name: str) -> Expression:
     """A variable, a constant (`pi`, `e`, `i`) or an opaque atom (its name begins with `@`)."""
-    return Expression({((name, Fraction(1)),): Fraction(1)})
+    return Expression({((name, _ONE),): _ONE})
 
 
 def decide(left: Expression, right: Expression) -> bool | None:
@@ -308,11 +311,11 @@ def _product(left: Polynomial, right: Polynomial) -> Polynomial:
 def _joined(left: Monomial, right: Monomial) -> tuple[Monomial, Fraction]:
     """The product of two monomials, and the number that comes out of it (√2·√2 = 2, i·i = -1)."""
     if not left or not right:
-        return left or right, Fraction(1)
+        return left or right, _ONE
     exponents = dict(left)
     for name, exponent in right:
         exponents[name] = exponents.get(name, Fraction(0)) + exponent
-    factor = Fraction(1)
+    factor = _ONE
     for name, exponent in list(exponents.items()):
         if name[0] == "#" and exponent >= 1:
             whole = exponent.numerator // exponent.denominator
@@ -342,7 +345,7 @@ def _made(num: Polynomial, den: Polynomial) -> Expression:
     """num / den with a monomial denominator of numbers and roots worked into the numerator."""
     if len(den) == 1 and den != ONE:
         ((monomial, factor),) = den.items()
-        inverse = Fraction(1) / factor
+        inverse = _ONE / factor
         turned: Polynomial = {UNIT: inverse}
         left: list[tuple[str, Fraction]] = []
         for name, exponent in monomial:
@@ -355,7 +358,7 @@ def _made(num: Polynomial, den: Polynomial) -> Expression:
                 left.append((name, exponent))
         if turned != ONE:
             num = _product(num, turned)
-        den = {tuple(left): Fraction(1)} if left else ONE
+        den = {tuple(left): _ONE} if left else ONE
     return Expression(num, den) if num else Expression({})
 
 

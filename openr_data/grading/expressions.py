@@ -13,13 +13,13 @@ from . import exact
 from .exact import Expression, TooHard, number
 from .functions import NotUnderstood, binomial, factorial_of, function_of, is_digits, is_number, mixed, rational
 from .tokens import Tokens
-from .units import simple_unit
+from .units import NO_UNITS, SCALES, UNIT_LETTERS, simple_unit
 
 DEEPEST: Final = 40
 """Nesting of brackets and commands."""
 
 SEPARATORS: Final = frozenset({",", ";", '"and', '"or'})
-RELATIONS: Final = frozenset({"=", "<", ">", "\\le", "\\ge", "\\approx", "\\in", "\\ne", "\\equiv"})
+RELATIONS: Final = frozenset({"=", "<", ">", "\\le", "\\ge", "\\approx", "\\in", "\\ne"})
 GREEK: Final = frozenset(
     f"\\{name}"
     for name in "alpha beta gamma delta epsilon varepsilon theta lambda mu nu rho sigma tau phi varphi omega psi "
@@ -35,6 +35,16 @@ _NO_FACTOR: Final = frozenset(
     {"+", "-", "*", "/", ")", "]", "}", "\\}", ",", ";", ":", "&", "\\\\", "\\end", "^", "_", "!", "%", "'", " ", ".",
      "?", "\\pm", "\\mp", "\\cup", "\\cap", "\\rfloor", "\\rceil", "\\setminus", "\\to", "°", "\\ldots", *RELATIONS}
 )  # fmt: skip
+
+
+_GO_WITH: Final = GREEK | {"\\pi", "\\sqrt", "\\frac"}
+_INVERTED: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+
+
+def _combined(done: Expression | None, divides: bool, factor: Expression) -> Expression:
+    if done is None:
+        return factor
+    return exact.divide(done, factor) if divides else exact.multiply(done, factor)
 
 
 class ExpressionReader:
@@ -66,80 +76,52 @@ class ExpressionReader:
         if self.depth > DEEPEST:
             raise TooHard("nested too deeply")
 
-    def sum_(self) -> tuple[Expression, Expression | None]:
-        """A sum, and its other value where a sign is `\\pm`."""
+    def sum_(self) -> Expression:
+        """A sum of products; several signs in a row make one."""
         self.deeper()
         self.spaces()
-        other: Expression | None = None
         value: Expression | None = None
-        while True:
-            token = self.peek()
-            if token in ("+", "-", "\\pm", "\\mp"):
-                self.take()
-                sign = token
-            elif value is None:
-                sign = "+"
-            else:
-                break
+        while value is None or self.peek() in ("+", "-"):
+            negative = False
             while self.peek() in ("+", "-"):
-                sign = {"+": sign, "-": {"+": "-", "-": "+"}.get(sign, sign)}[self.take()]
+                negative ^= self.take() == "-"
             term = self.product()
-            if sign in ("\\pm", "\\mp"):
-                if other is not None:
-                    raise NotUnderstood("two signs that may be either")
-                plus, minus = term, exact.negate(term)
-                other = exact.add(value or number(0), minus if sign == "\\pm" else plus)
-                value = exact.add(value or number(0), plus if sign == "\\pm" else minus)
-                continue
-            term = term if sign == "+" else exact.negate(term)
+            term = exact.negate(term) if negative else term
             value = term if value is None else exact.add(value, term)
-            other = None if other is None else exact.add(other, term)
         self.depth -= 1
-        return value, other
-
-    def one_sum(self) -> Expression:
-        value, other = self.sum_()
-        if other is not None:
-            raise NotUnderstood("a sign that may be either inside an expression")
         return value
 
     def product(self) -> Expression:
-        value, plain = self.power()
+        """Factors and divisors from left to right; a fraction behind a whole number makes a mixed number of it."""
+        done: Expression | None = None
+        divides = False
+        last, plain = self.power()
         while True:
             token = self.peek()
-            if token == "*":
+            if token in ("*", "/") and not (token == "/" and self.peek(1).startswith('"')):
                 self.take()
-                factor, plain = self.power()
-                value = exact.multiply(value, factor)
-            elif token == "/":
-                if self.peek(1).startswith('"'):
-                    break
-                self.take()
-                factor, plain = self.power()
-                value = exact.divide(value, factor)
             elif token == " ":
-                # A number, a space, a fraction: a mixed number.
+                # A number, a space, a fraction.
                 if not (plain and is_digits(self.peek(1)) and self.peek(2) == "/" and is_digits(self.peek(3))):
                     break
                 top, bottom = self.peek(1), self.peek(3)
                 self.at += 4
-                value = mixed(value, int(top), int(bottom))
-                plain = False
-            elif token == "\\frac" and plain and value.rational is not None and value.rational.denominator == 1:
+                last, plain = mixed(last, int(top), int(bottom)), False
+                continue
+            elif token == "\\frac" and plain and last.rational is not None and last.rational.denominator == 1:
                 fraction, _ = self.power()
                 part = fraction.rational
-                value = (
-                    exact.multiply(value, fraction) if part is None or not 0 < part < 1 else exact.add(value, fraction)
-                )
-                plain = False
+                proper = part is not None and 0 < part < 1
+                last, plain = exact.add(last, fraction) if proper else exact.multiply(last, fraction), False
+                continue
             elif not token or token in _NO_FACTOR or token.startswith('"') or (token == "|" and self.in_bars):
                 break
             elif is_digits(token):
                 raise NotUnderstood("two numbers in a row")
-            else:
-                factor, plain = self.power()
-                value = exact.multiply(value, factor)
-        return value
+            done = _combined(done, divides, last)
+            divides = token == "/"
+            last, plain = self.power()
+        return _combined(done, divides, last)
 
     def power(self) -> tuple[Expression, bool]:
         """An atom with its postfixes; and whether it is a plain number, which a fraction may follow."""
@@ -177,7 +159,7 @@ class ExpressionReader:
     def braces(self) -> Expression:
         self.deeper()
         self.take("{")
-        value = self.one_sum()
+        value = self.sum_()
         self.spaces()
         self.take("}")
         self.depth -= 1
@@ -233,7 +215,7 @@ class ExpressionReader:
     def bracketed(self, closing: str) -> Expression:
         self.deeper()
         self.take()
-        value = self.one_sum()
+        value = self.sum_()
         self.spaces()
         self.take(closing)
         self.depth -= 1
@@ -243,7 +225,7 @@ class ExpressionReader:
         if self.in_bars:
             raise NotUnderstood("bars inside bars")
         self.in_bars = True
-        value = self.one_sum()
+        value = self.sum_()
         self.in_bars = False
         self.take("|")
         plain = value.rational
@@ -254,7 +236,7 @@ class ExpressionReader:
         order = Fraction(2)
         if self.peek() == "[":
             self.take()
-            found = self.one_sum().rational
+            found = self.sum_().rational
             self.take("]")
             if found is None or found.denominator != 1 or found < 2:
                 raise NotUnderstood("a root whose order is no number")
@@ -291,12 +273,16 @@ class ExpressionReader:
         elif self.peek() == "{":
             inner = self.braces()
         else:
+            # sin 2x, sin 2\\pi x: up to the next sign, function or number.
             inner, _ = self.power()
-            while self.peek() and len(self.peek()) == 1 and self.peek().isalpha():
+            while (len(self.peek()) == 1 and self.peek().isalpha()) or self.peek() in _GO_WITH:
                 inner = exact.multiply(inner, self.power()[0])
         if self.degrees() and self.peek() == "^":
             self.unit()
             name += "°"
+        if exponent is not None and exponent.rational == -1 and name in _INVERTED:
+            # sin^{-1} is the inverse function, not the reciprocal.
+            return function_of(f"arc{name}", base, inner)
         value = function_of(name, base, inner)
         return value if exponent is None else exact.power(value, exponent)
 
@@ -319,6 +305,8 @@ class ExpressionReader:
                 words.append("°")
                 self.at += 4
             elif token.startswith('"') and token not in SEPARATORS:
+                if token[1:] in NO_UNITS or token[1:] in SCALES:
+                    raise NotUnderstood(f"{token[1:]} behind a number")
                 words.append(token[1:])
                 self.at += 1
             elif words and token == "^" and self.peek(1) in ("2", "3"):
@@ -327,9 +315,9 @@ class ExpressionReader:
             elif words and token == "^" and self.peek(1) == "{" and self.peek(2) in ("2", "3") and self.peek(3) == "}":
                 words += ["^", self.peek(2)]
                 self.at += 4
-            elif words and token == "/" and self.peek(1).startswith('"'):
-                words.append("/")
-                self.at += 1
+            elif words and token == "/" and (self.peek(1).startswith('"') or self.peek(1) in UNIT_LETTERS):
+                words += ["/", self.peek(1).strip('"')]
+                self.at += 2
             elif words and token == ".":
                 self.at += 1
             else:

@@ -36,7 +36,7 @@ _HASHES: Final = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
 _ASSIGNS: Final = r"\s*(?:is|are|was|equals|=|:|：)[\s:：*]*"
 _PHRASE: Final = re.compile(
     r"(?:"
-    rf"(?:final\s+)?answer\**(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
+    rf"(?:(?:final\s+)?answer|correct\s+(?:choice|option))\**(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
     r"|(?:la\s+)?respuesta(?:\s+final)?\s*(?:es|:)[\s:*]*"
     r"|(?:la\s+)?r[ée]ponse(?:\s+finale)?\s*(?:est|:)[\s:*]*"
     r"|(?:die\s+)?antwort\s*(?:ist|lautet|:)[\s:*]*"
@@ -44,10 +44,14 @@ _PHRASE: Final = re.compile(
     r"|(?:a\s+)?resposta(?:\s+final)?\s*(?:é|:)[\s:*]*"
     r"|(?:het\s+)?antwoord\s*(?:is|:)[\s:*]*"
     r"|ответ\s*(?:[:：—–-]|равен)[\s:*]*"
-    r"|(?:最终)?答案\s*(?:是|为|為|:|：)?[\s:：*]*"
+    r"|(?:最终)?答案\s*(?:是|为|為|:|：)?[\s:：*]*|故选[\s:：]*"
     r"|答え\s*(?:は|:|：)[\s:：*]*"
     r")",
     re.IGNORECASE,
+)
+_DISPLAY: Final = re.compile(r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$)", re.DOTALL)
+_REASON: Final = re.compile(
+    r"(?<=\S),?\s+(?:because|since|so|as|where|which|not|it|but|for)\b|(?<=\S)\s+\((?=[A-Za-z]{2,} )", re.IGNORECASE
 )
 _SENTENCE: Final = re.compile(r"(.+?)(?:[。\n]|\.(?:\s|$)|\s*$)")
 _IS: Final = re.compile(r"\b(?:is|are|was|were|equals)\b(?![^$]*\$[^$]*$)|=(?![^$]*\$[^$]*$)")
@@ -161,10 +165,14 @@ def _last_phrase(text: str) -> str | None:
     """What follows the last answer phrase in its sentence; of a long sentence what follows its last "is"."""
     text = text[-LONGEST_SEARCH:]
     for match in reversed(list(_PHRASE.finditer(text))):
+        display = _DISPLAY.match(text, match.end())
+        if display:
+            return display[1] or display[2]
         sentence = _SENTENCE.match(text, match.end())
         if sentence is None or not sentence[1].strip(" *:$"):
             continue
-        found = sentence[1]
+        # "12, because 3 is odd": what comes before the reason.
+        found = _REASON.split(sentence[1])[0].strip() or sentence[1]
         if len(_WORDS.findall(found)) > MOST_WORDS or _VERB.search(found):
             *_, rest = _IS.split(found)
             short = len(_WORDS.findall(rest)) <= MOST_WORDS

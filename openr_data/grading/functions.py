@@ -28,6 +28,8 @@ def is_digits(token: str) -> bool:
 
 def rational(token: str) -> Fraction:
     """The value of a number token. Raises `TooHard` for one with too many digits."""
+    if len(token) < 20 and token.isdigit():
+        return Fraction(int(token))
     mantissa, _, exponent = token.lower().partition("e")
     if len(mantissa) > MOST_DIGITS or (exponent and len(exponent.lstrip("+-")) > 4):
         raise TooHard("a number with too many digits")

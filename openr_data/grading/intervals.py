@@ -1,6 +1,8 @@
 """Inequalities and unions as intervals, in one form each."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 
 from . import exact
 from .exact import Expression, TooHard
@@ -18,27 +20,53 @@ def from_relations(sides: Sequence[Value], signs: Sequence[str]) -> Interval:
     if len(values) != len(sides):
         raise TooHard("an inequality of things that are no expressions")
     if len(values) == 2:
-        left, right = values
-        sign = signs[0]
-        if _is_variable(right) and not _is_variable(left):
-            left, right, sign = right, left, _turned(sign)
-        if not _is_variable(left) or left.atoms & right.atoms:
-            raise TooHard("an inequality that is not solved")
-        return _bounded(right, sign)
+        return _solved(values[0], values[1], signs[0])
     low, middle, high = values
-    if not _is_variable(middle) or middle.atoms & (low.atoms | high.atoms):
+    variable = _variable(middle)
+    if not variable or variable in low.atoms | high.atoms:
         raise TooHard("an inequality that is not solved")
     first, second = _turned(signs[0]), signs[1]
     if _grows(first) == _grows(second):
         raise TooHard("an inequality in two directions")
     below, above = (_bounded(low, first), _bounded(high, second))
     if _grows(first):
-        return Interval(below.low, above.high, below.low_closed, above.high_closed)
-    return Interval(above.low, below.high, above.low_closed, below.high_closed)
+        return Interval(below.low, above.high, below.low_closed, above.high_closed, variable)
+    return Interval(above.low, below.high, above.low_closed, below.high_closed, variable)
 
 
-def union(parts: Sequence[Value]) -> Union:
-    """The union of sets and intervals, unions inside it opened. Raises `TooHard` for anything else."""
+def of_absolute(found: Interval) -> Interval | Union:
+    """The numbers whose absolute value lies in an interval with rational ends. Raises `TooHard` for other ends."""
+    low, high = _end(found.low), _end(found.high)
+    if low is None or high is None or high <= (0, Fraction(0)):
+        raise TooHard("bounds of an absolute value that are not known")
+    low_end, high_end = exact.negate(found.high), exact.negate(found.low)
+    if low < (0, Fraction(0)):
+        return Interval(low_end, found.high, found.high_closed, found.high_closed, found.variable)
+    below = Interval(low_end, high_end, found.high_closed, found.low_closed, found.variable)
+    return union([below, found])
+
+
+def _solved(left: Expression, right: Expression, sign: str) -> Interval:
+    """The interval of `2x > 6`: one variable, in the first power."""
+    difference = exact.subtract(left, right)
+    names = {name for name in difference.atoms if name not in ("pi", "e", "i", "oo") and name[0] not in "#@"}
+    if len(names) != 1 or difference.den != exact.ONE or any(name[0] == "@" for name in difference.atoms):
+        raise TooHard("an inequality that is not solved")
+    (variable,) = names
+    slope = difference.num.get(((variable, Fraction(1)),))
+    rest = {monomial: factor for monomial, factor in difference.num.items() if monomial != ((variable, Fraction(1)),)}
+    if slope is None or any(name == variable for monomial in rest for name, _ in monomial):
+        raise TooHard("an inequality that is not solved")
+    bound = exact.multiply(Expression(rest), exact.number(-1 / slope))
+    found = _bounded(bound, sign if slope > 0 else _turned(sign))
+    return replace(found, variable=variable)
+
+
+def union(parts: Sequence[Value]) -> Union | Interval:
+    """The union of sets and intervals; unions inside it are opened, intervals that meet are one.
+
+    Raises `TooHard` for anything else.
+    """
     found: list[Value] = []
     for part in parts:
         if isinstance(part, Union):
@@ -47,7 +75,49 @@ def union(parts: Sequence[Value]) -> Union:
             found.append(as_interval(part) or part)
         else:
             raise TooHard("a union of things that are no sets")
-    return Union(tuple(found))
+    merged = _merged(found)
+    return merged[0] if len(merged) == 1 and isinstance(merged[0], Interval) else Union(tuple(merged))
+
+
+def _merged(parts: list[Value]) -> list[Value]:
+    """Intervals that overlap or touch as one; others, and ends that are not rational, stay as they are."""
+    keyed = [(_end(part.low), part) for part in parts if isinstance(part, Interval)]
+    if len(keyed) != len(parts) or any(_end(part.high) is None for _, part in keyed):
+        return parts
+    known = [(low, part) for low, part in keyed if low is not None]
+    if len(known) != len(keyed):
+        return parts
+    known.sort(key=lambda item: (item[0], not item[1].low_closed))
+    found: list[Interval] = []
+    for _, part in known:
+        if not found or not _meets(found[-1], part):
+            found.append(part)
+            continue
+        last = found[-1]
+        ours, theirs = _end(last.high), _end(part.high)
+        assert ours is not None
+        assert theirs is not None
+        if (theirs, part.high_closed) > (ours, last.high_closed):
+            found[-1] = replace(last, high=part.high, high_closed=part.high_closed)
+    return list(found)
+
+
+def _meets(left: Interval, right: Interval) -> bool:
+    high, low = _end(left.high), _end(right.low)
+    return (
+        high is not None
+        and low is not None
+        and (low < high or (low == high and (left.high_closed or right.low_closed)))
+    )
+
+
+def _end(value: Expression) -> tuple[int, Fraction] | None:
+    """An end that can be sorted: (-1 or 1, 0) for the infinite ones, (0, value) for rational ones."""
+    if value.rational is not None:
+        return 0, value.rational
+    if value.atoms == frozenset({"oo"}) and value.key() in (INFINITY.key(), exact.negate(INFINITY).key()):
+        return (1 if value.key() == INFINITY.key() else -1), Fraction(0)
+    return None
 
 
 def as_interval(value: Value) -> Interval | None:
@@ -76,6 +146,9 @@ def _turned(sign: str) -> str:
     return {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}[sign]
 
 
-def _is_variable(value: Expression) -> bool:
+def _variable(value: Expression) -> str:
+    """The name of a lone variable, or the empty text."""
     (*names,) = value.atoms
-    return len(names) == 1 and names[0] not in ("pi", "e", "i", "oo") and value.key() == exact.atom(names[0]).key()
+    if len(names) != 1 or names[0] in ("pi", "e", "i", "oo") or names[0][0] in "#@":
+        return ""
+    return names[0] if value.key() == exact.atom(names[0]).key() else ""

@@ -13,13 +13,14 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
+from . import exact
 from .exact import TooHard, number
 from .expressions import RELATIONS, SEPARATORS, ExpressionReader
-from .functions import NotUnderstood, in_base
-from .intervals import from_relations, union
+from .functions import NotUnderstood, in_base, is_digits
+from .intervals import INFINITY, from_relations, of_absolute, union
 from .relations import assignment, equal, is_name
 from .tokens import Tokens
-from .units import NAMES, simple_unit
+from .units import NAMES, NO_UNITS, SCALES, measure, simple_unit
 from .values import Group, Interval, Named, Option, Quantity, Union, Value, Word
 from .words import ARTICLES, COUNTS, FILLERS, NUMERAL_WORDS
 
@@ -30,17 +31,23 @@ def parse(tokens: Tokens) -> Value:
     """The value of an answer. Raises `NotUnderstood` and `TooHard`."""
     if not tokens:
         raise NotUnderstood("nothing")
+    if tokens.count("\\pm") + tokens.count("\\mp"):
+        return _both_signs(tokens)
     try:
         return _Parser(tokens).answer()
     except RecursionError as error:
         raise TooHard("nested too deeply") from error
 
 
+GOES_ON: Final = frozenset({"^", "_", "+", "-", "*", "/", "\\cup", "\\cap", "\\setminus", "(", "!", "'", *SEPARATORS})
+"""What makes of a letter in brackets the beginning of something else than an option."""
+
+
 class _Parser(ExpressionReader):
     """The methods that read answers, lists, units, brackets and matrices."""
 
     def answer(self) -> Value:
-        while self.peek() in ("=", "\\approx", ":", "\\equiv") or (
+        while self.peek() in ("=", "\\approx", ":") or (
             self.peek().startswith('"') and self.peek()[1:] in FILLERS and self.at + 1 < len(self.tokens)
         ):
             self.at += 1
@@ -88,14 +95,17 @@ class _Parser(ExpressionReader):
         signs = [self.tokens[place] for place in places]
         if not all(sides):
             raise NotUnderstood("a relation without a side")
-        if all(sign in ("=", "\\equiv", "\\approx") for sign in signs):
+        if all(sign in ("=", "\\approx") for sign in signs):
             return equal(sides, signs, parse)
         if signs == ["\\in"]:
             return Named(sides[0], parse(sides[1]))
         if all(sign in ("<", ">", "\\le", "\\ge") for sign in signs) and len(signs) <= 2:
             # f(x) < 1 says as much as y < 1.
             named = [("x",) if is_name(side) and len(side) > 1 and side[0] != "|" else side for side in sides]
-            return from_relations([parse(side) for side in named], signs)
+            bars = [side[0] == side[-1] == "|" and len(side) == 3 for side in named]
+            inner = [side[1:2] if barred else side for side, barred in zip(named, bars, strict=True)]
+            found = from_relations([parse(side) for side in inner], signs)
+            return of_absolute(found) if any(bars) else found
         raise NotUnderstood("a relation that is not read")
 
     def several(self, pieces: list[Tokens]) -> Value:
@@ -124,13 +134,19 @@ class _Parser(ExpressionReader):
         return [piece for piece in pieces if piece]
 
     def option(self) -> Option | None:
-        """`(B)`, or a bare capital from A to J."""
+        """`(B)`, `option B`, or a bare capital from A to J; one that something else goes on behind is none."""
         tokens = self.tokens[self.at :]
+        if tokens[0] in ('"option', '"choice') and len(tokens) > 1:
+            tokens = tokens[1:]
+        found: Option | None = None
         if tokens[0] == "(" and len(tokens) >= 3 and tokens[2] == ")" and _is_option(tokens[1]):
-            return Option(tokens[1], tokens[3:])
-        if _is_option(tokens[0]) and (len(tokens) == 1 or (tokens[1] in (")", ".", ":") and len(tokens) > 1)):
-            return Option(tokens[0], tokens[2:])
-        return None
+            found = Option(tokens[1], tokens[3:])
+        elif _is_option(tokens[0]) and (len(tokens) == 1 or tokens[1] in (")", ".", ":")):
+            found = Option(tokens[0], tokens[2:])
+        if found is None or not found.rest:
+            return found
+        goes_on = found.rest[0] in GOES_ON or any(token in RELATIONS or token == ":" for token in found.rest)
+        return None if goes_on or any(_is_option(token) for token in found.rest) else found
 
     def words(self) -> Value | None:
         """An answer of words alone."""
@@ -150,7 +166,7 @@ class _Parser(ExpressionReader):
         kept = [word for word in found if word not in ARTICLES] or found
         if len(kept) == 1 and kept[0] in COUNTS:
             return Quantity(number(COUNTS[kept[0]]))
-        if len(kept) > 1 and kept[0] in COUNTS and not NUMERAL_WORDS & set(kept[1:]):
+        if len(kept) > 1 and kept[0] in COUNTS and not (NUMERAL_WORDS | NO_UNITS | SCALES.keys()) & set(kept[1:]):
             return Quantity(number(COUNTS[kept[0]]), simple_unit(tuple(kept[1:])))
         return Word(" ".join(kept))
 
@@ -187,6 +203,8 @@ class _Parser(ExpressionReader):
                     return Quantity(value.value, simple_unit(tuple(kept)))
             raise NotUnderstood("words before an expression")
         value = self.summand()
+        if isinstance(value, Quantity) and value.unit and is_digits(self.peek()):
+            value = self.compound(value)
         parts = [value]
         while self.peek() == "\\cup":
             self.take()
@@ -204,10 +222,24 @@ class _Parser(ExpressionReader):
             raise NotUnderstood("a difference of sets")
         return value
 
+    def compound(self, first: Quantity) -> Quantity:
+        """`1 hour 30 minutes` in the smaller unit."""
+        second = self.summand()
+        large = measure(first.unit)
+        small = measure(second.unit) if isinstance(second, Quantity) else None
+        if not isinstance(second, Quantity) or large is None or small is None or large[0] != small[0]:
+            raise NotUnderstood("two quantities in a row")
+        if large[1] <= small[1]:
+            raise NotUnderstood("a larger unit behind a smaller one")
+        in_small = exact.multiply(first.value, number(large[1] / small[1]))
+        return Quantity(exact.add(in_small, second.value), second.unit)
+
     def summand(self) -> Value:
         """A set, a bracket, a matrix, or a sum with its unit."""
         self.spaces()
         token = self.peek()
+        if token == "\\mathbb":
+            return self.numbers()
         if token == "\\emptyset" or (token == "\\{" and self.peek(1) == "\\}"):
             self.at += 1 if token == "\\emptyset" else 2
             return Word("empty set")
@@ -218,18 +250,28 @@ class _Parser(ExpressionReader):
             if found is not None:
                 return found
         start = self.at
-        value, other = self.sum_()
+        value = self.sum_()
         written = self.tokens[start : self.at]
         decimal = (
             "".join(written) if len(written) <= 2 and "." in written[-1] and written[0][0] in "-0123456789" else ""
         )
+        if self.peek()[1:] in SCALES and self.peek()[0] == '"':
+            value = exact.multiply(value, number(SCALES[self.take()[1:]]))
+            decimal = ""
         unit, base, digits = self.unit(), 10, ""
         if self.peek() == "_" and value.rational is not None and self.tokens[self.at - 1].isdigit():
             base, digits = self.base()
             value = in_base(digits, base)
-        if other is not None:
-            return Group("plus-minus", (Quantity(value, unit), Quantity(other, unit)))
         return Quantity(value, unit, base, digits, decimal)
+
+    def numbers(self) -> Value:
+        """`\\mathbb{R}` as the interval that it is; other sets of numbers are not read."""
+        self.take()
+        name = self.tokens[self.at : self.at + 3]
+        if name != ("{", "R", "}"):
+            raise NotUnderstood("a set of numbers")
+        self.at += 3
+        return Interval(exact.negate(INFINITY), INFINITY, False, False)
 
     def base(self) -> tuple[int, str]:
         digits = self.tokens[self.at - 1]
@@ -320,6 +362,17 @@ class _Parser(ExpressionReader):
         self.take("}")
         self.depth -= 1
         return Group("matrix", tuple(rows))
+
+
+def _both_signs(tokens: Tokens) -> Value:
+    """The two values of `1\\pm2`: all upper signs, and all lower ones."""
+    upper, lower = ({"\\pm": first, "\\mp": second} for first, second in (("+", "-"), ("-", "+")))
+    values = tuple(parse(tuple(signs.get(token, token) for token in tokens)) for signs in (upper, lower))
+    if all(isinstance(value, Named) for value in values):
+        name = values[0].name if isinstance(values[0], Named) else ()
+        inner = tuple(value.value for value in values if isinstance(value, Named))
+        return Named(name, Group("plus-minus", inner))
+    return Group("plus-minus", values)
 
 
 def _is_option(token: str) -> bool:

@@ -19,6 +19,8 @@ def equal(sides: list[Tokens], signs: list[str], parse: Read) -> Value:
         return equal(sides[: signs.index("\\approx") + 1], signs[: signs.index("\\approx")], parse)
     if len(sides) == 1:
         return parse(sides[0])
+    if len(sides) == 2 and is_name(sides[1]) and not is_name(sides[0]):
+        sides = sides[::-1]
     first, last = sides[0], parse(sides[-1])
     name = is_name(first) or not _is_read(first, parse)
     values: list[Value] = []

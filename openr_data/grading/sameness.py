@@ -14,6 +14,7 @@ from .functions import NotUnderstood
 from .intervals import as_interval
 from .parser import parse
 from .rounding import is_rounding
+from .tokens import Tokens
 from .units import UNIT_LETTERS, measure
 from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 from .words import NUMERAL_WORDS
@@ -98,19 +99,28 @@ def _same_equation(left: Expression, right: Expression) -> bool | None:
 
 def _same_option(left: Value, right: Value) -> bool | None:
     if isinstance(left, Option) and isinstance(right, Option):
-        return left.letter == right.letter
+        if left.letter != right.letter:
+            return False
+        rests = [_parsed(item.rest) for item in (left, right) if item.rest]
+        both = len(rests) == 2 and rests[0] is not None and rests[1] is not None
+        # "(B) 5" and "(B) 6": one of the two is a slip, and which is not known.
+        return None if both and same_value(rests[0], rests[1]) is False else True  # type: ignore[arg-type]
     option, other = (left, right) if isinstance(left, Option) else (right, left)
     assert isinstance(option, Option)
     if isinstance(other, Quantity) and other.value.key() == exact.atom(option.letter.lower()).key() and not option.rest:
         return None
     if option.rest:
-        try:
-            rest = parse(option.rest)
-        except NotUnderstood:
-            return None
-        if same_value(rest, other):
+        rest = _parsed(option.rest)
+        if rest is not None and same_value(rest, other):
             return True
     return None
+
+
+def _parsed(tokens: Tokens) -> Value | None:
+    try:
+        return parse(tokens)
+    except NotUnderstood:
+        return None
 
 
 def _same_words(left: str, right: str) -> bool | None:
@@ -152,6 +162,9 @@ def _word_and_other(word: Word, other: Value) -> bool | None:
 
 def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
     same = exact.decide(left.value, right.value)
+    if left.base != right.base and left.digits and right.digits:
+        # Both say their base.
+        return same
     if left.base != right.base:
         based, plain = (left, right) if left.base != 10 else (right, left)
         if not same and plain.base == 10 and plain.value.rational == Fraction(based.digits):
@@ -162,7 +175,7 @@ def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
             _unless_other_letters(same, left.value, right.value) if same is not False else _unless_a_unit(left, right)
         )
     if left.unit and right.unit:
-        return _same_measure(left, right)
+        return False if {left.unit, right.unit} == {"am", "pm"} else _same_measure(left, right)
     # One side alone has a unit.
     with_unit, plain = (left, right) if left.unit else (right, left)
     if same:
@@ -182,6 +195,9 @@ def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
     Ten digits are how a program prints an exact value; fewer are a choice that only the question can judge.
     """
     for exact_side, rounded in ((left, right), (right, left)):
+        if exact_side.decimal:
+            # Two decimals that differ differ.
+            continue
         digits = is_rounding(rounded.decimal, exact_side.value)
         if digits >= EXACT_DIGITS:
             return True
@@ -222,6 +238,9 @@ def _same_measure(left: Quantity, right: Quantity) -> bool | None:
 
 def _same_collection(left: Value, right: Value) -> bool | None:
     if isinstance(left, Group) and isinstance(right, Group):
+        for single, pair in ((left, right), (right, left)):
+            if single.kind == "set" and len(single.items) == 1 and pair.kind == "tuple":
+                return same_value(single.items[0], pair)
         found = _same_group(left, right)
         if found is not None:
             return found
@@ -232,7 +251,7 @@ def _same_collection(left: Value, right: Value) -> bool | None:
         group, other = (left, right) if isinstance(left, Group) else (right, left)
         assert isinstance(group, Group)
         if isinstance(other, Quantity):
-            if len(group.items) == 1:
+            if len(group.items) == 1 and group.kind != "matrix":
                 return same_value(group.items[0], other)
             if group.kind != "ratio" and len(_distinct(group.items)) > 1:
                 return False
@@ -242,7 +261,8 @@ def _same_collection(left: Value, right: Value) -> bool | None:
         # An interval has endlessly many members.
         other = right if _is_interval(left) else left
         finite = isinstance(other, Group) and other.kind in ("list", "set", "plus-minus", "matrix")
-        return False if finite or isinstance(other, Quantity) else None
+        number_alone = isinstance(other, Quantity) and other.value.rational is not None
+        return False if finite or number_alone else None
     return None
 
 
@@ -251,6 +271,8 @@ def _same_group(left: Group, right: Group) -> bool | None:
     if kinds <= {"list", "plus-minus", "set"}:
         if "set" in kinds or "plus-minus" in kinds:
             return _matched(_distinct(left.items), _distinct(right.items), same_value)
+        if any(isinstance(item, Named) for item in left.items + right.items):
+            return _same_assignments(left.items, right.items)
         in_order = _in_order(left.items, right.items)
         found = in_order if in_order else _matched(left.items, right.items, same_value)
         if found is False and _matched(_distinct(left.items), _distinct(right.items), same_value):
@@ -273,12 +295,27 @@ def _same_group(left: Group, right: Group) -> bool | None:
         return found if len(left.items) != 2 or found is False else None
     if "ratio" in kinds or "matrix" in kinds or "row" in kinds:
         return None
-    # A tuple against a list or a set: the same in order is the same, other members are others.
-    if _in_order(left.items, right.items):
+    # (1,2) and 1,2: the same in order is the same, other members are others. A set or a closed interval is neither.
+    if kinds == {"tuple", "list"} and _in_order(left.items, right.items):
         return True
     if _matched(_distinct(left.items), _distinct(right.items), same_value) is False:
         return False
     return None
+
+
+def _same_assignments(left: tuple[Value, ...], right: tuple[Value, ...]) -> bool | None:
+    """`x=1, y=2` against another list: by name where all have one, in order elsewhere."""
+    if len(left) != len(right):
+        return None
+    ours, theirs = ({item.name: item.value for item in items if isinstance(item, Named)} for items in (left, right))
+    if len(ours) == len(theirs) == len(left) and ours.keys() == theirs.keys():
+        found = [same_value(value, theirs[name]) for name, value in ours.items()]
+        return False if False in found else None if None in found else True
+    if len(ours) == 1 or len(theirs) == 1:
+        # x=1, x=2: a list of values of one name.
+        plain = [tuple(item.value if isinstance(item, Named) else item for item in items) for items in (left, right)]
+        return _matched(plain[0], plain[1], same_value)
+    return True if _in_order(left, right) else None
 
 
 def _same_ratio(left: Group, right: Group) -> bool | None:
@@ -351,6 +388,9 @@ def _same_interval(left: Value, right: Value) -> bool | None:
     first, second = as_interval(left), as_interval(right)
     if first is None or second is None:
         return same_value(left, right) if first is None and second is None else False
+    if first.variable and second.variable and first.variable != second.variable:
+        # x > 3 and y > 3: another thing, or another name for it.
+        return None
     ends = [exact.decide(first.low, second.low), exact.decide(first.high, second.high)]
     if False in ends:
         return False

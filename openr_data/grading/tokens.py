@@ -17,6 +17,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from .rewriting import rewritten
+from .units import UNIT_LETTERS
+
 Tokens = tuple[str, ...]
 
 JOINT: Final = "\x00"
@@ -31,27 +34,25 @@ _UNICODE: Final = str.maketrans(
         "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "±": "\\pm ", "∓": "\\mp ",
         "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "∈": "\\in ", "∪": "\\cup ", "∩": "\\cap ",
         "∅": "\\emptyset ", "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "λ": "\\lambda ",
-        "°": "^\\circ ", "º": "^\\circ ", "²": "^{2}", "³": "^{3}", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}",
+        "φ": "\\phi ", "σ": "\\sigma ", "μ": "\\mu ", "ω": "\\omega ", "δ": "\\delta ", "ρ": "\\rho ", "τ": "\\tau ",
+        "Δ": "\\Delta ", "Ω": "\\Omega ", "€": " \\euro ", "£": " \\pounds ", "…": "\\ldots ",
+        "°": "^\\circ ", "º": "^\\circ ", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}",
         "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "⅔": "\\frac{2}{3}", "（": "(", "）": ")", "，": ",", "％": "%",
         "“": '"', "”": '"', "’": "'", "‘": "'", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "。": ".",
     }
 )  # fmt: skip
 
 _TOKEN: Final = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|mathrm|mathbf|mathit|mathsf|mathbb|mathcal|operatorname\*?|boldsymbol"
+    r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|mathrm|mathbf|mathit|mathsf|mathcal|operatorname\*?|boldsymbol"
     r"|bold|bf|rm|hbox|emph)\s*\{([^{}]*)\}"  # 1: the content of a text group
     r"|(\\[A-Za-z]+)"  # 2: a command
     r"|((?:\d[\d,]*)?\.?\d+(?:[eE][+-]?\d+(?![A-Za-z]))?)"  # 3: a number as written
     r"|([A-Za-z]+(?:'[a-z]+)?)"  # 4: letters
     r"|(\s+|\\[ ,;:!>]|\\\n|~)"  # 5: a space
-    r"|(\\.|[<>=]=|=<|.)",  # 6: anything else
+    r"|(\\.|[<>=]=|=<|\.\.+|.)",  # 6: anything else
     re.DOTALL,
 )
 
-_ESCAPED: Final = re.compile(r"\\\\(?=[A-Za-z]{2})")
-_UNEQUAL: Final = re.compile(r"(\s|[A-Za-z])!=")
-_TIGHT_COMMA: Final = re.compile(r",\\!\s*")
-_HALF_DAY: Final = re.compile(r"(?<![A-Za-z])([AaPp])\.\s?[Mm]\.?(?![A-Za-z])")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)(\D*)")
 _GROUPED: Final = re.compile(r"[1-9]\d{0,2},\d{3}(?!\d)")
 
@@ -72,7 +73,8 @@ _RENAMED: Final = {
     "<=": "\\le", "=<": "\\le", ">=": "\\ge", "==": "=", "\\dbinom": "\\binom", "\\tbinom": "\\binom",
     "\\varnothing": "\\emptyset", "\\degree": "°", "\\degrees": "°",
     "\\dots": "\\ldots", "\\cdots": "\\ldots", "\\dotsc": "\\ldots", "\\infin": "\\infty",
-    "\\land": '"and', "\\lor": '"or', "\\wedge": '"and', "\\vee": '"or', "\\colon": ":", "\\backslash": "\\setminus",
+    "...": "\\ldots", "..": "\\ldots", "\\langle": "(", "\\rangle": ")", "\\varphi": "\\phi",
+    "\\varepsilon": "\\epsilon", "\\colon": ":", "\\backslash": "\\setminus",
     "\\_": "_", "\\minus": "-", "\\plus": "+", "\\isin": "\\in", "\\simeq": "\\approx",
     "\\thickapprox": "\\approx", "\\pounds": '"pounds', "\\$": '"dollars', "\\euro": '"euros',
 }  # fmt: skip
@@ -84,10 +86,11 @@ _NAMED: Final = {
     "pi": "\\pi", "infty": "\\infty", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "frac": "\\frac",
     "theta": "\\theta", "alpha": "\\alpha", "beta": "\\beta", "times": "*",
 }  # fmt: skip
+_VOWELS: Final = frozenset("eiou")
 SHORT_WORDS: Final = frozenset(
     "a an and or no yes odd all not the is are of to in on by if it he we dne none two six ten one "
     "day cm mm km ft yd mi kg mg lb lbs oz hr hrs min sec am pm mph kph ml usd cents way cup red lie "
-    "tie max its per sq cu pct deg rad joe tom ann bob sue east west left right".split()
+    "tie max its per sq cu pct th st nd rd deg rad joe tom ann bob sue east west left right".split()
 )
 """Runs of at most three letters that are words, not products of variables."""
 
@@ -101,17 +104,9 @@ def tokens(text: str, *, thousands: bool = True) -> Tokens:
     text = text.strip().strip("*").strip()
     if text.isdigit() and text.isascii():
         return (text.lstrip("0") or "0",)
+    text = rewritten(text)
     if not text.isascii():
         text = text.translate(_UNICODE).strip()
-    if "\\\\" in text and "\\begin" not in text:
-        # A backslash that was escaped twice.
-        text = _ESCAPED.sub(r"\\", text)
-    if "!=" in text:
-        text = _UNEQUAL.sub(r"\1\\ne ", text)
-    if ",\\!" in text:
-        text = _TIGHT_COMMA.sub("{,}", text)
-    if ".m" in text or ".M" in text:
-        text = _HALF_DAY.sub(r"\1m", text)
     found: list[str] = []
     _cut(text if thousands else text.replace(",", ", "), found)
     return _tidied(found)
@@ -122,7 +117,7 @@ def readings(text: str) -> list[Tokens]:
     found = [tokens(text)]
     if _GROUPED.search(text):
         found.append(tokens(text, thousands=False))
-    if "," in text and (decimal := _DECIMAL_COMMA.fullmatch(text.strip().strip("$").strip())):
+    elif "," in text and (decimal := _DECIMAL_COMMA.fullmatch(text.strip().strip("$").strip())):
         found.append(tokens(f"{decimal[1]}.{decimal[2]}{decimal[3]}"))
     return found
 
@@ -162,11 +157,18 @@ def _number(digits: str, found: list[str], is_list: bool) -> None:
         if not is_list and head and len(head) <= 3 and head[0] != "0" and all(len(group) == 3 for group in groups):
             found.append(digits.replace(",", JOINT))
             return
-        for index, part in enumerate(digits.split(",")):
+        parts = digits.split(",")
+        zeros = any(len(part) > 1 and part[0] == "0" and part[1] != "." for part in parts[1:])
+        if zeros and len(parts) == 2 and not is_list:
+            # 0,05 is no list.
+            found.append(".".join(parts))
+            return
+        for index, part in enumerate(parts):
             if index:
                 found.append(LIST_COMMA)
             if part:
-                found.append(part)
+                # A member with leading zeros is part of a decimal, of which is not known.
+                found.append('"' + part if zeros else part)
         return
     found.append(digits)
 
@@ -180,18 +182,27 @@ def _letters(letters: str, found: list[str]) -> None:
         found.append("\\" + low)
     elif letters in _NAMED:
         found.append(_NAMED[letters])
-    elif len(letters) > 3 or low in SHORT_WORDS or "'" in letters:
+    elif len(letters) > 3 or low in SHORT_WORDS or "'" in letters or _is_word(letters):
         found.append('"' + low)
     else:
         found.extend(letters)
 
 
+def _is_word(letters: str) -> bool:
+    """Whether two or three letters are a word or a name rather than a product: IV, HTH, dog, Leo; not xy, abc."""
+    return letters.isupper() or (len(letters) == 3 and (letters[0].isupper() or not _VOWELS.isdisjoint(letters)))
+
+
 def _group(content: str, found: list[str]) -> None:
     """The content of `\\text{}` and its kin: words are words there, everything else is cut as usual."""
-    content = content.strip()
-    if len(content) == 1:
-        found.append(content)
+    bare = content.strip()
+    if len(bare) == 1:
+        # 25\\text{ m} has a unit, \\text{x} is a letter.
+        after_number = any(_is_number(token) or token in ("}", "\\pi", ")") for token in found[-1:])
+        is_unit = content != bare and bare in UNIT_LETTERS and after_number
+        found.append('"' + bare if is_unit else bare)
         return
+    content = bare
     found.append(" ")
     for part in re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|[^A-Za-z]+", content):
         if part[0].isalpha():

@@ -28,6 +28,7 @@ _TABLE: Final[dict[str, dict[str, str]]] = {
         "pound": "45359237/100000000 pounds lb lbs",
         "ounce": "45359237/1600000000 ounces oz",
     },
+    "euros": {"euro": "1 euros"},
     "money": {"cent": "1/100 cents c ¢", "dollar": "1 dollars usd bucks"},
     "volume": {"ml": "1/1000 milliliter milliliters", "liter": "1 liters litre litres l"},
     "angle": {"degree": "1 degrees deg °"},
@@ -49,6 +50,24 @@ for _dimension, _units in _TABLE.items():
 
 UNIT_LETTERS: Final = frozenset("mgshlLcNJWVKCFA")
 """Letters that behind a number may be a unit or a variable."""
+
+NO_UNITS: Final = frozenset(
+    "is are was not no less more short below above under over wrong right squared cubed factorial only and or from "
+    "minus plus times if when because since though but".split()
+)
+"""Words behind a number that say something else than what it counts."""
+
+SCALES: Final = {
+    "hundred": Fraction(100), "hundreds": Fraction(100), "thousand": Fraction(1000), "thousands": Fraction(1000),
+    "million": Fraction(10**6), "millions": Fraction(10**6), "billion": Fraction(10**9), "billions": Fraction(10**9),
+    "trillion": Fraction(10**12), "dozen": Fraction(12), "dozens": Fraction(12), "score": Fraction(20),
+    "half": Fraction(1, 2), "halves": Fraction(1, 2), "third": Fraction(1, 3), "thirds": Fraction(1, 3),
+    "quarter": Fraction(1, 4), "quarters": Fraction(1, 4), "fourth": Fraction(1, 4), "fourths": Fraction(1, 4),
+    "fifth": Fraction(1, 5), "fifths": Fraction(1, 5), "sixth": Fraction(1, 6), "sixths": Fraction(1, 6),
+    "eighth": Fraction(1, 8), "eighths": Fraction(1, 8), "tenth": Fraction(1, 10), "tenths": Fraction(1, 10),
+    "hundredth": Fraction(1, 100), "hundredths": Fraction(1, 100),
+}  # fmt: skip
+"""Words that multiply the number before them."""
 
 _POWERS: Final = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
@@ -72,7 +91,7 @@ def simple_unit(words: tuple[str, ...]) -> str:
             skip = True
         elif word in ("per", "/", "an", "a"):
             found.append("/")
-        elif word in ("of", "the", "in", "total"):
+        elif word in ("of", "the", "total") or (word == "in" and found):
             continue
         else:
             found.append(NAMES.get(word) or _singular(word))

@@ -52,12 +52,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """All numbers between two ends; an infinite end is an expression with the atom `oo`."""
+    """All numbers between two ends; an infinite end is an expression with the atom `oo`.
+
+    `variable` is the one of the inequality that it was written as.
+    """
 
     low: Expression
     high: Expression
     low_closed: bool
     high_closed: bool
+    variable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ COUNTS: Final = {
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
         "sixteen seventeen eighteen nineteen twenty".split()
     )
-} | {"half": Fraction(1, 2), "dozen": Fraction(12), "hundred": Fraction(100)}
+} | {"half": Fraction(1, 2), "dozen": Fraction(12), "hundred": Fraction(100), "thousand": Fraction(1000)}
 NUMERAL_WORDS: Final = frozenset(
     "half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths tenth tenths "
     "hundred hundreds thousand thousands million millions billion dozen infinite infinitely infinity "
