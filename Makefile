@@ -38,8 +38,9 @@ types: $(READY) ## mypy --strict over the hub and the leaves
 docs: $(READY) ## Run every command that the README shows
 	$(BIN)/python -m pytest tests/test_docs.py $(PYTEST_OPTIONS)
 
-bench: $(READY) ## Measure label quality and the speed of the backend (writes benchmarks/results)
+bench: $(READY) ## Measure label quality, grading and the speed of the backend (writes benchmarks/results)
 	$(BIN)/python benchmarks/label_quality.py
+	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/transformers_backend.py
 
 clean: ## Remove the environment, caches and builds (never a store)
