@@ -15,7 +15,7 @@ from typing import Final
 
 from ..types import Verdict
 from . import exact
-from .exact import TooHard
+from .exact import Expression, TooHard
 from .expressions import SEPARATORS
 from .functions import NotUnderstood
 from .guards import refusal, repaired
@@ -24,7 +24,7 @@ from .sameness import same_value, unless_rounded
 from .tokens import Tokens, readings, tokens
 from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 
-_BEYOND: Final = frozenset({"'", "\\ldots", "\\to", "\\equiv", "\\sim", "\\ne", "\\mathbb", "\\overline", "|->"})
+_BEYOND: Final = frozenset({"'", "\\ldots", "\\to", "\\equiv", "\\sim", "\\ne", "\\mathbb", "\\overline", "?"})
 _DANGLING: Final = frozenset({"+", "*", "/", "^", "_", "<", ">", "\\le", "\\ge", "\\ne", "="})
 PARSER_FAILED: Final = "the parser failed:"
 
@@ -66,7 +66,7 @@ def compare_exactly(answer: str, gold: str) -> Comparison:
             if other.verdict is Verdict.CORRECT:
                 return other
             if other.verdict is not found.verdict:
-                found = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways", is_final=False)
+                found = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways")
     return found
 
 
@@ -93,6 +93,7 @@ def _is_beyond(found: Tokens) -> bool:
         any(token[0] == '"' and token not in SEPARATORS and token not in MATRICES for token in found)
         or not _BEYOND.isdisjoint(found)
         or not _DANGLING.isdisjoint((*found[:1], *found[-1:]))
+        or found[-1:] == ("-",)
         or any(first[0] in "0123456789" and second == "_" for first, second in pairwise(found))
     )
 
@@ -101,6 +102,24 @@ def _is_numeric(value: Value) -> bool:
     if isinstance(value, Group):
         return all(map(_is_numeric, value.items))
     return isinstance(value, (Interval, Union)) or (isinstance(value, Quantity) and value.value.rational is not None)
+
+
+def _is_open(value: Value) -> bool:
+    """Whether a value holds what only computer algebra may know: a function, an equation, e and pi."""
+    if isinstance(value, Named):
+        return _is_open(value.value)
+    if isinstance(value, Group):
+        return any(map(_is_open, value.items))
+    if isinstance(value, Union):
+        return any(map(_is_open, value.parts))
+    parts: tuple[Expression, ...] = ()
+    if isinstance(value, Quantity):
+        parts = (value.value,)
+    elif isinstance(value, Interval):
+        parts = (value.low, value.high)
+    elif isinstance(value, Equation):
+        return True
+    return any(name[0] == "@" or name in ("e", "pi") for part in parts for name in part.atoms)
 
 
 def _form(value: Value) -> tuple[object, ...]:
@@ -114,29 +133,34 @@ def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
     if left == right:
         return CORRECT
     first, second = _read(left), _read(right)
-    final = _is_beyond(left) or _is_beyond(right)
     for value in (first, second):
         if isinstance(value, str):
-            return Comparison(Verdict.UNKNOWN, value, final)
+            return Comparison(Verdict.UNKNOWN, value, _is_beyond(left) or _is_beyond(right))
     assert not isinstance(first, str)
     assert not isinstance(second, str)
-    if {'"and', '"or'} <= {*left, *right} and not {'"and', '"or'} <= {*left} and not _is_numeric(first):
+    one, other = '"and' in left or '"or' in left, '"and' in right or '"or' in right
+    if one and other and ('"and' in left) != ('"and' in right) and not _is_numeric(first):
         # "3 and 4" and "3 or 4" name two numbers; with words it is two statements.
         return Comparison(Verdict.UNKNOWN, "and against or")
     exact.begin()
     try:
         equal = same_value(first, second)
     except TooHard as error:
-        return Comparison(Verdict.UNKNOWN, str(error), final)
+        return Comparison(Verdict.UNKNOWN, str(error), _is_beyond(left) or _is_beyond(right))
     if equal is None:
         if isinstance(first, Quantity) and isinstance(second, Quantity):
             if first.unit != second.unit and first.unit and second.unit:
                 return Comparison(Verdict.UNKNOWN, f"the units {first.unit} and {second.unit}")
             if unless_rounded(first, second) is None:
                 return Comparison(Verdict.UNKNOWN, "equal only after rounding")
-        # Two things of different kinds or names: nothing that computes makes them one.
-        different = _form(first) != _form(second)
-        return Comparison(Verdict.UNKNOWN, f"{_kind(first)} against {_kind(second)}", final or different)
+        # Different kinds or names, or nothing left to compute: the doubt is about what was meant.
+        settled = (
+            _form(first) != _form(second)
+            or not (_is_open(first) or _is_open(second))
+            or _is_beyond(left)
+            or _is_beyond(right)
+        )
+        return Comparison(Verdict.UNKNOWN, f"{_kind(first)} against {_kind(second)}", settled)
     return CORRECT if equal else INCORRECT
 
 

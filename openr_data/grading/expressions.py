@@ -37,6 +37,8 @@ _NO_FACTOR: Final = frozenset(
 )  # fmt: skip
 
 
+APPLIED: Final = frozenset("fghFGHP")
+"""Letters that before a bracket are functions."""
 _GO_WITH: Final = GREEK | {"\\pi", "\\sqrt", "\\frac"}
 _INVERTED: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 
@@ -181,6 +183,9 @@ class ExpressionReader:
         token = self.take()
         if is_number(token):
             return number(rational(token))
+        if token in APPLIED and self.peek() == "(":
+            # f(2x) is no product.
+            return exact.opaque(token, self.bracketed(")"))
         if len(token) == 1 and token.isalpha():
             return self.variable(token)
         if token in GREEK:
@@ -304,6 +309,8 @@ class ExpressionReader:
             elif token == "^" and self.peek(1) == "{" and self.peek(2) == "\\circ" and self.peek(3) == "}":
                 words.append("°")
                 self.at += 4
+                if self.peek() in ("C", "F") and self.peek(1) not in ("^", "("):
+                    words.append(self.take())
             elif token.startswith('"') and token not in SEPARATORS:
                 if token[1:] in NO_UNITS or token[1:] in SCALES:
                     raise NotUnderstood(f"{token[1:]} behind a number")

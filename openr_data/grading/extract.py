@@ -31,12 +31,14 @@ _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*")
 _BRACE: Final = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE: Final = re.compile(r"-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])")
 _DRESSING: Final = re.compile(r"\\(?:text|mbox|mathrm|q?quad)(?![A-Za-z])|[\s$,;(){}\[\]\\]+")
+_GOES_ON: Final = frozenset("so then therefore thus hence but we i total use get which that is are gives".split())
 _CONNECTIVES: Final = frozenset(["and", "or", "und", "oder", "et", "ou", "y", "o", "и", "или", "и", "和", "或"])
 _HASHES: Final = re.compile(r"^\s*####\s*(.+?)\s*$", re.MULTILINE)
 _ASSIGNS: Final = r"\s*(?:is|are|was|equals|=|:|：)[\s:：*]*"
 _PHRASE: Final = re.compile(
     r"(?:"
-    rf"(?:(?:final\s+)?answer|correct\s+(?:choice|option))\**(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
+    r"(?:(?:final\s+)?answers?|(?<=the )solutions?|correct\s+(?:choice|option))\**"
+    rf"(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
     r"|(?:la\s+)?respuesta(?:\s+final)?\s*(?:es|:)[\s:*]*"
     r"|(?:la\s+)?r[ée]ponse(?:\s+finale)?\s*(?:est|:)[\s:*]*"
     r"|(?:die\s+)?antwort\s*(?:ist|lautet|:)[\s:*]*"
@@ -49,6 +51,7 @@ _PHRASE: Final = re.compile(
     r")",
     re.IGNORECASE,
 )
+_MARKS: Final = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>")
 _DISPLAY: Final = re.compile(r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$)", re.DOTALL)
 _REASON: Final = re.compile(
     r"(?<=\S),?\s+(?:because|since|so|as|where|which|not|it|but|for)\b|(?<=\S)\s+\((?=[A-Za-z]{2,} )", re.IGNORECASE
@@ -77,6 +80,10 @@ NOTHING: Final = Extraction(None, "none")
 def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
     """The final answer by the first of `rules` that finds one. Linear in the text, whatever it is."""
     text = text[-LONGEST_TEXT:]
+    if "<" in text:
+        # What a model thought, and the marks of its turns, are no part of what it says.
+        after = text.rpartition("</think>")[2]
+        text = _MARKS.sub(" ", after if after.strip() else text)
     for rule in rules:
         found = _FINDERS[rule](text)
         answer = _trim(found) if found else None
@@ -150,7 +157,10 @@ def _joined(text: str, found: list[tuple[int, int, str]]) -> str | None:
 def _only_parts(text: str) -> bool:
     """Whether a text between two answers says no more than "and": separators, and at most a few words with one."""
     words = _DRESSING.sub(" ", text).split()
-    return not words or (len(words) <= 5 and "." not in text and not _CONNECTIVES.isdisjoint(words))
+    if not words:
+        return True
+    lists = len(words) <= 5 and "." not in text and not _CONNECTIVES.isdisjoint(words)
+    return lists and _GOES_ON.isdisjoint(word.lower() for word in words)
 
 
 def _last_match(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
@@ -200,7 +210,9 @@ _FINDERS: Final[dict[Rule, Callable[[str], str | None]]] = {
 
 
 def _trim(answer: str) -> str | None:
-    answer = answer.strip().strip("*").strip().removesuffix(".").strip()
+    answer = answer.strip().strip("*`").strip().removesuffix(".").strip()
+    if answer.endswith("$!"):
+        answer = answer[:-1]
     for opening, closing in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         while len(answer) > len(opening + closing) and answer.startswith(opening) and answer.endswith(closing):
             inner = answer[len(opening) : -len(closing)]

@@ -73,9 +73,11 @@ def in_base(digits: str, base: int) -> Expression:
 
 def function_of(name: str, base: Expression | None, inner: Expression) -> Expression:
     """A function of an argument: exact for logarithms that come out rational, opaque for everything else."""
-    if name in ("log", "lg", "ln") and inner.rational == 1:
+    if name == "lg":
+        name, base = "log", number(10)
+    if name in ("log", "ln") and inner.rational == 1:
         return number(0)
-    ground = base.rational if base is not None else (Fraction(10) if name in ("log", "lg") else None)
+    ground = base.rational if base is not None else (Fraction(10) if name == "log" else None)
     value = inner.rational
     if name == "log" and ground and value and ground > 1 and value > 0 and ground.denominator == 1:
         small = value if value >= 1 else 1 / value

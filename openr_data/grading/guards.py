@@ -7,6 +7,8 @@ told apart here in one linear pass and gets the verdict unknown with a reason, b
 import re
 from typing import Final
 
+from .tokens import unbolded
+
 LONGEST_ANSWER: Final = 2_000
 """Characters; a longer answer is not compared."""
 DEEPEST: Final = 40
@@ -43,7 +45,7 @@ def repaired(text: str) -> str:
         for control, letter, rest in _BROKEN:
             if control in text:
                 text = rest.sub(rf"\\{letter}\1", text)
-    return text.strip().strip("*").strip()
+    return unbolded(text)
 
 
 def refusal(text: str) -> str:

@@ -79,6 +79,26 @@ def union(parts: Sequence[Value]) -> Union | Interval:
     return merged[0] if len(merged) == 1 and isinstance(merged[0], Interval) else Union(tuple(merged))
 
 
+def intersection(parts: Sequence[Value]) -> Interval:
+    """The numbers in all of these intervals. Raises `TooHard` for unions, other ends, and where there are none."""
+    low, high = exact.negate(INFINITY), INFINITY
+    found = Interval(low, high, False, False)
+    for part in parts:
+        if not isinstance(part, Interval) or (found.variable and part.variable and found.variable != part.variable):
+            raise TooHard("an intersection that is not computed")
+        ends = [_end(item) for item in (found.low, part.low, found.high, part.high)]
+        ours_low, theirs_low, ours_high, theirs_high = ends
+        if ours_low is None or theirs_low is None or ours_high is None or theirs_high is None:
+            raise TooHard("an intersection that is not computed")
+        lower = part if (theirs_low, not part.low_closed) > (ours_low, not found.low_closed) else found
+        upper = part if (theirs_high, part.high_closed) < (ours_high, found.high_closed) else found
+        found = Interval(lower.low, upper.high, lower.low_closed, upper.high_closed, found.variable or part.variable)
+    bottom, top = _end(found.low), _end(found.high)
+    if bottom is None or top is None or bottom >= top:
+        raise TooHard("an intersection that is empty or a point")
+    return found
+
+
 def _merged(parts: list[Value]) -> list[Value]:
     """Intervals that overlap or touch as one; others, and ends that are not rational, stay as they are."""
     keyed = [(_end(part.low), part) for part in parts if isinstance(part, Interval)]

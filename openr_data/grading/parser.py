@@ -17,7 +17,7 @@ from . import exact
 from .exact import TooHard, number
 from .expressions import RELATIONS, SEPARATORS, ExpressionReader
 from .functions import NotUnderstood, in_base, is_digits
-from .intervals import INFINITY, from_relations, of_absolute, union
+from .intervals import INFINITY, from_relations, intersection, of_absolute, union
 from .relations import assignment, equal, is_name
 from .tokens import Tokens
 from .units import NAMES, NO_UNITS, SCALES, measure, simple_unit
@@ -39,6 +39,7 @@ def parse(tokens: Tokens) -> Value:
         raise TooHard("nested too deeply") from error
 
 
+_REALS: Final = frozenset({"all real numbers", "all reals", "all real number", "real numbers", "all numbers"})
 GOES_ON: Final = frozenset({"^", "_", "+", "-", "*", "/", "\\cup", "\\cap", "\\setminus", "(", "!", "'", *SEPARATORS})
 """What makes of a letter in brackets the beginning of something else than an option."""
 
@@ -112,9 +113,7 @@ class _Parser(ExpressionReader):
         """Several relations: equations make a list, inequalities a union ("or") or an intersection ("and")."""
         values = [parse(piece) for piece in pieces]
         if all(isinstance(value, (Interval, Union)) for value in values):
-            if '"or' in self.tokens:
-                return union(values)
-            raise NotUnderstood("several inequalities at once")
+            return union(values) if '"or' in self.tokens else intersection(values)
         return Group("list", tuple(values))
 
     @staticmethod
@@ -164,6 +163,8 @@ class _Parser(ExpressionReader):
             return None
         found = [token.strip('"').lower() for token in tokens]
         kept = [word for word in found if word not in ARTICLES] or found
+        if " ".join(kept) in _REALS:
+            return Interval(exact.negate(INFINITY), INFINITY, False, False)
         if len(kept) == 1 and kept[0] in COUNTS:
             return Quantity(number(COUNTS[kept[0]]))
         if len(kept) > 1 and kept[0] in COUNTS and not (NUMERAL_WORDS | NO_UNITS | SCALES.keys()) & set(kept[1:]):
@@ -177,11 +178,16 @@ class _Parser(ExpressionReader):
             self.spaces()
             if self.peek() not in SEPARATORS:
                 break
+            joins = self.peek() == '"and'
             while self.peek() in SEPARATORS:
                 self.at += 1
             if self.peek() == end:
                 break
             items.append(self.item())
+            whole = _compound(items[-2], items[-1]) if joins else None
+            if whole is not None:
+                # 3 hours and 30 minutes.
+                items[-2:] = [whole]
         return items[0] if len(items) == 1 else Group("list", tuple(items))
 
     def item(self) -> Value:
@@ -224,15 +230,10 @@ class _Parser(ExpressionReader):
 
     def compound(self, first: Quantity) -> Quantity:
         """`1 hour 30 minutes` in the smaller unit."""
-        second = self.summand()
-        large = measure(first.unit)
-        small = measure(second.unit) if isinstance(second, Quantity) else None
-        if not isinstance(second, Quantity) or large is None or small is None or large[0] != small[0]:
+        whole = _compound(first, self.summand())
+        if whole is None:
             raise NotUnderstood("two quantities in a row")
-        if large[1] <= small[1]:
-            raise NotUnderstood("a larger unit behind a smaller one")
-        in_small = exact.multiply(first.value, number(large[1] / small[1]))
-        return Quantity(exact.add(in_small, second.value), second.unit)
+        return whole
 
     def summand(self) -> Value:
         """A set, a bracket, a matrix, or a sum with its unit."""
@@ -292,6 +293,12 @@ class _Parser(ExpressionReader):
         start = self.at
         self.deeper()
         self.take()
+        if opening == "\\{" and self.peek(1) in ("|", ":") and self.peek().isalpha() and self.tokens[-1] == "\\}":
+            # {x | x > 3}: the set that the inequality names.
+            inside = self.tokens[self.at + 2 : -1]
+            self.at = len(self.tokens)
+            self.depth -= 1
+            return parse(inside)
         try:
             inner = self.list_()
             self.spaces()
@@ -362,6 +369,17 @@ class _Parser(ExpressionReader):
         self.take("}")
         self.depth -= 1
         return Group("matrix", tuple(rows))
+
+
+def _compound(first: Value, second: Value) -> Quantity | None:
+    """Two amounts of one kind, the larger unit first, as one amount in the smaller unit."""
+    if not isinstance(first, Quantity) or not isinstance(second, Quantity):
+        return None
+    large, small = measure(first.unit), measure(second.unit)
+    if large is None or small is None or large[0] != small[0] or large[1] <= small[1]:
+        return None
+    in_small = exact.multiply(first.value, number(large[1] / small[1]))
+    return Quantity(exact.add(in_small, second.value), second.unit)
 
 
 def _both_signs(tokens: Tokens) -> Value:

@@ -50,7 +50,8 @@ def equal(sides: list[Tokens], signs: list[str], parse: Read) -> Value:
     difference = exact.subtract(left_side, right_side)
     if difference.rational is not None:
         raise NotUnderstood("an equation that is false")
-    return Equation(difference)
+    letters = all(len(token) == 1 and (token.isalpha() or token == "+") for token in first)
+    return Equation(difference, right_side if letters and right_side.rational is not None else None)
 
 
 def _is_read(side: Tokens, parse: Read) -> bool:

@@ -26,6 +26,15 @@ Replacement = str | Callable[[re.Match[str]], str]
 _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
     # A backslash that was escaped twice; two of them part the rows of a matrix.
     ("\\\\", re.compile(r"\\\\(?=[A-Za-z]{2})"), r"\\"),
+    # 1orx=2.
+    ("or", re.compile(r"(?<=\d)or(?=[A-Za-z(\\])"), " or "),
+    # x**2, as programs write it.
+    ("**", re.compile(r"\*\*"), "^"),
+    # Colour and underlining say nothing; 5^{th} is 5.
+    ("color", re.compile(r"\\(?:textcolor|color)\s*\{[^{}]*\}"), ""),
+    ("\\underline", re.compile(r"\\underline(?![A-Za-z])"), ""),
+    ("^", re.compile(r"\^\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?:th|st|nd|rd)\b\s*\}?\s*\}?"), ""),
+    (" U ", re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), "\\\\cup "),
     ("!=", re.compile(r"(\s|[A-Za-z])!="), r"\1\\ne "),
     # 1,\!000 and 11,\! 111: one number.
     (",\\!", re.compile(r",\\!\s*"), "{,}"),
@@ -34,7 +43,8 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
     # 0.1\overline{6}, 0.\dot3, 0.1(6).
     (".", re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|dot|bar)\s*\{?(\d+)\}?|\((\d+)\)(?!\s*[\d(]))"), _repeating),
     # 1.2 x 10^3.
-    ("x 10", re.compile(r"(?<=\d)\s*x\s+10(?=\s*\^)"), "*10"),
+    (" x ", re.compile(r"(?<=\d) x (?=\d)"), "*"),
+    (" X ", re.compile(r"(?<=\d) X (?=\d)"), "*"),
     ("x10", re.compile(r"(?<=\d)\s*x10(?=\s*\^)"), "*10"),
     # 12 m, 9.8 m/s^2: a letter behind a space, at the end or before a slash or a power, is a unit.
     (

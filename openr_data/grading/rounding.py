@@ -13,6 +13,18 @@ _CONSTANTS: Final = {
 }
 
 
+FLOAT_DIGITS: Final = 15
+_FLOAT_ERROR: Final = Decimal("1e-14")
+
+
+def is_float_of(written: str, value: Expression) -> bool:
+    """Whether a decimal is how a program prints this value: 15 digits or more, right to one part in 10^14."""
+    if len(written.lstrip("-0.").replace(".", "")) < FLOAT_DIGITS:
+        return False
+    exact = _decimal(value)
+    return exact is not None and abs(Decimal(written) - exact) <= abs(exact) * _FLOAT_ERROR
+
+
 def is_rounding(written: str, value: Expression) -> int:
     """The number of significant digits of `written` if it is `value` rounded or cut to its decimals, else 0."""
     _, point, decimals = written.partition(".")

@@ -6,6 +6,7 @@ write and differs does. None means that it is not known, never that it is unlike
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import takewhile
 from typing import Final
 
 from . import exact
@@ -13,7 +14,7 @@ from .exact import Expression, number
 from .functions import NotUnderstood
 from .intervals import as_interval
 from .parser import parse
-from .rounding import is_rounding
+from .rounding import is_float_of, is_rounding
 from .tokens import Tokens
 from .units import UNIT_LETTERS, measure
 from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
@@ -24,6 +25,7 @@ ROUNDED_DIGITS: Final = 3
 MOST_MATCHED: Final = 64
 """Members of an unordered list that are matched."""
 
+_PARTS: Final = frozenset({"yes", "no", "true", "false", "odd", "even"})
 _UNKNOWN_WORDS: Final = frozenset({"yes", "no", "true", "false"})
 _NOTHING: Final = frozenset({"none", "no solution", "no solutions", "empty set", "no real solutions", "nothing"})
 _UNDEFINED: Final = frozenset({"undefined", "does not exist", "dne", "not defined", "no limit"})
@@ -48,7 +50,9 @@ def same_value(left: Value, right: Value) -> bool | None:
         return _word_and_other(word, other)
     if isinstance(left, Equation) or isinstance(right, Equation):
         # A curve is no point and no set of numbers; as a bare expression it may have been meant.
-        other = right if isinstance(left, Equation) else left
+        equation, other = (left, right) if isinstance(left, Equation) else (right, left)
+        if isinstance(equation, Equation) and equation.total is not None and isinstance(other, Quantity):
+            return exact.decide(equation.total, other.value)
         return False if isinstance(other, (Interval, Union)) or _is_vector(other) else None
     return _same_collection(left, right)
 
@@ -116,6 +120,12 @@ def _same_option(left: Value, right: Value) -> bool | None:
     return None
 
 
+def _is_stem(left: str, right: str) -> bool:
+    """Whether two words share so much of their beginning that they may be forms of one."""
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
+    return common >= max(3, min(len(left), len(right)) - 2)
+
+
 def _parsed(tokens: Tokens) -> Value | None:
     try:
         return parse(tokens)
@@ -130,7 +140,14 @@ def _same_words(left: str, right: str) -> bool | None:
         return True
     if any(left in names or right in names for names in (_NOTHING, _UNDEFINED)):
         return None
+    pairs = list(zip(left.split(), right.split(), strict=False))
+    if len(left.split()) == len(right.split()) and all(a == b or _is_stem(a, b) for a, b in pairs):
+        # Feb 5 and February 5, apple and apples, increase and increasing.
+        return None
     first, second = set(left.split()), set(right.split())
+    if len(first) != len(second) and any(_is_stem(a, b) for a in first for b in second):
+        # infinite and infinitely many.
+        return None
     if (
         first <= second
         or second <= first
@@ -195,6 +212,8 @@ def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
     Ten digits are how a program prints an exact value; fewer are a choice that only the question can judge.
     """
     for exact_side, rounded in ((left, right), (right, left)):
+        if is_float_of(rounded.decimal, exact_side.value):
+            return True
         if exact_side.decimal:
             # Two decimals that differ differ.
             continue
@@ -216,9 +235,13 @@ def _unless_other_letters(same: bool | None, left: Expression, right: Expression
 def _unless_a_unit(left: Quantity, right: Quantity) -> bool | None:
     """A "no" where one side may have a letter that is a unit: 5 m and 5."""
     for letters, plain in ((left.value, right.value), (right.value, left.value)):
-        (*names,) = letters.atoms
-        lone = plain.rational is not None and len(names) == 1 and names[0] in UNIT_LETTERS
-        if lone and exact.decide(letters, exact.multiply(plain, exact.atom(names[0]))):
+        extra = letters.atoms - plain.atoms
+        if not plain.num or not extra or not extra <= UNIT_LETTERS:
+            continue
+        quotient = exact.divide(letters, plain)
+        # The one side is the other times letters that may be units.
+        terms = [*quotient.num.values(), *quotient.den.values()]
+        if terms == [1, 1] and quotient.atoms and quotient.atoms <= UNIT_LETTERS:
             return None
     return _unless_other_letters(False, left.value, right.value)
 
@@ -269,10 +292,13 @@ def _same_collection(left: Value, right: Value) -> bool | None:
 def _same_group(left: Group, right: Group) -> bool | None:
     kinds = {left.kind, right.kind}
     if kinds <= {"list", "plus-minus", "set"}:
-        if "set" in kinds or "plus-minus" in kinds:
-            return _matched(_distinct(left.items), _distinct(right.items), same_value)
         if any(isinstance(item, Named) for item in left.items + right.items):
             return _same_assignments(left.items, right.items)
+        if any(isinstance(item, Word) and item.text in _PARTS for item in left.items + right.items):
+            # "yes, no" answers two questions in their order.
+            return True if _in_order(left.items, right.items) else None
+        if "set" in kinds or "plus-minus" in kinds:
+            return _matched(_distinct(left.items), _distinct(right.items), same_value)
         in_order = _in_order(left.items, right.items)
         found = in_order if in_order else _matched(left.items, right.items, same_value)
         if found is False and _matched(_distinct(left.items), _distinct(right.items), same_value):

@@ -40,7 +40,8 @@ def warm_up() -> None:
 
 def judge(answer: str, gold: str) -> Finding:
     """The verdict on two answers that the fast path could not decide. Any exception is the caller's to note."""
-    left, right = _read(answer), _read(gold)
+    angles = bool(_ANGLE_FUNCTION.search(answer + gold))
+    left, right = _read(answer, angles), _read(gold, angles)
     if left is None or right is None:
         return "unknown", f"the {'answer' if left is None else 'gold answer'} is no mathematics that can be read"
     forwards = bool(verify(right, left, timeout_seconds=None, raise_on_error=False))
@@ -57,7 +58,7 @@ def judge(answer: str, gold: str) -> Finding:
         if _proved(_value(left), _value(right)) or _same_value(_value(left), _value(right), MORE_DIGITS):
             return "correct", ""
         return "unknown", f"equal to {DIGITS} digits, but not proved equal"
-    if numeric is None and not _comparable(_value(left), _value(right)):
+    if numeric is None and (_has_roots(_value(left)) or not _comparable(_value(left), _value(right))):
         return "unknown", "two things that are not compared"
     return "incorrect", ""
 
@@ -73,10 +74,11 @@ def _with_constants(value: sympy.Expr) -> sympy.Expr:
     return value.subs({name: _CONSTANTS[name.name] for name in value.free_symbols if name.name in _CONSTANTS})
 
 
-def _read(text: str) -> list[Any] | None:
+def _read(text: str, angles: bool) -> list[Any] | None:
     """What Math-Verify makes of an answer; None where it finds nothing but a string."""
     text = text.strip().strip("$")
-    if _ANGLE_FUNCTION.search(text):
+    text = text.replace("\\lg", "\\log_{10}")
+    if angles:
         # sin 30° is a number: Math-Verify would drop the sign of degrees.
         text = _DEGREES.sub(r"{(\1\\cdot\\frac{\\pi}{180})}", text)
     found = parse(f"${text}$", extraction_config=_EXTRACTION, parsing_timeout=None, raise_on_error=False)
@@ -85,6 +87,12 @@ def _read(text: str) -> list[Any] | None:
 
 def _value(found: list[Any]) -> Any:
     return next(item for item in found if not isinstance(item, str))
+
+
+def _has_roots(value: Any) -> bool:
+    """Whether the sign of a variable matters: even roots of it are taken."""
+    powers = value.atoms(sympy.Pow) if isinstance(value, sympy.Basic) else set()
+    return any(item.free_symbols and not item.exp.is_Integer for item in powers)
 
 
 def _comparable(left: Any, right: Any) -> bool:
@@ -148,5 +156,9 @@ def _same_number(left: sympy.Expr, right: sympy.Expr, digits: int) -> bool | Non
             unsure = True
             continue
         if abs(difference) > size * sympy.Float(10) ** (10 - digits):
+            if numerator < 0 and (_has_roots(left) or _has_roots(right)):
+                # sqrt(x^3) and x*sqrt(x): equal where both are real.
+                unsure = True
+                continue
             return False
     return None if unsure else True

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from .rewriting import rewritten
-from .units import UNIT_LETTERS
+from .units import NAMES, UNIT_LETTERS
 
 Tokens = tuple[str, ...]
 
@@ -47,12 +47,14 @@ _TOKEN: Final = re.compile(
     r"|bold|bf|rm|hbox|emph)\s*\{([^{}]*)\}"  # 1: the content of a text group
     r"|(\\[A-Za-z]+)"  # 2: a command
     r"|((?:\d[\d,]*)?\.?\d+(?:[eE][+-]?\d+(?![A-Za-z]))?)"  # 3: a number as written
-    r"|([A-Za-z]+(?:'[a-z]+)?)"  # 4: letters
+    r"|([A-Za-z]+(?:'[a-z]+)?|[^\W\d_A-Za-z]+)"  # 4: letters
     r"|(\s+|\\[ ,;:!>]|\\\n|~)"  # 5: a space
     r"|(\\.|[<>=]=|=<|\.\.+|.)",  # 6: anything else
     re.DOTALL,
 )
 
+_UNIT: Final = re.compile(r"([A-Za-z]{1,2})(?:/([A-Za-z]{1,3}))?(?:\^?\{?([23])\}?)?")
+_ZERO_MEMBER: Final = re.compile(r",0\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)(\D*)")
 _GROUPED: Final = re.compile(r"[1-9]\d{0,2},\d{3}(?!\d)")
 
@@ -82,8 +84,10 @@ _FUNCTIONS: Final = frozenset(
     "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt gcd lcm".split()
 )
 """Functions that are written without a backslash too. `sec`, `min` and `max` are words more often."""
+_PREFIXES: Final = frozenset({"sin", "cos", "tan", "ln", "log"})
 _NAMED: Final = {
-    "pi": "\\pi", "infty": "\\infty", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "frac": "\\frac",
+    "Pi": "\\pi", "pi": "\\pi",
+    "infty": "\\infty", "infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "frac": "\\frac",
     "theta": "\\theta", "alpha": "\\alpha", "beta": "\\beta", "times": "*",
 }  # fmt: skip
 _VOWELS: Final = frozenset("eiou")
@@ -101,7 +105,7 @@ def tokens(text: str, *, thousands: bool = True) -> Tokens:
 
     `120,150` is a number with a separator of thousands, or with `thousands=False` a list of two.
     """
-    text = text.strip().strip("*").strip()
+    text = unbolded(text)
     if text.isdigit() and text.isascii():
         return (text.lstrip("0") or "0",)
     text = rewritten(text)
@@ -116,7 +120,9 @@ def readings(text: str) -> list[Tokens]:
     """The ways to read the commas of an answer: thousands, a list, a decimal comma."""
     found = [tokens(text)]
     if _GROUPED.search(text):
-        found.append(tokens(text, thousands=False))
+        # 12,034 is no list.
+        if _ZERO_MEMBER.search(text) is None:
+            found.append(tokens(text, thousands=False))
     elif "," in text and (decimal := _DECIMAL_COMMA.fullmatch(text.strip().strip("$").strip())):
         found.append(tokens(f"{decimal[1]}.{decimal[2]}{decimal[3]}"))
     return found
@@ -174,10 +180,18 @@ def _number(digits: str, found: list[str], is_list: bool) -> None:
 
 
 def _letters(letters: str, found: list[str]) -> None:
+    if not letters.isascii():
+        # 元, 米: a unit or a word.
+        found.append('"' + letters.lower())
+        return
     if len(letters) == 1:
         found.append(letters)
         return
     low = letters.lower()
+    if low[:-1] in _PREFIXES:
+        # lnx, sinx.
+        found += ["\\" + low[:-1], letters[-1]]
+        return
     if low in _FUNCTIONS:
         found.append("\\" + low)
     elif letters in _NAMED:
@@ -195,12 +209,18 @@ def _is_word(letters: str) -> bool:
 
 def _group(content: str, found: list[str]) -> None:
     """The content of `\\text{}` and its kin: words are words there, everything else is cut as usual."""
-    bare = content.strip()
+    bare = content.strip(" ~")
+    before = next((token for token in reversed(found) if token != " "), "")
+    if (_is_number(before) if before else False) or before in ("}", "\\pi", ")"):
+        # 25\\text{ m}, 9.8\\mathrm{m/s^2}: behind a number it is a unit.
+        unit = _UNIT.fullmatch(bare)
+        if unit and all(part is None or part in UNIT_LETTERS or part in NAMES for part in unit.group(1, 2)):
+            found.append('"' + unit[1])
+            found += ["/", '"' + unit[2]] if unit[2] else []
+            found += ["^", unit[3]] if unit[3] else []
+            return
     if len(bare) == 1:
-        # 25\\text{ m} has a unit, \\text{x} is a letter.
-        after_number = any(_is_number(token) or token in ("}", "\\pi", ")") for token in found[-1:])
-        is_unit = content != bare and bare in UNIT_LETTERS and after_number
-        found.append('"' + bare if is_unit else bare)
+        found.append(bare)
         return
     content = bare
     found.append(" ")
@@ -214,6 +234,15 @@ def _group(content: str, found: list[str]) -> None:
         else:
             _cut(part, found)
     found.append(" ")
+
+
+def unbolded(text: str) -> str:
+    """The text without outer space and the stars of Markdown."""
+    text = text.strip()
+    for stars in ("**", "*"):
+        if len(text) > 2 * len(stars) and text.startswith(stars) and text.endswith(stars):
+            text = text[len(stars) : -len(stars)].strip()
+    return text
 
 
 def _tidied(found: list[str]) -> Tokens:

@@ -53,7 +53,7 @@ UNIT_LETTERS: Final = frozenset("mgshlLcNJWVKCFA")
 
 NO_UNITS: Final = frozenset(
     "is are was not no less more short below above under over wrong right squared cubed factorial only and or from "
-    "minus plus times if when because since though but".split()
+    "minus plus times if when because since though but bc debt loss than".split()
 )
 """Words behind a number that say something else than what it counts."""
 
@@ -65,6 +65,7 @@ SCALES: Final = {
     "quarter": Fraction(1, 4), "quarters": Fraction(1, 4), "fourth": Fraction(1, 4), "fourths": Fraction(1, 4),
     "fifth": Fraction(1, 5), "fifths": Fraction(1, 5), "sixth": Fraction(1, 6), "sixths": Fraction(1, 6),
     "eighth": Fraction(1, 8), "eighths": Fraction(1, 8), "tenth": Fraction(1, 10), "tenths": Fraction(1, 10),
+    "tens": Fraction(10), "thousandths": Fraction(1, 1000),
     "hundredth": Fraction(1, 100), "hundredths": Fraction(1, 100),
 }  # fmt: skip
 """Words that multiply the number before them."""

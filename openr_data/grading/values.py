@@ -82,9 +82,13 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`left = right` between expressions, as left - right: the same up to a factor."""
+    """`left = right` between expressions, as left - right: the same up to a factor.
+
+    `total` is the right side where the left one is a sum of letters (`m+n=25`): the number may stand for all of it.
+    """
 
     difference: Expression
+    total: Expression | None = None
 
 
 Value = Quantity | Word | Option | Group | Interval | Union | Named | Equation

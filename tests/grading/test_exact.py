@@ -93,6 +93,18 @@ def test_zero_cannot_be_divided_by() -> None:
             attempt()
 
 
+def test_many_small_steps_are_bounded_too() -> None:
+    exact.begin()
+    two = add(exact.atom("x"), exact.atom("y"))
+
+    def again_and_again() -> None:
+        for _ in range(exact.MOST_WORK):
+            multiply(two, two)
+
+    with pytest.raises(TooHard):
+        again_and_again()
+
+
 def test_work_is_bounded_over_one_answer() -> None:
     many = number(0)
     for name in "abcdefgh":

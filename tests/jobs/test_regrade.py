@@ -9,8 +9,10 @@ import pytest
 
 from openr_data.errors import OpenRError, StoreError
 from openr_data.grading import MathGrader
+from openr_data.ids import child_id, root_id
 from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.jobs.evidence import StoredEvidence, Trie
 from openr_data.jobs.plan import Plan
 from openr_data.jobs.regrade import disagreements, regrade
 from openr_data.store import Dataset, Store
@@ -263,6 +265,21 @@ def test_an_interrupted_regrade_is_no_snapshot_and_the_same_command_finishes_it(
     assert dataset.view().sql("select count(*) as n from steps where label = 1").to_pylist() == [{"n": 0}]
     assert [item.operation for item in dataset.snapshots()] == ["label", "regrade"]
     dataset.snapshot("label", "nothing new")
+
+
+def test_a_complete_solution_inside_a_longer_one_is_good_where_the_longer_one_is() -> None:
+    """As Math-Shepherd has it: the shorter ended wrong, what lies beyond it ended right."""
+    first, second = child_id(root_id("q"), "a"), child_id(child_id(root_id("q"), "a"), "b")
+    shared = {"question_id": "q", "job_id": "j", "policy": "scripted@1", "finish_reason": "stop"}
+    rollouts = [
+        {**shared, "rollout_id": "1", "node_id": root_id("q"), "text": "a", "verdict": "incorrect", "answer": "7"},
+        {**shared, "rollout_id": "2", "node_id": root_id("q"), "text": "a\n\nb", "verdict": "correct", "answer": "1"},
+    ]
+    labelled = {"question_id": "q", "node_id": [first, second], "method": "math-shepherd", "provenance": [0, 0]}
+    group = {"new_rollouts": rollouts, "rollouts": rollouts, "labels": [labelled], "nodes": [], "solutions": []}
+    evidence = StoredEvidence(group, Trie(group))
+    assert evidence.relabelled(labelled)["label"] == [1, 1]
+    assert evidence.relabelled({**labelled, "node_id": [first]})["label"] == [-1]
 
 
 def test_regrades_at_once_take_turns(store: Store, random_policy: ScriptedPolicy) -> None:

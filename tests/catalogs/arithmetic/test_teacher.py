@@ -26,6 +26,7 @@ def test_it_falls_into_traps_more_often_than_not_and_is_careless_now_and_then() 
         if len(problem.traps) < 2:
             wrong[trapped].append(first_error(judge(problem.text, problem.plan, teach(problem, rng))) is not None)
     share = {trapped: sum(found) / len(found) for trapped, found in wrong.items()}
+    assert TRAPPED > 0.5
     assert TRAPPED < share[True] < TRAPPED + 0.2
     assert CARELESS < share[False] < 8 * CARELESS
 
