@@ -222,8 +222,7 @@ class _Parser(ExpressionReader):
             while self.peek() == ":":
                 self.take()
                 ratio.append(self.summand())
-            self.unit()
-            return Group("ratio", tuple(ratio))
+            return _clock(ratio) or Group("ratio", tuple(ratio))
         if self.peek() == "\\setminus":
             raise NotUnderstood("a difference of sets")
         return value
@@ -380,6 +379,19 @@ def _compound(first: Value, second: Value) -> Quantity | None:
         return None
     in_small = exact.multiply(first.value, number(large[1] / small[1]))
     return Quantity(exact.add(in_small, second.value), second.unit)
+
+
+def _clock(parts: list[Value]) -> Group | None:
+    """`5:30 p.m.` as the time 17:30; None where the last part is not marked so."""
+    *_, last = parts
+    first = parts[0]
+    if not isinstance(last, Quantity) or last.unit not in ("am", "pm") or not isinstance(first, Quantity):
+        return None
+    hour = first.value.rational
+    if hour is None or hour.denominator != 1 or not 1 <= hour <= 12:
+        return None
+    hours = Quantity(number(hour % 12 + (12 if last.unit == "pm" else 0)))
+    return Group("time", (hours, *parts[1:-1], Quantity(last.value)))
 
 
 def _both_signs(tokens: Tokens) -> Value:

@@ -6,7 +6,6 @@ write and differs does. None means that it is not known, never that it is unlike
 
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import takewhile
 from typing import Final
 
 from . import exact
@@ -15,20 +14,18 @@ from .functions import NotUnderstood
 from .intervals import as_interval
 from .parser import parse
 from .rounding import is_float_of, is_rounding
+from .same_words import same_words, word_and_other
 from .tokens import Tokens
 from .units import UNIT_LETTERS, measure
 from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
-from .words import NUMERAL_WORDS
 
 EXACT_DIGITS: Final = 10
 ROUNDED_DIGITS: Final = 3
 MOST_MATCHED: Final = 64
 """Members of an unordered list that are matched."""
 
+
 _PARTS: Final = frozenset({"yes", "no", "true", "false", "odd", "even"})
-_UNKNOWN_WORDS: Final = frozenset({"yes", "no", "true", "false"})
-_NOTHING: Final = frozenset({"none", "no solution", "no solutions", "empty set", "no real solutions", "nothing"})
-_UNDEFINED: Final = frozenset({"undefined", "does not exist", "dne", "not defined", "no limit"})
 
 
 def same_value(left: Value, right: Value) -> bool | None:
@@ -38,7 +35,7 @@ def same_value(left: Value, right: Value) -> bool | None:
     if isinstance(left, Option) or isinstance(right, Option):
         return _same_option(left, right)
     if isinstance(left, Word) and isinstance(right, Word):
-        return _same_words(left.text, right.text)
+        return same_words(left.text, right.text)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         same = _same_quantity(left, right)
         return unless_rounded(left, right) if same is False else same
@@ -47,7 +44,7 @@ def same_value(left: Value, right: Value) -> bool | None:
     if isinstance(left, Word) or isinstance(right, Word):
         word, other = (left, right) if isinstance(left, Word) else (right, left)
         assert isinstance(word, Word)
-        return _word_and_other(word, other)
+        return word_and_other(word, other)
     if isinstance(left, Equation) or isinstance(right, Equation):
         # A curve is no point and no set of numbers; as a bare expression it may have been meant.
         equation, other = (left, right) if isinstance(left, Equation) else (right, left)
@@ -120,61 +117,11 @@ def _same_option(left: Value, right: Value) -> bool | None:
     return None
 
 
-def _is_stem(left: str, right: str) -> bool:
-    """Whether two words share so much of their beginning that they may be forms of one."""
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
-    return common >= max(3, min(len(left), len(right)) - 2)
-
-
 def _parsed(tokens: Tokens) -> Value | None:
     try:
         return parse(tokens)
     except NotUnderstood:
         return None
-
-
-def _same_words(left: str, right: str) -> bool | None:
-    if left == right or left.replace(" ", "").replace("-", "") == right.replace(" ", "").replace("-", ""):
-        return True
-    if any(left in names and right in names for names in (_NOTHING, _UNDEFINED)):
-        return True
-    if any(left in names or right in names for names in (_NOTHING, _UNDEFINED)):
-        return None
-    pairs = list(zip(left.split(), right.split(), strict=False))
-    if len(left.split()) == len(right.split()) and all(a == b or _is_stem(a, b) for a, b in pairs):
-        # Feb 5 and February 5, apple and apples, increase and increasing.
-        return None
-    first, second = set(left.split()), set(right.split())
-    if len(first) != len(second) and any(_is_stem(a, b) for a in first for b in second):
-        # infinite and infinitely many.
-        return None
-    if (
-        first <= second
-        or second <= first
-        or (
-            {left, right} <= _UNKNOWN_WORDS
-            and left[0] != right[0]
-            and ({left, right} in ({"yes", "true"}, {"no", "false"}))
-        )
-    ):
-        # "Evelyn" and "Evelyn is the fastest"; "yes" and "true".
-        return None
-    if sorted(left) == sorted(right) and max(map(len, (left, right))) <= 5:
-        # abcd and dcba may be products of variables.
-        return None
-    # Two different names or categories; sentences may say the same in other words.
-    return False if max(len(first), len(second)) <= 2 else None
-
-
-def _word_and_other(word: Word, other: Value) -> bool | None:
-    if word.text == "empty set":
-        return False if isinstance(other, (Group, Interval, Union)) else None
-    words = set(word.text.replace("-", " ").split())
-    if len(words) > 2 or words & NUMERAL_WORDS or word.text in _NOTHING | _UNDEFINED:
-        return None
-    # A name is no number and no pair of numbers. A variable may be the letter of a name.
-    numeric = isinstance(other, Quantity) and other.value.rational is not None and not other.unit
-    return False if numeric or isinstance(other, (Interval, Union)) else None
 
 
 def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
@@ -319,7 +266,12 @@ def _same_group(left: Group, right: Group) -> bool | None:
         # (1,2) and [1,2] are two intervals, (1,2,3) and [1,2,3] one vector.
         found = _in_order(left.items, right.items)
         return found if len(left.items) != 2 or found is False else None
-    if "ratio" in kinds or "matrix" in kinds or "row" in kinds:
+    if kinds == {"time", "ratio"}:
+        # 5:30 may be 5:30 p.m.; 17:30 is.
+        time, ratio = (left, right) if left.kind == "time" else (right, left)
+        plain = Group("time", (_half_day(time.items[0]), *time.items[1:]))
+        return bool(_in_order(time.items, ratio.items) or _in_order(plain.items, ratio.items))
+    if kinds & {"time", "ratio"} or "matrix" in kinds or "row" in kinds:
         return None
     # (1,2) and 1,2: the same in order is the same, other members are others. A set or a closed interval is neither.
     if kinds == {"tuple", "list"} and _in_order(left.items, right.items):
@@ -327,6 +279,12 @@ def _same_group(left: Group, right: Group) -> bool | None:
     if _matched(_distinct(left.items), _distinct(right.items), same_value) is False:
         return False
     return None
+
+
+def _half_day(hour: Value) -> Value:
+    """The hour as a clock of twelve shows it."""
+    value = hour.value.rational if isinstance(hour, Quantity) else None
+    return hour if value is None else Quantity(number((value - 1) % 12 + 1))
 
 
 def _same_assignments(left: tuple[Value, ...], right: tuple[Value, ...]) -> bool | None:

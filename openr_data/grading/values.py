@@ -8,8 +8,8 @@ from typing import Literal
 
 from .exact import Expression
 
-GroupKind = Literal["tuple", "bracket", "list", "set", "row", "matrix", "ratio", "plus-minus"]
-"""(1,2) · [1,2] · 1,2 · {1,2} · a row of a matrix · a matrix (of rows) · 2:3 · the two values of 1±2."""
+GroupKind = Literal["tuple", "bracket", "list", "set", "row", "matrix", "ratio", "time", "plus-minus"]
+"""(1,2) · [1,2] · 1,2 · {1,2} · a row of a matrix · a matrix (of rows) · 2:3 · 2:30 p.m. (as 14:30) · both of 1±2."""
 
 
 @dataclass(frozen=True, slots=True)

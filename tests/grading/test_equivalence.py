@@ -136,6 +136,12 @@ C, I, U = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN  # noqa: E741
         ("7", r"\text{Navin}", I),
         (r"\text{infinitely many}", r"\infty", U),
         ("12:30", "12:30 p.m.", C),
+        ("5:30 a.m.", "5:30 p.m.", I),
+        ("17:30", "5:30 PM", C),
+        ("17:30", "5:30 AM", I),
+        (r"4\!:\!51 \text{ p.m.}", "4:51", C),
+        ("0:15", "12:15 a.m.", C),
+        ("12:15", "12:15 a.m.", C),
         ("2:4:6", "1:2:3", U),
         ("2:3", "3:2", I),
         # Structures.
