@@ -39,6 +39,7 @@ _PHRASE: Final = re.compile(
     r"(?:"
     r"(?:(?:final\s+)?answers?|(?<=the )solutions?|correct\s+(?:choice|option))\**"
     rf"(?:\s+(?:to|of)\s+[^.\n]{{1,80}}?)?{_ASSIGNS}"
+    r"|^[#* \t]*(?:final\s+)?answer[#*: \t]*\n\s*"
     r"|(?:la\s+)?respuesta(?:\s+final)?\s*(?:es|:)[\s:*]*"
     r"|(?:la\s+)?r[ée]ponse(?:\s+finale)?\s*(?:est|:)[\s:*]*"
     r"|(?:die\s+)?antwort\s*(?:ist|lautet|:)[\s:*]*"
@@ -49,7 +50,7 @@ _PHRASE: Final = re.compile(
     r"|(?:最终)?答案\s*(?:是|为|為|:|：)?[\s:：*]*|故选[\s:：]*"
     r"|答え\s*(?:は|:|：)[\s:：*]*"
     r")",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 _MARKS: Final = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>")
 _DISPLAY: Final = re.compile(r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$)", re.DOTALL)

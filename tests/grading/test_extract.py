@@ -43,6 +43,7 @@ from openr_data.grading import extract, extract_answer, extract_finished
         ("The answer is 5.<|im_end|>", "5", "phrase"),
         (r"<think>maybe \boxed{5}</think> The answer is 6.", "6", "phrase"),
         ("The answer is `42`", "42", "phrase"),
+        ("## Final Answer\n\n72\n\nThat took 3 steps.", "72", "phrase"),
         ("The answer is 5 since there are 7 days in a week.", "5", "phrase"),
         (r"The answer is $\frac{1}{2}$ because half of 10 is 5.", r"\frac{1}{2}", "phrase"),
         ("The answer is 12 (the sum of 5 and 7).", "12", "phrase"),
