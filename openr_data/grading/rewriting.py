@@ -26,8 +26,6 @@ Replacement = str | Callable[[re.Match[str]], str]
 _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
     # A backslash that was escaped twice; two of them part the rows of a matrix.
     ("\\\\", re.compile(r"\\\\(?=[A-Za-z]{2})"), r"\\"),
-    # 1orx=2.
-    ("or", re.compile(r"(?<=\d)or(?=[A-Za-z(\\])"), " or "),
     # x**2, as programs write it.
     ("**", re.compile(r"\*\*"), "^"),
     # Colour and underlining say nothing; 5^{th} is 5.
