@@ -24,6 +24,9 @@ POINTS: Final = ((7, 11), (-13, 5), (17, 19), (29, 31))
 Finding = tuple[str, str]
 """A verdict and a reason, as they travel between processes."""
 
+_ARGUMENT: Final = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc|ln|log))\s*([A-Za-z]|\d+|\\[a-z]+)(?=\s*(?:\\cdot|\\times|\*)(?![a-z]))"
+)
 _ANGLE_FUNCTION: Final = re.compile(r"\\?(?:sin|cos|tan|cot|sec|csc)")
 _DEGREES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|\\degree)")
 _CONSTANTS: Final = {"e": sympy.E, "i": sympy.I}
@@ -78,6 +81,8 @@ def _read(text: str, angles: bool) -> list[Any] | None:
     """What Math-Verify makes of an answer; None where it finds nothing but a string."""
     text = text.strip().strip("$")
     text = text.replace("\\lg", "\\log_{10}")
+    # Math-Verify would read sin x * 2 as the sine of the product.
+    text = _ARGUMENT.sub(r"\1(\2)", text)
     if angles:
         # sin 30° is a number: Math-Verify would drop the sign of degrees.
         text = _DEGREES.sub(r"{(\1\\cdot\\frac{\\pi}{180})}", text)

@@ -46,6 +46,8 @@ def grader() -> Iterator[MathGrader]:
         (r"\frac{n(n+1)}{2}", r"\binom{n+1}{2}", C),
         (r"e^{i\pi}", "-1", C),
         ("2^{n+1}", r"2\cdot2^n", C),
+        (r"\sin x\cdot 2", r"\sin 2x", I),
+        (r"\sin x\cdot 2", r"2\sin x", C),
         # Math-Verify calls these equal, since they agree to six decimals.
         (r"\sin(10^{-9})", r"\sin(10^{-8})", I),
         (r"\frac{1}{200!\ln 2}", r"\frac{1}{199!\ln 2}", I),
