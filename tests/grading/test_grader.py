@@ -190,7 +190,11 @@ def test_no_process_is_left_when_the_parent_dies() -> None:
         "import os; os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "OPENR_CACHE": "off"}
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENR_CACHE": "off"},
+        timeout=60,
     )
     verdict, server = done.stdout.split()
     assert verdict == "correct", done.stderr
