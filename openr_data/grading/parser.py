@@ -14,13 +14,14 @@ from itertools import pairwise
 from typing import Final
 
 from . import exact
+from .amounts import clock_of, compound_of
 from .exact import TooHard, number
 from .expressions import RELATIONS, SEPARATORS, ExpressionReader
 from .functions import NotUnderstood, in_base, is_digits
 from .intervals import INFINITY, from_relations, intersection, of_absolute, union
 from .relations import assignment, equal, is_name
 from .tokens import Tokens
-from .units import NAMES, NO_UNITS, SCALES, measure, simple_unit
+from .units import NAMES, NO_UNITS, SCALES, simple_unit
 from .values import Group, Interval, Named, Option, Quantity, Union, Value, Word
 from .words import ARTICLES, COUNTS, FILLERS, NUMERAL_WORDS
 
@@ -171,8 +172,8 @@ class _Parser(ExpressionReader):
             return Quantity(number(COUNTS[kept[0]]), simple_unit(tuple(kept[1:])))
         return Word(" ".join(kept))
 
-    def list_(self, end: str = "") -> Value:
-        """Items up to `end` or the end of the tokens; a single one stands for itself."""
+    def list_(self) -> Value:
+        """Items as far as they go; a single one stands for itself."""
         items = [self.item()]
         while True:
             self.spaces()
@@ -181,10 +182,10 @@ class _Parser(ExpressionReader):
             joins = self.peek() == '"and'
             while self.peek() in SEPARATORS:
                 self.at += 1
-            if self.peek() == end:
+            if not self.peek():
                 break
             items.append(self.item())
-            whole = _compound(items[-2], items[-1]) if joins else None
+            whole = compound_of(items[-2], items[-1]) if joins else None
             if whole is not None:
                 # 3 hours and 30 minutes.
                 items[-2:] = [whole]
@@ -222,14 +223,14 @@ class _Parser(ExpressionReader):
             while self.peek() == ":":
                 self.take()
                 ratio.append(self.summand())
-            return _clock(ratio) or Group("ratio", tuple(ratio))
+            return clock_of(ratio) or Group("ratio", tuple(ratio))
         if self.peek() == "\\setminus":
             raise NotUnderstood("a difference of sets")
         return value
 
     def compound(self, first: Quantity) -> Quantity:
         """`1 hour 30 minutes` in the smaller unit."""
-        whole = _compound(first, self.summand())
+        whole = compound_of(first, self.summand())
         if whole is None:
             raise NotUnderstood("two quantities in a row")
         return whole
@@ -368,30 +369,6 @@ class _Parser(ExpressionReader):
         self.take("}")
         self.depth -= 1
         return Group("matrix", tuple(rows))
-
-
-def _compound(first: Value, second: Value) -> Quantity | None:
-    """Two amounts of one kind, the larger unit first, as one amount in the smaller unit."""
-    if not isinstance(first, Quantity) or not isinstance(second, Quantity):
-        return None
-    large, small = measure(first.unit), measure(second.unit)
-    if large is None or small is None or large[0] != small[0] or large[1] <= small[1]:
-        return None
-    in_small = exact.multiply(first.value, number(large[1] / small[1]))
-    return Quantity(exact.add(in_small, second.value), second.unit)
-
-
-def _clock(parts: list[Value]) -> Group | None:
-    """`5:30 p.m.` as the time 17:30; None where the last part is not marked so."""
-    *_, last = parts
-    first = parts[0]
-    if not isinstance(last, Quantity) or last.unit not in ("am", "pm") or not isinstance(first, Quantity):
-        return None
-    hour = first.value.rational
-    if hour is None or hour.denominator != 1 or not 1 <= hour <= 12:
-        return None
-    hours = Quantity(number(hour % 12 + (12 if last.unit == "pm" else 0)))
-    return Group("time", (hours, *parts[1:-1], Quantity(last.value)))
 
 
 def _both_signs(tokens: Tokens) -> Value:
