@@ -31,7 +31,7 @@ _NAMES: Final = {
     "StepLabel": "types",
     "Store": "store.dataset",
     "Verdict": "types",
-    "View": "store.dataset",
+    "View": "store.view",
     "extract_answer": "grading.extract",
     "load": "registry",
     "run_label": "jobs.runner",

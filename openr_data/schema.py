@@ -9,8 +9,12 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
-"""2 added `extraction` and `reason` to rollouts, and `revision` to everything that a regrade supersedes."""
+SCHEMA_VERSION: Final = 3
+"""2 added `extraction` and `reason` to rollouts, and `revision` to everything that a regrade supersedes.
+
+3 added `metadata` to solutions and labels (what the source of an import says beyond the columns), and `changes` to
+refs; from 3 on the name of a data file says its version.
+"""
 
 _TEXTS: Final = pa.list_(pa.string())
 
@@ -40,6 +44,7 @@ SOLUTIONS: Final = _schema(
     ("n_tokens", pa.int32()),
     ("job_id", pa.string()),
     ("revision", pa.int32()),
+    ("metadata", pa.string()),
 )
 LABELS: Final = _schema(
     ("label_id", pa.string()),
@@ -56,6 +61,7 @@ LABELS: Final = _schema(
     ("node_id", _TEXTS),
     ("first_error", pa.int16()),
     ("revision", pa.int32()),
+    ("metadata", pa.string()),
 )
 NODES: Final = _schema(
     ("node_id", pa.string()),
@@ -114,6 +120,7 @@ REFS: Final = _schema(
     ("job_id", pa.string()),
     ("hub_revision", pa.string()),
     ("created_at", pa.string()),
+    ("changes", pa.map_(pa.string(), pa.int64())),
 )
 
 TABLES: Final[Mapping[str, pa.Schema]] = {
@@ -135,6 +142,9 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs": ("job_id", "event", "at"),
 }
 """What makes a row of a table the same row; of several the one with the highest `revision` counts."""
+
+ADDED: Final[Mapping[str, tuple[str, ...]]] = {"solutions": ("metadata",), "labels": ("metadata",)}
+"""Columns that came after digests were first written; empty ones do not count in a digest."""
 
 LABEL_LISTS: Final = ("label", "value", "n_correct", "n_rollouts", "provenance", "node_id")
 """The parallel lists of `labels`: one entry a step."""

@@ -178,6 +178,44 @@ class LabelSet:
         return next((i for i, step in enumerate(self.labels) if step.label == -1), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A question, one process of it and one label set: what the formats of the field exchange.
+
+    `label`, and where they are known `value`, `n_correct`, `n_rollouts`, `provenance`, are parallel to `steps`; an
+    empty tuple says that nothing is known. The two metadata are JSON text: what a source says beyond the columns, of
+    the process and of its labels.
+    """
+
+    question: Question
+    steps: tuple[str, ...]
+    label: tuple[int | None, ...]
+    method: str
+    value: tuple[float | None, ...] = ()
+    n_correct: tuple[int, ...] = ()
+    n_rollouts: tuple[int, ...] = ()
+    provenance: tuple[int, ...] = ()
+    generator: str = ""
+    completer: str = ""
+    final_answer: str | None = None
+    outcome: bool | None = None
+    metadata: str = "{}"
+    label_metadata: str = "{}"
+
+    def __post_init__(self) -> None:
+        n = len(self.steps)
+        if not n or len(self.label) != n:
+            raise ValueError(f"{n} steps and {len(self.label)} labels")
+        for name in ("value", "n_correct", "n_rollouts", "provenance"):
+            if len(getattr(self, name)) not in (0, n):
+                raise ValueError(f"{n} steps and {len(getattr(self, name))} entries of {name}")
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step labelled bad, or None."""
+        return next((i for i, label in enumerate(self.label) if label == -1), None)
+
+
 class Outcome(StrEnum):
     """What became of a question in a labeling job."""
 

@@ -1,4 +1,4 @@
-"""Commands about datasets: import, ls, show, log."""
+"""Commands about datasets: import, ls, show."""
 
 from pathlib import Path
 from typing import Any
@@ -113,30 +113,3 @@ def show(store: str, /, name: str, out: Output) -> None:
             click.echo()
             out.rows(rows)
     hint(f"Look at the steps with: openr-data view {name}")
-
-
-@click.command()
-@click.argument("name")
-@output_options
-@click.pass_obj
-def log(store: str, /, name: str, out: Output) -> None:
-    """List the snapshots of the dataset NAME, newest first."""
-    dataset = Store.open(store).dataset(DatasetName.parse(name).name)
-    rows: list[dict[str, Any]] = []
-    before: dict[str, int] = {}
-    for item in dataset.snapshots():
-        counts = dict(item.counts)
-        added = {key: counts[key] - before.get(key, 0) for key in ("questions", "solutions", "steps")}
-        rows.append(
-            {
-                "snapshot": item.name,
-                "age": ago(item.created_at),
-                "operation": item.operation,
-                **{f"+{key}": value for key, value in added.items()},
-                "message": item.message,
-                "job": item.job_id or "",
-                **({} if out.is_human else {"digest": item.digest, "created_at": item.created_at}),
-            }
-        )
-        before = counts
-    out.rows(rows[::-1])

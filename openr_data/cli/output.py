@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -113,6 +115,16 @@ def hint(text: str) -> None:
 def note(text: str) -> None:
     """What happened, on stderr."""
     click.echo(text, err=True)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is taken away. Raises `UsageError` without a terminal and without `--yes`."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question} Nobody is there to ask: say --yes.")
+    if not click.confirm(question, err=True):
+        raise click.Abort
 
 
 def console_for(stream: Any) -> "Console":

@@ -29,7 +29,7 @@ from ..errors import InputError, JobError, UnknownName, UsageError
 from ..ids import config_id
 from ..store.dataset import Store
 from ..store.refs import now
-from ..store.tables import storage_error
+from ..store.storage import storage_error
 from ..types import Sampling
 
 PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "vllm")

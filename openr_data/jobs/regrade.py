@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 from ..engine.protocols import Grader
 from ..grading import extract_finished
 from ..ids import config_id
-from ..store.dataset import Dataset, View
+from ..store import Dataset, View
 from ..store.refs import Snapshot, now
 from ..types import Grade, Verdict
 from .evidence import Row, StoredEvidence, Trie
@@ -81,14 +81,16 @@ def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: 
             del rows
         return found
     with dataset.hold(exclusive=True):
+        dataset.check_whole(but="regrade")
         view = dataset.view()
         job = config_id({"regrade": dataset.name, "grader": grader.name, "digest": view.digest()})
         pending: dict[str, list[Row]] = defaultdict(list)
         sequence = itertools.count(1)
+        name = grader.name.rpartition("/")[0] or grader.name
 
         def flush() -> None:
             number = next(sequence)
-            dataset.open_regrade(grader.name)
+            dataset.begin("regrade", f"openr-data regrade {dataset.name} --grader {name}")
             for table in TABLES[1:]:
                 dataset.append(table, pending.pop(table, []), f"{job}/{now()}/{table}", number)
 
@@ -99,7 +101,7 @@ def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: 
         if any(found.rows.values()):
             flush()
             dataset.append("jobs", [_job_row(job, found, dataset)], f"{job}/end", 1)
-        dataset.close_regrade()
+        dataset.finish()
         changed, sets = sum(found.changed.values()), found.rows["labels"]
         message = f"{found.rollouts:,} rollouts by {grader.name}: {changed:,} verdicts, {sets:,} label sets changed"
         found.snapshot = dataset.snapshot("regrade", message, job, held=True)

@@ -5,83 +5,26 @@ view = store.view("math-aps@main")
 view.sql("select count(*) from steps where label = -1")
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
-from ..checked_lines import write_whole
 from ..errors import MissingDataset, NotAStore, StoreError
 from ..schema import KEYS, REFS, SCHEMA_VERSION, TABLES
-from . import query, refs, tables
+from . import diff, maintenance, query, refs, storage, tables
 from .refs import MAIN, DatasetName, Snapshot
-
-if TYPE_CHECKING:
-    import datasets
-    import duckdb
-    import polars
+from .view import View
 
 MARKER: Final = "openr-store.json"
-REGRADE: Final = "regrade-open.json"
-"""In a dataset's folder while the rows of a regrade are written."""
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A dataset as it was at one moment: a version of every table. Reading it never changes."""
-
-    dataset: "Dataset"
-    ref: str
-    versions: Mapping[str, int]
-
-    def files(self, table: str) -> list[str]:
-        """The Parquet files of a table."""
-        return tables.files(self.dataset.path / table, self.versions[table])
-
-    def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table, or a view such as `records`, as Arrow."""
-        chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"
-        return query.arrow(self.connect(), f'select {chosen} from "{table}"')
-
-    def polars(self, table: str) -> "polars.DataFrame":
-        """A table, or a view such as `steps`, as a polars frame."""
-        import polars
-
-        frame = polars.from_arrow(self.arrow(table))
-        assert isinstance(frame, polars.DataFrame)
-        return frame
-
-    def to_datasets(self, table: str = "records") -> "datasets.Dataset":
-        """A table, or a view such as `records`, as a Hugging Face dataset."""
-        import datasets
-
-        return datasets.Dataset(self.arrow(table))
-
-    def connect(self) -> "duckdb.DuckDBPyConnection":
-        """A DuckDB connection with the tables and views of this snapshot; it can change nothing."""
-        return query.connect({name: self.files(name) for name in TABLES}, refs.read(self.dataset.path / "refs"))
-
-    def sql(self, statement: str) -> pa.Table:
-        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
-        return query.arrow(self.connect(), statement)
-
-    def digest(self) -> str:
-        """A hash of the content of all tables, whatever the order of rows and files."""
-        for item in self.dataset.snapshots():
-            if dict(item.versions) == dict(self.versions):
-                return item.digest
-        return query.digest(self.connect())
-
-    def counts(self) -> dict[str, int]:
-        """Rows by table."""
-        return query.counts(self.connect())
+UNFINISHED: Final = "unfinished.json"
+"""In a dataset's folder while the rows of a regrade or a rollback are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +34,47 @@ class Dataset:
     name: str
     path: Path
 
-    def append(self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
+    def append(
+        self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int, *, supersedes: bool = False
+    ) -> int:
         """Commit rows to a table exactly once, ordered by question; return how many.
 
-        The same (`app`, `seq`) twice commits once. Raises `StoreError`; see `tables.append`.
+        The same (`app`, `seq`) twice commits once. Rows with a `revision`, or that `supersedes` says may be there
+        already, are told apart by their keys when they are read. Raises `StoreError`; see `tables.append`.
         """
-        schema = TABLES[table]
-        data = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
-        if "question_id" in schema.names:
-            order = [(name, "ascending") for name in dict.fromkeys(("question_id", *KEYS[table]))]
-            data = data.take(pc.sort_indices(data, sort_keys=order))
+        data = _ordered(rows, table)
         if data.num_rows:
-            tables.append(self.path / table, data, app, seq)
+            revised = "revision" in data.column_names and (pc.max(data["revision"]).as_py() or 0) > 0
+            tables.append(self.path / table, data, app, seq, supersedes=supersedes or revised)
         return int(data.num_rows)
 
-    def add_questions(self, rows: Iterable[Mapping[str, Any]], app: str, seq: int) -> int:
-        """Commit the questions that are not there yet; return how many were new."""
-        known = set(self.view().arrow("questions", ["question_id"])["question_id"].to_pylist())
-        fresh: dict[str, Mapping[str, Any]] = {}
-        for row in rows:
-            if row["question_id"] not in known:
-                fresh.setdefault(row["question_id"], row)
-        return self.append("questions", fresh.values(), app, seq)
+    def add_questions(self, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
+        """Commit the questions that are not there yet; return how many were new.
+
+        Two processes that add the same question at once add it once: each looks again at what the other committed.
+        """
+        data = _ordered(rows, "questions")
+        first = pc.equal(pc.index_in(data["question_id"], data["question_id"]), pa.array(range(data.num_rows)))
+        data = data.filter(first)
+        path = self.path / "questions"
+        new = 0
+
+        def fresh(table: DeltaTable) -> pa.Table:
+            nonlocal new
+            known = query.ids("questions", [str(file) for file in table.file_uris()])
+            found = data.filter(pc.invert(pc.is_in(data["question_id"], known)))
+            new = found.num_rows
+            return found
+
+        tables.append(path, fresh, app, seq, guard="questions")
+        return new
 
     def committed(self, table: str, app: str) -> int:
         """The number of the last transaction of `app` on a table; 0 before the first."""
         return tables.open_table(self.path / table).transaction_version(app) or 0
 
     def view(self, ref: str = MAIN) -> View:
-        """The dataset at a snapshot, a tag or `main` (the newest of everything).
+        """The dataset at a snapshot, a tag, a moment or `main` (the newest of everything); see `refs.find`.
 
         Tables are written facts first, labels last, and resolved in reverse: every label found then finds
         its solution and its question. Raises `MissingRef`.
@@ -131,8 +86,25 @@ class Dataset:
         return View(self, ref, versions)
 
     def snapshots(self) -> list[Snapshot]:
-        """All snapshots, oldest first."""
+        """All snapshots that are there, oldest first."""
         return refs.snapshots(self.path / "refs")
+
+    def tags(self) -> list[Snapshot]:
+        """All tags, by name."""
+        return [item for item in refs.read(self.path / "refs") if item.kind == "tag"]
+
+    def tag(self, name: str, ref: str = MAIN, message: str = "") -> Snapshot:
+        """Name a snapshot for good; `main` is made a snapshot first where it is none. Raises `StoreError`."""
+        refs.check_tag(name)
+        target = self.snapshot("tag", f"the state that {name} names") if ref == MAIN else None
+        if target is None:
+            found = refs.find(self.path / "refs", self.name, ref)
+            target = found if found.kind == "snapshot" else replace(found, name=found.parent or found.name)
+        return refs.write_tag(self.path / "refs", self.name, name, target, message)
+
+    def delete_tag(self, name: str) -> Snapshot:
+        """Take a tag away. Raises `MissingRef`."""
+        return refs.delete_tag(self.path / "refs", self.name, name)
 
     @contextmanager
     def hold(self, *, exclusive: bool) -> Iterator[None]:
@@ -140,48 +112,73 @@ class Dataset:
 
         Several may hold it shared (commits of finished questions), or one alone (a regrade). Waits for its turn.
         """
-        try:
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise tables.storage_error(self.path, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        with storage.lock(self.path / "lock", exclusive=exclusive):
             yield
-        finally:
-            os.close(handle)
 
-    def open_regrade(self, grader: str) -> None:
-        """Note that rows of a regrade are being written: until `close_regrade` the newest state is half old."""
+    def begin(self, operation: str, command: str) -> None:
+        """Note that the tables are being changed by something that is one whole; until `finish` it is half done.
+
+        `command` is what finishes it after a crash.
+        """
         try:
-            write_whole(self.path / REGRADE, json.dumps({"grader": grader}) + "\n")
+            storage.write_text(self.path / UNFINISHED, json.dumps({"operation": operation, "command": command}) + "\n")
         except OSError as error:
-            raise tables.storage_error(self.path, error) from error
+            raise storage.storage_error(self.path, error) from error
 
-    def close_regrade(self) -> None:
-        """The regrade is complete."""
-        (self.path / REGRADE).unlink(missing_ok=True)
+    def finish(self) -> None:
+        """What was begun is complete."""
+        (self.path / UNFINISHED).unlink(missing_ok=True)
 
-    def _check_regrade(self) -> None:
+    def check_whole(self, but: str = "") -> None:
+        """Raises `StoreError` where something that was begun did not come to its end, `but` for one operation."""
         try:
-            grader = str(json.loads((self.path / REGRADE).read_text())["grader"])
+            note = json.loads((self.path / UNFINISHED).read_text())
+            operation, command = str(note["operation"]), str(note["command"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError):
-            grader = "math"
-        name = grader.rpartition("/")[0] or grader
+            operation, command = "change", f"openr-data rollback {self.name} main~0"
+        if operation == but:
+            return
         raise StoreError(
-            f"A regrade of {self.name} was interrupted, so its newest state is half old. Finish it with: "
-            f"openr-data regrade {self.name} --grader {name}"
+            f"A {operation} of {self.name} was interrupted, so its newest state is half old. Finish it with: {command}"
         )
+
+    def rollback(self, ref: str, message: str = "") -> Snapshot:
+        """Make the newest state what it was at `ref`, as a new snapshot; the ones between stay.
+
+        The rows of `jobs` stay too: what was spent is spent. The same call after a crash finishes it. Raises
+        `MissingRef`, and `StoreError` where the disk refuses.
+        """
+        target = self.view(ref)
+        with self.hold(exclusive=True):
+            # Whatever was left half done is undone by this too.
+            self.begin("rollback", f"openr-data rollback {self.name} {ref} --yes")
+            for table in reversed(list(TABLES)):
+                if table != "jobs":
+                    self._restore(table, target.versions[table])
+            self.finish()
+            return self.snapshot("rollback", message or f"as it was at {ref}", held=True)
+
+    def _restore(self, table: str, version: int) -> None:
+        path = self.path / table
+        newest, old = tables.open_table(path), tables.open_table(path, version)
+        now, then = ({row["path"]: row for row in tables.data_files(item)} for item in (newest, old))
+        gone = [row for name, row in now.items() if name not in then]
+        back = [path / name for name in then if name not in now]
+        if gone or back:
+            tables.swap(path, newest, back, gone)
 
     def snapshot(self, operation: str, message: str, job: str | None = None, *, held: bool = False) -> Snapshot:
         """Write down what the dataset holds now. Nothing is written where nothing changed.
 
-        `held`: the caller holds the dataset already. Raises `StoreError` where a regrade was interrupted: that
-        state is not to be kept.
+        `held`: the caller holds the dataset already. Raises `StoreError` where a regrade or a rollback was
+        interrupted: that state is not to be kept.
         """
         with nullcontext() if held else self.hold(exclusive=False):
-            self._check_regrade()
+            self.check_whole()
+            # Before and not after: so the snapshot itself names few files.
+            maintenance.tidy(self)
             return self._snapshot(operation, message, job)
 
     def _snapshot(self, operation: str, message: str, job: str | None) -> Snapshot:
@@ -189,11 +186,13 @@ class Dataset:
             # Earlier snapshots first, then the view: a snapshot is never older than the one before it.
             earlier = self.snapshots()
             view = self.view()
-            digest, counts = view.digest(), view.counts()
+            digest, counts = query.digest(view.connect()), view.counts()
             if earlier and earlier[-1].digest == digest:
                 return earlier[-1]
+            before = View(self, earlier[-1].name, earlier[-1].versions) if earlier else None
+            first = {f"+{name}": count for name, count in counts.items() if count and name != "jobs"}
             made = Snapshot(
-                name=str(len(earlier) + 1),
+                name=str(int(earlier[-1].name) + 1 if earlier else 1),
                 kind="snapshot",
                 versions=view.versions,
                 digest=digest,
@@ -203,6 +202,7 @@ class Dataset:
                 counts=counts,
                 job_id=job,
                 created_at=refs.now(),
+                changes=diff.diff(before, view).changes() if before else first,
             )
             try:
                 refs.write(self.path / "refs", made)
@@ -215,6 +215,24 @@ class Dataset:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(item.stat().st_size for item in self.path.rglob("*") if item.is_file())
+
+
+def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Table:
+    """Rows as the table has them, ordered by question and key."""
+    schema = TABLES[table]
+    if isinstance(rows, pa.Table):
+        missing = [field for field in schema if field.name not in rows.column_names]
+        for item in missing:
+            rows = rows.append_column(item, pa.nulls(rows.num_rows, item.type))
+        data = rows.select(schema.names).cast(schema)
+    else:
+        data = pa.Table.from_pylist(list(rows), schema=schema)
+    if "question_id" not in schema.names or data.num_rows < 2:
+        return data
+    order = [(name, "ascending") for name in dict.fromkeys(("question_id", *KEYS[table]))]
+    places = pc.sort_indices(data, sort_keys=order)
+    sorted_already = pc.all(pc.equal(places, pa.array(range(data.num_rows), pa.uint64()))).as_py()
+    return data if sorted_already else data.take(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +269,9 @@ class Store:
             raise NotAStore(f"There is no store in {root} yet. Make one with: openr-data label, or openr-data import")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            write_whole(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+            storage.write_text(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
         except OSError as error:
-            raise tables.storage_error(root, error) from error
+            raise storage.storage_error(root, error) from error
         return cls(root)
 
     @classmethod
@@ -276,11 +294,14 @@ class Store:
             return []
         return sorted(item.name for item in root.iterdir() if (item / "refs").is_dir())
 
-    def dataset(self, name: str, create: bool = False) -> Dataset:
-        """A dataset by name. Raises `MissingDataset`, or makes it with `create`."""
+    def dataset(self, name: str, create: bool = False, write: bool = False) -> Dataset:
+        """A dataset by name. Raises `MissingDataset`, or makes it with `create`.
+
+        With `write` one of an older schema version is brought up to this one.
+        """
         DatasetName.parse(name)
         dataset = Dataset(name, self.path / "datasets" / name)
-        if create:
+        if create or (write and name in self.names()):
             self._upgrade()
             for table, schema in TABLES.items():
                 key = "question_id" if "question_id" in schema.names else None
@@ -298,9 +319,9 @@ class Store:
         marker = self.path / MARKER
         try:
             if json.loads(marker.read_text())["schema_version"] < SCHEMA_VERSION:
-                write_whole(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
+                storage.write_text(marker, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
         except OSError as error:
-            raise tables.storage_error(self.path, error) from error
+            raise storage.storage_error(self.path, error) from error
 
     def view(self, text: str) -> View:
         """The view that `NAME@ref` names. Raises `MissingDataset`, `MissingRef`."""

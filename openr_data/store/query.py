@@ -1,128 +1,156 @@
 """DuckDB over the Parquet files of a snapshot: tables, views, digest.
 
-The file list of a version goes straight to `read_parquet`, which has the speed of bare Parquet. Content ids
-make two writers of the same row harmless: each table is read distinct on its key.
+The file list of a version goes straight to `read_parquet`, which has the speed of bare Parquet. Where a file may hold
+keys of another one (`newer-...`, or a file of an older version) the table is read distinct on its key, the highest
+revision first.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..errors import InputError, StoreError
-from ..schema import KEYS, TABLES
+from ..schema import ADDED, KEYS, TABLES
 from .refs import Snapshot
-
-WILSON_Z: Final = 1.959964
-"""The two-sided 95 % quantile behind the interval of `prefixes`."""
+from .storage import is_current, is_fresh
+from .views import MACROS, VIEWS
 
 _EXPLAIN: Final = re.compile(r"\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?", re.IGNORECASE)
+_WORD: Final = re.compile(r"\w+")
+_CATALOG: Final = re.compile(r"information_schema|duckdb_|show|describe|summarize|pragma", re.IGNORECASE)
 
-VIEWS: Final[Mapping[str, str]] = {
-    "records": """
-        select l.label_id, l.question_id, l.solution_id, l.method, l.completer, l.job_id,
-               q.question, q.answer, q.source, q.split, q.level, q.subject,
-               s.steps, s.n_steps, s.final_answer, s.outcome, s.generator,
-               l.label, l.value, l.n_correct, l.n_rollouts, l.provenance, l.node_id, l.first_error
-        from labels l
-        join solutions s using (solution_id, job_id)
-        join questions q on q.question_id = l.question_id
-    """,
-    "steps": """
-        select label_id, question_id, solution_id, method, job_id, source, split, level, subject,
-               generator, outcome, n_steps, first_error,
-               unnest(range(n_steps)) as step_index,
-               unnest(steps) as step, unnest(label) as label, unnest(value) as value,
-               unnest(n_correct) as n_correct, unnest(n_rollouts) as n_rollouts,
-               ['measured', 'certified', 'inferred', 'judged', 'human', 'imported'][
-                   unnest(provenance) + 1] as provenance,
-               unnest(node_id) as node_id
-        from records
-    """,
-    "prefixes": f"""
-        with drawn as (
-            select node_id, policy, any_value(question_id) as question_id,
-                   count(*) filter (verdict = 'correct') as n_correct,
-                   count(*) filter (verdict <> 'unknown') as n_rollouts,
-                   count(*) filter (verdict = 'unknown') as n_unknown
-            from (select distinct on (rollout_id) * from rollouts order by rollout_id, job_id) group by node_id, policy
-        ), counted as (
-            select node_id, question_id, policy, any_value(depth) as depth, any_value(step) as step,
-                   any_value(parent_id) as parent_id,
-                   bool_or(certified) as certified, bool_or(terminal) as terminal,
-                   coalesce(any_value(drawn.n_correct), 0) as n_correct,
-                   coalesce(any_value(drawn.n_rollouts), 0) as n_rollouts,
-                   coalesce(any_value(drawn.n_unknown), 0) as n_unknown,
-                   count(distinct job_id) as n_jobs
-            from nodes left join drawn using (node_id, question_id, policy) group by node_id, question_id, policy
-        )
-        select *,
-               case when n_rollouts > 0 then n_correct / n_rollouts end as soft,
-               case when n_correct > 0 or certified then 1 when n_rollouts > 0 then -1 end as hard,
-               case when n_rollouts > 0 then
-                   (n_correct + {WILSON_Z**2 / 2}
-                    - {WILSON_Z} * sqrt(n_correct * (n_rollouts - n_correct) / n_rollouts + {WILSON_Z**2 / 4}))
-                   / (n_rollouts + {WILSON_Z**2}) end as low,
-               case when n_rollouts > 0 then
-                   (n_correct + {WILSON_Z**2 / 2}
-                    + {WILSON_Z} * sqrt(n_correct * (n_rollouts - n_correct) / n_rollouts + {WILSON_Z**2 / 4}))
-                   / (n_rollouts + {WILSON_Z**2}) end as high
-        from counted
-    """,
-    "first_errors": """
-        select label_id, question_id, solution_id, method, job_id, level, subject, n_steps, first_error,
-               steps[first_error + 1] as step
-        from records where first_error is not null
-    """,
-}
-"""Name to definition; each may use the tables and the views before it."""
+SNAPSHOTS: Final = "snapshots"
+NAMES: Final = (*TABLES, *VIEWS, SNAPSHOTS)
+"""Everything a query can name."""
 
 
-def connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the tables, the views and `snapshots`; it reads these files alone.
+def needed(statement: str) -> frozenset[str]:
+    """The tables that a query may read: those it names, and those behind the views it names.
 
-    Raises `StoreError` where a file of the snapshot is missing or damaged.
+    A query that asks for the catalog itself, or that names nothing, gets all. Too many is slower, never wrong.
     """
+    if _CATALOG.search(statement):
+        return frozenset(TABLES)
+    named = set(_WORD.findall(statement.lower())) & set(NAMES)
+    return frozenset(_behind(named)) or frozenset(TABLES)
+
+
+def _behind(names: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for name in names:
+        if name in TABLES:
+            found.add(name)
+        elif name in VIEWS:
+            # A view knows those before it alone; "steps" is also the name of a column.
+            earlier = (*TABLES, *list(VIEWS)[: list(VIEWS).index(name)])
+            found |= _behind(set(_WORD.findall(VIEWS[name])) & set(earlier))
+    return found
+
+
+def connect(
+    files: Callable[[str], Sequence[str]], snapshots: Callable[[], Sequence[Snapshot]], statement: str = ""
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the tables, macros and views; it reads the files of a snapshot alone.
+
+    `files` gives the Parquet files of a table; with a `statement` only those that it needs are looked up. Raises
+    `StoreError` where a file of the snapshot is missing or damaged.
+    """
+    wanted = needed(statement) if statement else frozenset(TABLES)
     try:
-        return _connect(files, snapshots)
+        connection = duckdb.connect(":memory:")
+        listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in wanted}
+        for name in TABLES:
+            if name in listed:
+                connection.execute(f'create view "{name}" as {_relation(connection, name, listed[name])}')
+        for signature, definition in MACROS.items():
+            connection.execute(f"create macro {signature} as {definition}")
+        for name, definition in VIEWS.items():
+            if _behind([name]) <= wanted:
+                connection.execute(f'create view "{name}" as {definition}')
+        if not statement or SNAPSHOTS in statement.lower() or _CATALOG.search(statement):
+            connection.register("snapshot_rows", _snapshot_table(snapshots()))
+            connection.execute("create view snapshots as select * from snapshot_rows")
+        _close_off(connection, [file for found in listed.values() for file in found])
+        return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
 
 
-def _connect(files: Mapping[str, Sequence[str]], snapshots: Sequence[Snapshot]) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:")
-    for name, schema in TABLES.items():
-        if files[name]:
-            listed = ", ".join(f"'{_quoted(file)}'" for file in files[name])
-            key = ", ".join(f'"{column}"' for column in KEYS[name])
-            rows = f"select * from read_parquet([{listed}], union_by_name = true)"
-            if not set(schema.names) <= set(pq.read_schema(files[name][0]).names):
-                # Files of an older schema version: what they lack is null.
-                connection.register(f"empty_{name}", schema.empty_table())
-                rows = f'{rows} union all by name select * from "empty_{name}"'
-            relation = rows
-            if len(files[name]) > 1 or name == "jobs":
-                newest = ', "revision" desc nulls last' if "revision" in schema.names else ""
-                relation = f"select distinct on ({key}) * from ({rows}) order by {key}{newest}"
-            connection.execute(f'create view "{name}" as {relation}')
-        else:
-            connection.register(f"empty_{name}", schema.empty_table())
-            connection.execute(f'create view "{name}" as select * from "empty_{name}"')
-    for name, definition in VIEWS.items():
-        connection.execute(f'create view "{name}" as {definition}')
-    connection.register("snapshot_rows", _snapshot_table(snapshots))
-    connection.execute("create view snapshots as select * from snapshot_rows")
+def connect_files(sides: Mapping[str, Sequence[str]]) -> duckdb.DuckDBPyConnection:
+    """A connection over tables of several snapshots: `old_labels` has the rows of `labels` in these files.
+
+    Raises `StoreError` where a file is missing or damaged.
+    """
+    try:
+        connection = duckdb.connect(":memory:")
+        for name, files in sides.items():
+            table = next(item for item in TABLES if name.endswith(item))
+            connection.execute(f'create view "{name}" as {_relation(connection, table, files, name)}')
+        _close_off(connection, [file for files in sides.values() for file in files])
+        return connection
+    except (duckdb.Error, OSError, pa.ArrowException) as error:
+        raise _unreadable(error) from error
+
+
+def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.DuckDBPyConnection:
+    """A connection over some files of one table that sorts more than fits into `memory`. Raises `StoreError`."""
+    try:
+        connection = duckdb.connect(":memory:")
+        connection.execute(f"set memory_limit = '{memory}'")
+        # DuckDB makes the folder when it needs it and removes it.
+        folder = f"{tempfile.gettempdir()}/openr-sort-{uuid.uuid4().hex}"
+        connection.execute(f"set temp_directory = '{quoted(folder)}'")
+        connection.execute(f'create view "{table}" as {_relation(connection, table, files)}')
+        connection.execute("set enable_progress_bar = false")
+        return connection
+    except (duckdb.Error, OSError, pa.ArrowException) as error:
+        raise _unreadable(error) from error
+
+
+def ids(table: str, files: Sequence[str]) -> pa.Array:
+    """The ids of the rows in some files of a table. Raises `StoreError`."""
+    name = KEYS[table][0]
+    if not files:
+        return pa.array([], pa.string())
+    found = connect_files({table: files}).sql(f'select "{name}" from "{table}"').to_arrow_table()
+    return found[name].combine_chunks()
+
+
+def _close_off(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """From here on the connection reads these files and nothing else of this machine."""
     connection.execute("set enable_progress_bar = false")
-    # From here on the connection reads the files of this snapshot and nothing else of this machine.
-    listed = ", ".join(f"'{_quoted(file)}'" for name in TABLES for file in files[name])
+    listed = ", ".join(f"'{quoted(file)}'" for file in files)
     connection.execute(f"set allowed_paths = [{listed}]")
     connection.execute("set enable_external_access = false")
     connection.execute("set python_enable_replacements = false")
     connection.execute("set lock_configuration = true")
-    return connection
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], view: str = "") -> str:
+    """The rows of a table: what `read_parquet` gives, told apart by key only where files may share keys."""
+    schema = TABLES[name]
+    empty = f"empty_{view or name}"
+    if not files:
+        connection.register(empty, schema.empty_table())
+        return f'select * from "{empty}"'
+    columns = ", ".join(f'"{column}"' for column in schema.names)
+    listed = ", ".join(f"'{quoted(file)}'" for file in files)
+    rows = f"select {columns} from read_parquet([{listed}])"
+    if not all(map(is_current, files)):
+        # Files of an older schema version: what they lack is null.
+        connection.register(empty, schema.empty_table())
+        rows = f'select * from read_parquet([{listed}], union_by_name = true) union all by name select * from "{empty}"'
+    # Rows of jobs are few, and one job may have ended several times in the same second.
+    if all(map(is_fresh, files)) and name != "jobs":
+        return rows
+    key = ", ".join(f'"{column}"' for column in KEYS[name])
+    newest = ', "revision" desc nulls last' if "revision" in schema.names else ""
+    return f"select distinct on ({key}) {columns} from ({rows}) order by {key}{newest}"
 
 
 def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
@@ -170,7 +198,12 @@ def _digest(connection: duckdb.DuckDBPyConnection) -> str:
     for name, schema in TABLES.items():
         if name == "jobs":
             continue
-        row = ", '|', ".join(f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column != "text")
+        later = ADDED.get(name, ())
+        row = ", '|', ".join(
+            f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column not in ("text", *later)
+        )
+        # A column that came later counts where it holds something: so an older snapshot keeps its digest.
+        row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
         found = connection.execute(statement).fetchone()
         assert found is not None
@@ -207,7 +240,8 @@ def _snapshot_table(rows: Sequence[Snapshot]) -> pa.Table:
     return pa.table(columns)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text inside single quotes of SQL."""
     return text.replace("'", "''")
 
 

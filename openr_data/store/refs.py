@@ -1,29 +1,43 @@
 """Snapshots and tags: names for one version of every table of a dataset.
 
-A snapshot is written when an operation ends: the versions of all tables, an order-independent digest of
-their content, row counts, the parent and the job that made it. Snapshots are numbered from 1; the number is
-claimed by a transaction id, so two writers cannot take the same one.
+A snapshot is written when an operation ends: the versions of all tables, an order-independent digest of their
+content, row counts, what changed, the parent and the job that made it. Snapshots are numbered from 1; a number and a
+tag are claimed by a transaction id, so two writers cannot take the same one. The table is append-only: a tag that was
+deleted and a snapshot that `gc` let go are told by a row of their own.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
 
 from ..errors import MissingRef, StoreError, UsageError
 from ..schema import REFS
 from . import tables
+from .storage import read_parquet, remove, write_parquet
 
-MAIN = "main"
+MAIN: Final = "main"
+MAX_FILES: Final = 32
+"""More files of refs than these are made one: reading a name must not get slower with every snapshot."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BEFORE = re.compile(r"(.+?)~(\d*)")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?")
+_FORM: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One row of `refs`: a snapshot (`name` is its number) or a tag."""
+    """One row of `refs`.
+
+    `kind` is snapshot (`name` is its number), tag, or one of the notes untag (the tag is gone), expired (`gc` let the
+    snapshot go) and published (to the Hub, as `hub_revision`). `parent` of a tag or a note is the snapshot it means.
+    """
 
     name: str
     kind: str
@@ -35,6 +49,8 @@ class Snapshot:
     counts: Mapping[str, int]
     job_id: str | None
     created_at: str
+    hub_revision: str | None = None
+    changes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +75,53 @@ class DatasetName:
         return self.name if self.ref == MAIN else f"{self.name}@{self.ref}"
 
 
+def check_tag(name: str) -> None:
+    """Raises `UsageError` for a tag that would be read as something else."""
+    if not _NAME.fullmatch(name) or name.isdigit() or name == MAIN or _MOMENT.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a tag: numbers are snapshots, dates are moments, main is the newest state. "
+            "Take letters, digits, '.', '_' and '-', for example v1."
+        )
+
+
 def now() -> str:
-    """The time as it is stored: UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """This moment in UTC, as it is stored."""
+    return datetime.now(UTC).strftime(_FORM)
+
+
+def rows(path: Path) -> list[Snapshot]:
+    """All rows, notes among them, in no order."""
+    return _rows([str(file) for file in tables.open_table(path).file_uris()])
+
+
+def _rows(files: Sequence[str]) -> list[Snapshot]:
+    return [_of_row(row) for file in files for row in read_parquet(file).to_pylist()]
+
+
+def _of_row(row: Mapping[str, Any]) -> Snapshot:
+    plain: dict[str, Any] = {name: row.get(name) for name in REFS.names}
+    for name in ("versions", "counts", "changes"):
+        plain[name] = dict(plain[name] or ())
+    return Snapshot(**plain)
 
 
 def read(path: Path) -> list[Snapshot]:
-    """All rows of a refs table, oldest first."""
-    table = tables.open_table(path)
-    try:
-        rows = pa.table(table.to_pyarrow_table()).to_pylist(maps_as_pydicts="strict")
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"The refs of {path.parent.name} are missing or damaged: {error}. Check the store with: openr-data doctor"
-        ) from error
-    found = [
-        Snapshot(
-            name=row["name"],
-            kind=row["kind"],
-            versions=row["versions"],
-            digest=row["digest"],
-            parent=row["parent"],
-            operation=row["operation"],
-            message=row["message"],
-            counts=row["counts"],
-            job_id=row["job_id"],
-            created_at=row["created_at"],
-        )
-        for row in rows
-    ]
-    return sorted(found, key=lambda item: (item.kind != "snapshot", _number(item.name), item.name))
+    """Snapshots that are there, oldest first, then the tags that are there."""
+    found = rows(path)
+    expired = {row.name for row in found if row.kind == "expired"}
+    numbered = [row for row in found if row.kind == "snapshot" and row.name not in expired]
+    return sorted(numbered, key=lambda row: int(row.name)) + live_tags(found)
+
+
+def live_tags(found: Sequence[Snapshot]) -> list[Snapshot]:
+    """The tags that were made and not deleted since, by name."""
+    newest: dict[str, Snapshot] = {}
+    for row in found:
+        if row.kind in ("tag", "untag"):
+            known = newest.get(row.name)
+            if known is None or known.changes.get("sequence", 1) < row.changes.get("sequence", 1):
+                newest[row.name] = row
+    return sorted((row for row in newest.values() if row.kind == "tag"), key=lambda row: row.name)
 
 
 def snapshots(path: Path) -> list[Snapshot]:
@@ -98,30 +131,124 @@ def snapshots(path: Path) -> list[Snapshot]:
 
 def write(path: Path, snapshot: Snapshot) -> None:
     """Add a row. Raises `StoreError` when the name is taken."""
-    app = f"{snapshot.kind}/{snapshot.name}"
-    if tables.open_table(path).transaction_version(app) is not None:
-        raise StoreError(f"The {snapshot.kind} {snapshot.name!r} exists already.")
-    row = {
-        **{name: getattr(snapshot, name) for name in REFS.names if name != "hub_revision"},
-        "versions": list(snapshot.versions.items()),
-        "counts": list(snapshot.counts.items()),
-        "hub_revision": None,
-    }
-    tables.append(path, pa.Table.from_pylist([row], schema=REFS), app, 1)
+    sequence = snapshot.changes.get("sequence", 1) if snapshot.kind in ("tag", "untag") else 1
+    app = f"{'tag' if snapshot.kind == 'untag' else snapshot.kind}/{snapshot.name}"
+    taken = StoreError(f"The {snapshot.kind} {snapshot.name!r} exists already.")
+    if (tables.open_table(path).transaction_version(app) or 0) >= sequence:
+        raise taken
+    tables.append(path, _table([snapshot]), app, sequence)
     # Another writer may have committed the same name in between: then ours was left out.
-    if snapshot not in read(path):
-        raise StoreError(f"The {snapshot.kind} {snapshot.name!r} exists already.")
+    if snapshot not in rows(path):
+        raise taken
+    _compact(path)
+
+
+def write_tag(path: Path, dataset: str, name: str, target: Snapshot, message: str) -> Snapshot:
+    """Name a snapshot. Raises `StoreError` when the tag exists, also where somebody else makes it right now."""
+    check_tag(name)
+    found = rows(path)
+    there = next((row for row in live_tags(found) if row.name == name), None)
+    if there is not None:
+        raise StoreError(
+            f"The tag {name!r} exists already: it is snapshot {there.parent} of {dataset}, and a tag never moves. "
+            f"Take another name, or delete it first: openr-data tag {dataset} {name} --delete"
+        )
+    sequence = 1 + Counter(row.name for row in found if row.kind in ("tag", "untag"))[name]
+    made = replace(
+        target,
+        name=name,
+        kind="tag",
+        parent=target.name,
+        operation="tag",
+        message=message,
+        created_at=now(),
+        changes={"sequence": sequence},
+    )
+    write(path, made)
+    return made
+
+
+def delete_tag(path: Path, dataset: str, name: str) -> Snapshot:
+    """Take a tag away; return what it was. Raises `MissingRef`."""
+    found = rows(path)
+    there = next((row for row in live_tags(found) if row.name == name), None)
+    if there is None:
+        raise missing(dataset, name, [MAIN, *(row.name for row in live_tags(found))])
+    sequence = there.changes.get("sequence", 1) + 1
+    write(path, replace(there, kind="untag", operation="untag", created_at=now(), changes={"sequence": sequence}))
+    return there
 
 
 def find(path: Path, dataset: str, ref: str) -> Snapshot:
-    """The snapshot with this number, or the tag of this name. Raises `MissingRef` with what there is."""
-    rows = read(path)
-    for row in rows:
-        if row.name == ref:
-            return row
-    there = ", ".join([MAIN, *(row.name for row in rows)])
-    raise MissingRef(f'No snapshot "{ref}" in {dataset} (there are: {there}). List them with: openr-data log {dataset}')
+    """The snapshot or tag that a reference means: `3`, `v1`, `main~2`, `2026-11-24`, `2026-11-24T10:00`.
+
+    `~n` goes n parents back, `main~n` from the newest snapshot; a moment means the newest snapshot that was there, a
+    day its end (UTC). Raises `MissingRef` with what there is.
+    """
+    everything = rows(path)
+    known = read(path)
+    # Those that gc let go still have their place in the line of parents.
+    numbered = {row.name: row for row in everything if row.kind == "snapshot"}
+    there = [row for row in known if row.kind == "snapshot"]
+    base, back = ref, 0
+    if found := _BEFORE.fullmatch(ref):
+        base, back = found[1], int(found[2] or 1)
+    if base == MAIN and there:
+        row: Snapshot | None = there[-1]
+    else:
+        row = next((item for item in known if item.name == base), numbered.get(base))
+    if row is None and _MOMENT.fullmatch(base):
+        row = next((item for item in reversed(there) if item.created_at <= _until(base)), None)
+    if row is not None and row.kind == "tag" and back:
+        row = numbered.get(row.parent or "")
+    for _ in range(back):
+        row = numbered.get(row.parent or "") if row is not None else None
+    if row is None:
+        raise missing(dataset, ref, [MAIN, *(item.name for item in known)])
+    if row.kind == "snapshot" and row not in there:
+        raise MissingRef(
+            f"Snapshot {row.name} of {dataset} was let go by gc, as it had no tag. List those that are there with: "
+            f"openr-data log {dataset}"
+        )
+    return row
 
 
-def _number(name: str) -> int:
-    return int(name) if name.isdigit() else 0
+def missing(dataset: str, ref: str, names: Sequence[str]) -> MissingRef:
+    """The error for a reference that is not there; of many names the ends are listed."""
+    listed = [*names[:3], "…", *names[-7:]] if len(names) > 12 else list(names)
+    return MissingRef(
+        f'No snapshot "{ref}" in {dataset} (there are: {", ".join(listed)}). List them with: openr-data log {dataset}'
+    )
+
+
+def _until(text: str) -> str:
+    """The last second a moment covers, in UTC as it is stored. Raises `UsageError` for a day that does not exist."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no moment: {error}. Write 2026-11-24 or 2026-11-24T10:00.") from error
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    covers = {10: timedelta(days=1), 16: timedelta(minutes=1)}.get(len(text), timedelta(seconds=1))
+    return (moment + covers - timedelta(seconds=1)).strftime(_FORM)
+
+
+def _table(items: Sequence[Snapshot]) -> pa.Table:
+    maps = ("versions", "counts", "changes")
+    plain = [
+        {name: list(getattr(item, name).items()) if name in maps else getattr(item, name) for name in REFS.names}
+        for item in items
+    ]
+    return pa.Table.from_pylist(plain, schema=REFS)
+
+
+def _compact(path: Path) -> None:
+    table = tables.open_table(path)
+    if len(table.file_uris()) <= MAX_FILES:
+        return
+    everything = _rows([str(file) for file in table.file_uris()])
+    written = write_parquet(path, _table(everything), supersedes=False)
+    try:
+        tables.swap(path, table, [written], tables.data_files(table))
+    except StoreError:
+        # Somebody else is at it: then the files stay as they are for now.
+        remove(written)

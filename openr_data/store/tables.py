@@ -1,31 +1,37 @@
-"""One Delta table: create it, commit rows to it exactly once, list the files of a version.
+"""One Delta table: create it, commit rows to it exactly once, swap its files, list the files of a version.
 
-delta-rs is used through its add-action API: we write and fsync the Parquet file ourselves (delta-rs never
-does), then commit it under a transaction id, after looking whether that id is committed already. So a
-commit that a dead process finished without knowing is not made twice.
+delta-rs is used through its add-action API: we write and fsync the Parquet file ourselves, then commit it under a
+transaction id, after looking whether that id is committed already. So a commit that a dead process finished without
+knowing is not made twice.
 """
 
-import errno
 import json
-import os
 import random
 import time
-import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from ..errors import StoreError
+from .storage import (
+    first_line,
+    is_forbidden,
+    is_full,
+    remove,
+    size_and_rows,
+    storage_error,
+    sync_log,
+    write_parquet,
+)
 
-ROW_GROUP: Final = 25_000
 ATTEMPTS: Final = 60
+SWAP: Final = "swap"
+"""The transaction id of whatever takes files out of a table: of two at once one loses (anchors: trap 4)."""
 
 _FACTS: Final[Mapping[str, str | None]] = {
     # The default of 30 days makes pinned versions unreadable after a month (anchors: trap 6).
@@ -40,9 +46,10 @@ def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
     """Make an empty append-only table; one of an older schema gets the columns it lacks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        statistics = {"delta.dataSkippingStatsColumns": order_by} if order_by else {}
-        DeltaTable.create(str(path), schema=schema, mode="ignore", configuration={**_FACTS, **statistics})
-        _fsync_log(path, -1)
+        if not DeltaTable.is_deltatable(str(path)):
+            statistics = {"delta.dataSkippingStatsColumns": order_by} if order_by else {}
+            DeltaTable.create(str(path), schema=schema, mode="ignore", configuration={**_FACTS, **statistics})
+            sync_log(path, -1)
         _add_columns(path, schema)
     except (OSError, DeltaError) as error:
         raise storage_error(path, error) from error
@@ -54,9 +61,10 @@ def _add_columns(path: Path, schema: pa.Schema) -> None:
     missing = [field for field in wanted if field.name not in {known.name for known in table.schema().fields}]
     if not missing:
         return
+    since = table.version()
     try:
         table.alter.add_columns(missing)
-        _fsync_log(path, -1)
+        sync_log(path, since)
     except DeltaError:
         # Another process may have added them in the meantime.
         known = {field.name for field in DeltaTable(str(path)).schema().fields}
@@ -81,15 +89,25 @@ def open_table(path: Path, version: int | None = None) -> DeltaTable:
     except (OSError, DeltaError) as error:
         raise StoreError(
             f"The table {path.name} of {path.parent.name} cannot be read"
-            f"{'' if version is None else f' at version {version}'}: {_line(error)}"
+            f"{'' if version is None else f' at version {version}'}: {first_line(error)}"
         ) from error
 
 
-def append(path: Path, rows: pa.Table, app: str, seq: int) -> int:
+def append(
+    path: Path,
+    rows: pa.Table | Callable[[DeltaTable], pa.Table],
+    app: str,
+    seq: int,
+    *,
+    supersedes: bool = False,
+    guard: str = "",
+) -> int:
     """Commit `rows` as transaction `seq` of `app`, exactly once; return the table's version after it.
 
-    Rows are written in the order given. Raises `StoreError` when the disk is full, the folder cannot be
-    written, or the commit loses against other writers again and again; then nothing was committed.
+    Rows are written in the order given. `supersedes` says that they may repeat keys of the table. With a `guard`, rows
+    are a function of the table as it is, and no other commit under that guard can come in between: the function is
+    asked again. Raises `StoreError` when the disk is full, the folder cannot be written, or the commit loses against
+    other writers again and again; then nothing was committed.
     """
     written: Path | None = None
     last: Exception | None = None
@@ -98,54 +116,67 @@ def append(path: Path, rows: pa.Table, app: str, seq: int) -> int:
         done = table.transaction_version(app)
         if done is not None and done >= seq:
             if written is not None and not _holds(table, written.name):
-                written.unlink(missing_ok=True)
+                remove(written)
             return int(table.version())
         try:
+            if guard and written is not None:
+                remove(written)
+                written = None
             if written is None:
-                written = _write(path, rows)
-            action = AddAction(
-                path=written.name,
-                size=written.stat().st_size,
-                partition_values={},
-                modification_time=int(time.time() * 1000),
-                data_change=True,
-                stats=json.dumps({"numRecords": rows.num_rows}),
-            )
-            table.create_write_transaction(
-                [action],
-                "append",
-                table.schema(),
-                commit_properties=CommitProperties(max_commit_retries=100, app_transactions=[Transaction(app, seq)]),
-            )
-            _fsync_log(path, int(table.version()))
-            return int(open_table(path).version())
+                data = rows if isinstance(rows, pa.Table) else rows(table)
+                if not data.num_rows:
+                    return int(table.version())
+                written = write_parquet(path, data, supersedes)
+            return _commit(path, table, [_added(written, change=True)], {app: seq, **_next(table, guard)})
         except (OSError, DeltaError) as error:
-            if _is_full(error) or _is_forbidden(error):
+            if is_full(error) or is_forbidden(error):
                 if written is not None and not _committed(path, app, seq):
-                    with suppress(OSError):
-                        written.unlink(missing_ok=True)
+                    remove(written)
                 raise storage_error(path, error) from error
             last = error
             time.sleep(random.random() * min(1.0, 0.01 * 2**attempt))
     raise StoreError(
         f"The table {path.name} of {path.parent.name} could not be written in {ATTEMPTS} attempts: "
-        f"{_line(last)} Run the same command again."
+        f"{first_line(last)} Run the same command again."
     )
 
 
-def _write(folder: Path, rows: pa.Table) -> Path:
-    """A new Parquet file, whole and on the disk, or none."""
-    path = folder / f"part-{uuid.uuid4().hex}.parquet"
+def swap(path: Path, table: DeltaTable, add: Sequence[Path], gone: Sequence[Mapping[str, Any]]) -> int:
+    """Commit files in place of others of `table`, unless another swap came first; return the version after it.
+
+    Told to Delta as a change of files and not of rows, which an append-only table allows alone: a rollback is one too.
+    Raises `StoreError` where another swap won or the disk refuses; then the table is as it was.
+    """
+    moment = int(time.time() * 1000)
     try:
-        pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP, write_page_index=True)
-        _fsync(path)
-        _fsync(folder)
-    except BaseException:
-        # Half a file must never be what a later attempt commits.
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise
-    return path
+        actions: list[AddAction | RemoveAction] = [_added(file, change=False) for file in add]
+        actions += [RemoveAction(row["path"], False, moment, row["size_bytes"], {}) for row in gone]
+        return _commit(path, table, actions, _next(table, SWAP))
+    except (OSError, DeltaError) as error:
+        if "oncurrent" not in str(error):
+            raise storage_error(path, error) from error
+        raise StoreError(
+            f"The files of {path.name} of {path.parent.name} were changed by another process in the meantime. "
+            "Run the same command again."
+        ) from error
+
+
+def _added(file: Path, *, change: bool) -> AddAction:
+    size, rows = size_and_rows(file)
+    return AddAction(
+        path=file.name,
+        size=size,
+        partition_values={},
+        modification_time=int(time.time() * 1000),
+        data_change=change,
+        stats=json.dumps({"numRecords": rows}),
+    )
+
+
+def data_files(table: DeltaTable) -> list[dict[str, Any]]:
+    """The data files of an opened table: path, size_bytes, num_records."""
+    rows: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return rows
 
 
 def files(path: Path, version: int) -> list[str]:
@@ -153,28 +184,23 @@ def files(path: Path, version: int) -> list[str]:
     return [str(item) for item in open_table(path, version).file_uris()]
 
 
-def storage_error(path: Path, error: Exception) -> StoreError:
-    """The one sentence for a failure of the disk under `path`."""
-    if _is_full(error):
-        return StoreError(
-            f"The disk is full: {path} could not be written. Nothing that was committed is lost; free some "
-            "space and run the same command again."
-        )
-    if _is_forbidden(error):
-        return StoreError(f"The store is read-only: {path} cannot be written. Choose another with: --store FOLDER")
-    return StoreError(f"{path} could not be written: {_line(error)}")
+def _next(table: DeltaTable, app: str) -> dict[str, int]:
+    return {app: (table.transaction_version(app) or 0) + 1} if app else {}
 
 
-def _is_full(error: Exception) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return full or "No space left on device" in str(error) or "os error 28" in str(error)
-
-
-def _is_forbidden(error: Exception) -> bool:
-    codes = (errno.EACCES, errno.EPERM, errno.EROFS)
-    forbidden = isinstance(error, OSError) and error.errno in codes
-    text = str(error)
-    return forbidden or "Permission denied" in text or "Read-only file system" in text
+def _commit(path: Path, table: DeltaTable, actions: list[Any], apps: Mapping[str, int]) -> int:
+    since = int(table.version())
+    table.create_write_transaction(
+        actions,
+        "append",
+        table.schema(),
+        commit_properties=CommitProperties(
+            max_commit_retries=100, app_transactions=[Transaction(app, seq) for app, seq in apps.items()]
+        ),
+    )
+    sync_log(path, since)
+    table.update_incremental()
+    return int(table.version())
 
 
 def _committed(path: Path, app: str, seq: int) -> bool:
@@ -187,25 +213,3 @@ def _committed(path: Path, app: str, seq: int) -> bool:
 
 def _holds(table: DeltaTable, name: str) -> bool:
     return any(str(uri).endswith(name) for uri in table.file_uris())
-
-
-def _line(error: object) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."
-
-
-def _fsync_log(path: Path, since: int) -> None:
-    """Flush the log entries after version `since` (ours is among them) and their folder."""
-    log = path / "_delta_log"
-    for entry in log.glob("*.json"):
-        if entry.stem.isdigit() and int(entry.stem) > since:
-            _fsync(entry)
-    _fsync(log)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -219,7 +219,7 @@ def test_two_writers_of_the_same_snapshot_number_do_not_share_it(filled: Dataset
 
 
 def test_a_snapshot_is_never_older_than_the_one_before_it(filled: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from openr_data.store.dataset import View
+    from openr_data.store import View
 
     real = View.digest
     raced = []

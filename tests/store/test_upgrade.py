@@ -1,6 +1,7 @@
 """A store that the first schema version wrote is read, written to, and then no longer taken for an old one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,19 +9,22 @@ import pytest
 
 from openr_data.errors import NotAStore
 from openr_data.schema import REFS, SCHEMA_VERSION, TABLES
-from openr_data.store import Store, tables
+from openr_data.store import Store, maintenance, query, storage, tables
 from tests.store.test_dataset import labels, node, question, rollout, solution
 
 NEW = {"extraction", "reason", "revision"}
+VERSION_2 = Path(__file__).parent / "stores" / "version2"
 
 
 def old_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field for field in schema if field.name not in NEW])
+    later = {"metadata"} if "question" not in schema.names else set()
+    return pa.schema([field for field in schema if field.name not in NEW | later])
 
 
 @pytest.fixture
-def old_store(tmp_path: Path) -> Path:
+def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store as version 1 laid it out, with one row a table and a snapshot."""
+    monkeypatch.setattr(storage, "SCHEMA_VERSION", 1)
     root = tmp_path / "old"
     folder = root / "datasets" / "d"
     folder.mkdir(parents=True)
@@ -38,7 +42,46 @@ def old_store(tmp_path: Path) -> Path:
             table = pa.Table.from_pylist([rows[name]], schema=old_schema(schema))
             tables.append(folder / name, table, f"j/{name}", 1)
     tables.create(folder / "refs", REFS, None)
+    monkeypatch.undo()
     return root
+
+
+@pytest.fixture
+def version_2(tmp_path: Path) -> Path:
+    """A store that the release before wrote: a labeling of two questions, then a regrade."""
+    shutil.copytree(VERSION_2, tmp_path / "version2")
+    return tmp_path / "version2"
+
+
+def test_a_store_of_the_version_before_is_read_as_it_was(version_2: Path) -> None:
+    store = Store.open(version_2)
+    first, second = store.view("arithmetic@1"), store.view("arithmetic")
+    assert second.counts() == {
+        "questions": 2, "solutions": 6, "nodes": 31, "rollouts": 64, "labels": 6, "jobs": 2, "steps": 24,
+    }  # fmt: skip
+    assert first.sql("select distinct grader from rollouts").to_pylist() == [{"grader": "math/2"}]
+    assert second.sql("select distinct grader from rollouts").to_pylist() == [{"grader": "openr/1"}]
+    assert second.sql("select metadata from solutions").column(0).null_count == 6
+    assert [row.operation for row in store.dataset("arithmetic").snapshots()] == ["label", "regrade"]
+
+
+def test_the_digests_of_the_version_before_still_hold(version_2: Path) -> None:
+    dataset = Store.open(version_2).dataset("arithmetic")
+    for snapshot in dataset.snapshots():
+        assert query.digest(dataset.view(snapshot.name).connect()) == snapshot.digest
+
+
+def test_a_store_of_the_version_before_is_written_to_tagged_and_compacted(version_2: Path) -> None:
+    dataset = Store.open(version_2).dataset("arithmetic", create=True)
+    before = dataset.view().sql("select * from labels order by label_id").to_pylist()
+    dataset.add_questions([question("q")], "j/questions", 1)
+    assert dataset.snapshot("import", "one more").changes == {"+questions": 1}
+    assert dataset.tag("v1", "1").versions == dataset.snapshots()[0].versions
+    assert maintenance.compact(dataset)
+    assert dataset.view().counts()["questions"] == 3
+    assert dataset.view().sql("select * from labels order by label_id").to_pylist() == before
+    assert dataset.view("v1").counts()["questions"] == 2
+    assert all("-v3-" in file for file in dataset.view().files("labels"))
 
 
 def test_what_an_old_store_lacks_is_null(old_store: Path) -> None:

@@ -1,0 +1,158 @@
+"""The disk under a table: whole Parquet files, fsync, and one sentence for every way in which a disk refuses.
+
+delta-rs never flushes what it writes (anchors: 4.4), so that is done here.
+"""
+
+import errno
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..checked_lines import write_whole
+from ..errors import StoreError
+from ..schema import SCHEMA_VERSION
+
+ROW_GROUP: Final = 25_000
+
+
+def write_parquet(folder: Path, rows: pa.Table, supersedes: bool) -> Path:
+    """A new Parquet file, whole and on the disk, or none.
+
+    Its name says the schema version and whether it may hold keys that other files hold too: `fresh-v3-...` or
+    `newer-v3-...`. So a reader knows without a look inside whether rows must be told apart by their keys.
+    """
+    path = folder / f"{'newer' if supersedes else 'fresh'}-v{SCHEMA_VERSION}-{uuid.uuid4().hex}.parquet"
+    try:
+        pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP, write_page_index=True)
+        sync(path)
+        sync(folder)
+    except BaseException:
+        # Half a file must never be what a later attempt commits.
+        remove(path)
+        raise
+    return path
+
+
+def read_parquet(file: str) -> pa.Table:
+    """A small file whole. Raises `StoreError` where it is missing or damaged."""
+    try:
+        return pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{file} is missing or damaged: {first_line(error)} Check the store with: openr-data doctor"
+        ) from error
+
+
+def size_and_rows(file: Path) -> tuple[int, int]:
+    """Bytes and rows of a Parquet file. Raises `OSError`."""
+    return file.stat().st_size, int(pq.read_metadata(file).num_rows)
+
+
+def open_input(file: str) -> Any:
+    """A file to read from. Raises `OSError`."""
+    return open(file, "rb")
+
+
+def is_fresh(file: str) -> bool:
+    """Whether no other file of its table holds a key of this one."""
+    return file.rpartition("/")[2].startswith("fresh-")
+
+
+def is_current(file: str) -> bool:
+    """Whether a file has all columns of the schema as it is now."""
+    return f"-v{SCHEMA_VERSION}-" in file.rpartition("/")[2]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put a small text in place at once. Raises `OSError`."""
+    write_whole(path, text)
+
+
+@contextmanager
+def lock(path: Path, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock among the processes of this machine, shared or alone; gives whether it is held.
+
+    Without `wait` it is tried once. Raises `StoreError` where the lock file cannot be written.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise storage_error(path.parent, error) from error
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
+    finally:
+        os.close(handle)
+
+
+def child(folder: Path, name: str) -> str:
+    """A file of a folder as DuckDB names it."""
+    return str(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Delete a file that nobody refers to; one that cannot be deleted is litter, not damage."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_log(path: Path, since: int) -> None:
+    """Flush the log entries of a table after version `since` (ours is among them) and their folder."""
+    log = path / "_delta_log"
+    version = since + 1
+    while (entry := log / f"{version:020d}.json").exists():
+        sync(entry)
+        version += 1
+    sync(log)
+
+
+def storage_error(path: Path, error: Exception) -> StoreError:
+    """The one sentence for a failure of the disk under `path`."""
+    if is_full(error):
+        return StoreError(
+            f"The disk is full: {path} could not be written. Nothing that was committed is lost; free some "
+            "space and run the same command again."
+        )
+    if is_forbidden(error):
+        return StoreError(f"The store is read-only: {path} cannot be written. Choose another with: --store FOLDER")
+    return StoreError(f"{path} could not be written: {first_line(error)}")
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk or a quota is full."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return full or "No space left on device" in str(error) or "os error 28" in str(error)
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether nothing may be written there."""
+    codes = (errno.EACCES, errno.EPERM, errno.EROFS)
+    forbidden = isinstance(error, OSError) and error.errno in codes
+    text = str(error)
+    return forbidden or "Permission denied" in text or "Read-only file system" in text
+
+
+def first_line(error: object) -> str:
+    """The first line of an error's own words, as a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."

@@ -1,0 +1,213 @@
+"""Read everything of a dataset again and say what is wrong with it.
+
+Every data file of the newest state and of every snapshot is read to its end; then ids are hashed again, lists are
+counted, rows that point to others are followed, counts are compared with the rollouts they stand for, and every
+snapshot is compared with its digest. What cannot be checked: ids of rollouts (their sampling is not stored with them).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import ids
+from ..errors import StoreError
+from ..schema import KEYS, LABEL_LISTS, TABLES
+from . import query, refs, storage, tables
+from .view import View
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+SHOWN: Final = 3
+"""How many rows of a kind are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be: where, what, how often, and some of the rows."""
+
+    where: str
+    what: str
+    count: int = 1
+    examples: tuple[str, ...] = ()
+
+
+def verify(dataset: "Dataset") -> Iterator[Problem]:
+    """All problems of a dataset, one kind a problem; nothing where all is well."""
+    try:
+        dataset.check_whole()
+    except StoreError as error:
+        yield Problem(dataset.name, str(error))
+    damaged = list(_files(dataset))
+    yield from damaged
+    if damaged:
+        # Rows of damaged files cannot be followed; the first thing is to have them back.
+        return
+    try:
+        view = dataset.view()
+        yield from _rows(view)
+        yield from _snapshots(dataset)
+    except StoreError as error:
+        yield Problem(dataset.name, str(error))
+
+
+def _files(dataset: "Dataset") -> Iterator[Problem]:
+    """Files that cannot be read to their end, log entries that are empty, versions that do not open."""
+    known = refs.read(dataset.path / "refs")
+    seen: set[str] = set()
+    for table in (*TABLES, "refs"):
+        versions = {row.versions[table] for row in known if table in row.versions}
+        for version in [None, *sorted(versions)]:
+            try:
+                opened = tables.open_table(dataset.path / table, version)
+            except StoreError as error:
+                yield Problem(table, str(error))
+                continue
+            for row in tables.data_files(opened):
+                if row["path"] not in seen:
+                    seen.add(row["path"])
+                    yield from _file(storage.child(dataset.path / table, row["path"]), table, row)
+
+
+def _file(path: str, table: str, row: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        file = pq.ParquetFile(storage.open_input(path))
+        rows = sum(batch.num_rows for batch in file.iter_batches())
+    except (OSError, pa.ArrowException) as error:
+        yield Problem(table, f"the file {row['path']} cannot be read: {storage.first_line(error)}")
+        return
+    if row["num_records"] is not None and rows != row["num_records"]:
+        yield Problem(table, f"the file {row['path']} holds {rows} rows, its log says {row['num_records']}")
+
+
+def _rows(view: View) -> Iterator[Problem]:
+    connection = view.connect()
+    for where, what, columns, condition in _CHECKS:
+        yield from _ask(connection, where, what, columns, condition)
+    for table in TABLES:
+        if table != "jobs":
+            yield from _repeated(view, table)
+    yield from _ids(view)
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: str, rows: str) -> Iterator[Problem]:
+    found = connection.execute(
+        f"select count(*), list({column}::varchar order by {column}::varchar)[:{SHOWN}] from ({rows})"
+    ).fetchone()
+    if found is not None and found[0]:
+        yield Problem(where, what, int(found[0]), tuple(found[1]))
+
+
+def _repeated(view: View, table: str) -> Iterator[Problem]:
+    """Keys that several files hold although their names say they do not."""
+    files = view.files(table)
+    if not files or not all(map(storage.is_fresh, files)):
+        return
+    key = ", ".join(f'"{name}"' for name in KEYS[table])
+    connection = query.connect_files({table: files})
+    rows = f'select any_value("{KEYS[table][0]}") as id from "{table}" group by {key} having count(*) > 1'
+    yield from _ask(connection, table, "keys that stand there twice", "id", rows)
+
+
+_LISTS = " or ".join(f"len({name}) <> len(label)" for name in LABEL_LISTS)
+_CHECKS: Final = (
+    ("solutions", "n_steps is not the number of steps", "solution_id",
+     "from solutions where n_steps is distinct from len(steps)"),
+    ("solutions", "no question of that id", "solution_id",
+     "from solutions anti join questions using (question_id)"),
+    ("labels", "lists of different length", "label_id", f"from labels where {_LISTS}"),
+    ("labels", "no solution of that id and job", "label_id",
+     "from labels anti join solutions using (solution_id, job_id)"),
+    ("labels", "not as many labels as steps", "label_id",
+     "select label_id from labels join solutions using (solution_id, job_id) where len(label) <> n_steps"),
+    ("labels", "a label that is none of 1, 0, -1", "label_id",
+     "from labels where len(list_filter(label, lambda x: x not in (1, 0, -1))) > 0"),
+    ("labels", "first_error is not the first bad step", "label_id",
+     "from labels where first_error is distinct from first_error(label)"),
+    ("labels", "more correct rollouts than rollouts", "label_id",
+     "from labels where len(list_filter(list_zip(n_correct, n_rollouts), lambda x: x[1] > x[2] or x[1] < 0)) > 0"),
+    ("labels", "counts that are not those of the node", "label_id",
+     """select distinct label_id from (
+            select label_id, job_id, unnest(node_id) as node_id, unnest(n_correct) as c, unnest(n_rollouts) as n
+            from labels) l
+        join nodes using (node_id, job_id) where (c > 0 or n > 0) and (c <> n_correct or n <> n_rollouts)"""),
+    # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
+    ("nodes", "no parent of that id", "node_id",
+     """select n.node_id from nodes n where parent_id is not null and depth > 1
+        and parent_id not in (select node_id from nodes)
+        and parent_id not in (select unnest(node_id) from labels)"""),
+    ("nodes", "no question of that id", "node_id", "from nodes anti join questions using (question_id)"),
+    ("nodes", "more correct rollouts than rollouts", "node_id",
+     "from nodes where n_correct > n_rollouts or n_correct < 0 or n_unknown < 0"),
+    ("nodes", "counts that are not those of the rollouts", "node_id",
+     """select n.node_id from nodes n join (
+            select node_id, job_id, count(*) filter (verdict = 'correct') as c,
+                   count(*) filter (verdict <> 'unknown') as g, count(*) filter (verdict = 'unknown') as u
+            from rollouts group by node_id, job_id) r using (node_id, job_id)
+        where n.n_correct <> c or n.n_rollouts <> g or n.n_unknown <> u"""),
+    ("rollouts", "no question of that id", "rollout_id", "from rollouts anti join questions using (question_id)"),
+    ("rollouts", "a verdict that is none", "rollout_id",
+     "from rollouts where verdict not in ('correct', 'incorrect', 'unknown')"),
+)  # fmt: skip
+"""Table, what is wrong, the column that names the row, the rows for which it is so."""
+
+
+def _ids(view: View) -> Iterator[Problem]:
+    """Rows whose id is not the hash of what they hold."""
+    for table, columns, is_right in (
+        ("questions", "question_id, question, answer", _right_question),
+        ("solutions", "solution_id, question_id, steps", _right_solution),
+        ("labels", "label_id, solution_id, method, job_id, completer", _right_label),
+        ("nodes", "node_id, question_id, parent_id, step", _right_node),
+    ):
+        wrong: list[str] = []
+        count = 0
+        reader = view.connect(table).sql(f"select {columns} from {table}").to_arrow_reader(10_000)
+        for batch in reader:
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if not is_right(*row):
+                    count += 1
+                    if len(wrong) < SHOWN:
+                        wrong.append(str(row[0]))
+        if count:
+            yield Problem(table, "ids that are not the hash of what they name", count, tuple(wrong))
+
+
+def _right_question(found: str, question: str, answer: str) -> bool:
+    return found == ids.question_id(question, answer)
+
+
+def _right_solution(found: str, question: str, steps: list[str]) -> bool:
+    return found == ids.solution_id(question, steps)
+
+
+def _right_label(found: str, solution: str, method: str, job: str, completer: str | None) -> bool:
+    # An import may hold several people's labels of one solution: their name is a part of the method then.
+    return found in (
+        ids.label_id(solution, method, job),
+        ids.label_id(solution, f"{method}/{completer}", job),
+    )
+
+
+def _right_node(found: str, question: str, parent: str | None, step: str) -> bool:
+    return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
+
+
+def _snapshots(dataset: "Dataset") -> Iterator[Problem]:
+    """Snapshots and tags that do not hold what they held."""
+    known = refs.read(dataset.path / "refs")
+    numbers = {row.name for row in refs.rows(dataset.path / "refs") if row.kind == "snapshot"}
+    for row in known:
+        if row.parent is not None and row.parent not in numbers:
+            yield Problem(f"@{row.name}", f"its parent {row.parent} is not there")
+        connection = View(dataset, row.name, row.versions).connect()
+        counts = query.counts(connection)
+        lost = [table for table, count in row.counts.items() if counts.get(table, 0) != count]
+        if lost:
+            yield Problem(f"@{row.name}", f"other numbers of rows than it was made with in {', '.join(lost)}")
+        elif query.digest(connection) != row.digest:
+            yield Problem(f"@{row.name}", "another content than it was made with (its digest does not hold)")

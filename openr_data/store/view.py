@@ -1,0 +1,70 @@
+"""A dataset as it was at one moment, read as Arrow, polars, a Hugging Face dataset or SQL."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from . import query, refs, tables
+
+if TYPE_CHECKING:
+    import datasets
+    import duckdb
+    import polars
+
+    from .dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A dataset as it was at one moment: a version of every table. Reading it never changes."""
+
+    dataset: "Dataset"
+    ref: str
+    versions: Mapping[str, int]
+
+    def files(self, table: str) -> list[str]:
+        """The Parquet files of a table."""
+        return tables.files(self.dataset.path / table, self.versions[table])
+
+    def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table, or a view such as `records`, as Arrow."""
+        chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"
+        return self.sql(f'select {chosen} from "{table}"')
+
+    def polars(self, table: str) -> "polars.DataFrame":
+        """A table, or a view such as `steps`, as a polars frame."""
+        import polars
+
+        frame = polars.from_arrow(self.arrow(table))
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_datasets(self, table: str = "records") -> "datasets.Dataset":
+        """A table, or a view such as `records`, as a Hugging Face dataset."""
+        import datasets
+
+        return datasets.Dataset(self.arrow(table))
+
+    def connect(self, statement: str = "") -> "duckdb.DuckDBPyConnection":
+        """A DuckDB connection with the tables, macros and views of this snapshot; it can change nothing.
+
+        With a `statement` it has what that one needs, and is there sooner.
+        """
+        return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement)
+
+    def sql(self, statement: str) -> pa.Table:
+        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
+        return query.arrow(self.connect(statement), statement)
+
+    def digest(self) -> str:
+        """A hash of the content of all tables, whatever the order of rows and files."""
+        for item in self.dataset.snapshots():
+            if dict(item.versions) == dict(self.versions):
+                return item.digest
+        return query.digest(self.connect())
+
+    def counts(self) -> dict[str, int]:
+        """Rows by table."""
+        return query.counts(self.connect())

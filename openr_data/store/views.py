@@ -1,0 +1,139 @@
+"""The SQL of a dataset beyond its tables: macros (the algebra of labels) and views over them.
+
+The same algebra in Python is `openr_data/labels.py`; a test holds both against each other.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..labels import WILSON_Z
+
+_Z2 = WILSON_Z**2
+
+
+def _wilson(sign: str) -> str:
+    root = f"{WILSON_Z} * sqrt(greatest(n_correct * (n_rollouts - n_correct), 0) / n_rollouts + {_Z2 / 4})"
+    return f"case when n_rollouts > 0 then (n_correct + {_Z2 / 2} {sign} {root}) / (n_rollouts + {_Z2}) end"
+
+
+MACROS: Final[Mapping[str, str]] = {
+    "soft_label(n_correct, n_rollouts)": "case when n_rollouts > 0 then n_correct / n_rollouts end",
+    "hard_label(n_correct, n_rollouts, threshold := 0.0)": (
+        "case when n_rollouts > 0 then case when n_correct / n_rollouts > threshold then 1 else -1 end end"
+    ),
+    "wilson_low(n_correct, n_rollouts)": _wilson("-"),
+    "wilson_high(n_correct, n_rollouts)": _wilson("+"),
+    # list_position counts from 1 and gives null where there is none.
+    "first_error(labels)": "nullif(coalesce(list_position(labels, -1), 0), 0) - 1",
+    "cohens_kappa(good_good, good_bad, bad_good, bad_bad)": (
+        "case when (good_good + good_bad) * (good_good + bad_good) + (bad_bad + bad_good) * (bad_bad + good_bad) "
+        "< (good_good + good_bad + bad_good + bad_bad) ** 2 then "
+        "(1.0 * (good_good + bad_bad) * (good_good + good_bad + bad_good + bad_bad) - "
+        "((good_good + good_bad) * (good_good + bad_good) + (bad_bad + bad_good) * (bad_bad + good_bad))) / "
+        "((good_good + good_bad + bad_good + bad_bad) ** 2 - "
+        "((good_good + good_bad) * (good_good + bad_good) + (bad_bad + bad_good) * (bad_bad + good_bad))) end"
+    ),
+    # A good step makes all steps before it good: from there the answer can be reached.
+    "repair(labels)": (
+        "list_transform(labels, lambda label, place: "
+        "case when place < coalesce(len(labels) + 1 - list_position(list_reverse(labels), 1), 0) then 1 else label end)"
+    ),
+}
+"""Signature to definition."""
+
+VIEWS: Final[Mapping[str, str]] = {
+    "records": """
+        select l.label_id, l.question_id, l.solution_id, l.method, l.completer, l.job_id,
+               q.question, q.answer, q.source, q.split, q.level, q.subject,
+               s.steps, s.n_steps, s.final_answer, s.outcome, s.generator,
+               l.label, l.value, l.n_correct, l.n_rollouts, l.provenance, l.node_id, l.first_error,
+               q.metadata as question_metadata, s.metadata as solution_metadata, l.metadata as label_metadata
+        from labels l
+        join solutions s using (question_id, solution_id, job_id)
+        join questions q using (question_id)
+    """,
+    # One unnest of the indexes, then look-ups: so a query reads the lists it names and no others.
+    "steps": """
+        select label_id, question_id, solution_id, method, completer, job_id, source, split, level, subject,
+               generator, outcome, len(label)::int as n_steps, first_error, step_index,
+               steps[step_index + 1] as step, label[step_index + 1] as label, value[step_index + 1] as value,
+               n_correct[step_index + 1] as n_correct, n_rollouts[step_index + 1] as n_rollouts,
+               ['measured', 'certified', 'inferred', 'judged', 'human', 'imported'][
+                   provenance[step_index + 1] + 1] as provenance,
+               node_id[step_index + 1] as node_id
+        from (select *, unnest(range(len(label))) as step_index from records)
+    """,
+    "prefixes": """
+        with drawn as (
+            select node_id, question_id, policy,
+                   count(*) filter (verdict = 'correct') as n_correct,
+                   count(*) filter (verdict <> 'unknown') as n_rollouts,
+                   count(*) filter (verdict = 'unknown') as n_unknown
+            from (select distinct on (rollout_id) * from rollouts order by rollout_id, job_id)
+            group by node_id, question_id, policy
+        ), counted as (
+            select node_id, question_id, policy, any_value(depth) as depth, any_value(step) as step,
+                   any_value(parent_id) as parent_id,
+                   bool_or(certified) as certified, bool_or(terminal) as terminal,
+                   coalesce(any_value(drawn.n_correct), 0) as n_correct,
+                   coalesce(any_value(drawn.n_rollouts), 0) as n_rollouts,
+                   coalesce(any_value(drawn.n_unknown), 0) as n_unknown,
+                   count(distinct job_id) as n_jobs
+            from nodes left join drawn using (node_id, question_id, policy) group by node_id, question_id, policy
+        )
+        select *, soft_label(n_correct, n_rollouts) as soft,
+               case when certified then 1 else hard_label(n_correct, n_rollouts) end as hard,
+               wilson_low(n_correct, n_rollouts) as low, wilson_high(n_correct, n_rollouts) as high
+        from counted
+    """,
+    "pooled": """
+        with labelled as (
+            select distinct on (solution_id, completer) question_id, solution_id, completer as policy, node_id
+            from labels order by solution_id, completer, label_id
+        ), placed as (
+            select question_id, solution_id, policy, unnest(node_id) as node_id,
+                   unnest(range(len(node_id))) as step_index
+            from labelled
+        ), counted as (
+            select question_id, solution_id, policy,
+                   list(coalesce(p.n_correct, 0) order by step_index) as n_correct,
+                   list(coalesce(p.n_rollouts, 0) order by step_index) as n_rollouts,
+                   list(p.soft order by step_index) as value,
+                   list(p.low order by step_index) as low, list(p.high order by step_index) as high,
+                   list(p.hard order by step_index) as measured, max(p.n_jobs) as n_jobs
+            from placed left join prefixes p using (node_id, question_id, policy)
+            group by question_id, solution_id, policy
+        )
+        select *, repair(measured)::tinyint[] as label, first_error(repair(measured))::smallint as first_error
+        from counted where n_jobs is not null
+    """,
+    "agreement": """
+        with paired as (
+            select a.method as method, b.method as other, a.solution_id, a.first_error as error_a,
+                   b.first_error as error_b, unnest(a.label) as label_a, unnest(b.label) as label_b,
+                   unnest(range(len(a.label))) as step_index
+            from labels a join labels b
+              on a.solution_id = b.solution_id and a.method < b.method and len(a.label) = len(b.label)
+        ), counted as (
+            select method, other, count(distinct solution_id) as solutions,
+                   count(*) filter (label_a is not null and label_b is not null) as steps,
+                   count(*) filter (label_a = 1 and label_b = 1) as both_good,
+                   count(*) filter (label_a = -1 and label_b = -1) as both_bad,
+                   count(*) filter (label_a = 1 and label_b = -1) as good_bad,
+                   count(*) filter (label_a = -1 and label_b = 1) as bad_good,
+                   count(*) filter (label_a = label_b) as agreeing,
+                   avg((error_a is not distinct from error_b)::int) filter (step_index = 0) as same_first_error
+            from paired group by method, other
+        )
+        select method, other, solutions, steps, both_good, both_bad, good_bad, bad_good,
+               case when steps > 0 then agreeing / steps end as agreement,
+               cohens_kappa(both_good, good_bad, bad_good, both_bad) as kappa, same_first_error
+        from counted
+    """,
+    "first_errors": """
+        select label_id, question_id, solution_id, method, job_id, level, subject, n_steps, first_error,
+               steps[first_error + 1] as step
+        from records where first_error is not null
+    """,
+}
+"""Name to definition; each may use the tables, the macros and the views before it."""
