@@ -60,11 +60,25 @@ GRADERS: Final[Mapping[str, Entry]] = {
     ),
 }
 FORMATS: Final[Mapping[str, Entry]] = {
+    "math-shepherd": Entry("openr_data.formats.math_shepherd:MathShepherdFormat", "`input`, `label` with ки, `task`"),
+    "prm800k": Entry("openr_data.formats.prm800k:Prm800kFormat", "PRM800K, phases 1 and 2, alternatives kept"),
+    "math-aps": Entry("openr_data.formats.math_aps:MathApsFormat", "MATH-APS, flat: every prefix with its MC value"),
+    "math-aps-tree": Entry("openr_data.formats.math_aps_tree:MathApsTreeFormat", "MATH-APS as a tree"),
+    "processbench": Entry("openr_data.formats.processbench:ProcessBenchFormat", "the first wrong step, by people"),
+    "prmbench": Entry("openr_data.formats.prmbench:PrmBenchFormat", "processes with errors put in"),
+    "trl": Entry("openr_data.formats.trl:TrlFormat", "stepwise supervision: `prompt`, `completions`, `labels`"),
+    "rlhflow": Entry("openr_data.formats.rlhflow:RlhflowFormat", "conversations that answer + or - to each step"),
+    "qwen": Entry("openr_data.formats.qwen:QwenFormat", "messages with <extra_0> behind each step, and `labels`"),
+    "openrlhf": Entry("openr_data.formats.openrlhf:OpenRlhfFormat", "a text with placeholders, and `value`"),
+    "verl": Entry("openr_data.formats.verl:VerlFormat", "questions for verl's reinforcement learning"),
+    "records": Entry("openr_data.formats.records:RecordsFormat", "everything a record is: loses nothing"),
     "questions": Entry(
-        "openr_data.formats.questions:read_questions",
-        "JSONL of questions: `problem` or `question`, and `answer`",
+        "openr_data.formats.questions:QuestionsFormat",
+        "`problem` or `question`, and `answer`: MATH, GSM8K and the like",
     ),
 }
+"""In the order in which a file is tried: what asks for more fields comes first."""
+
 TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
     "labeler": LABELERS,
     "policy": POLICIES,

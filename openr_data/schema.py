@@ -146,5 +146,13 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 ADDED: Final[Mapping[str, tuple[str, ...]]] = {"solutions": ("metadata",), "labels": ("metadata",)}
 """Columns that came after digests were first written; empty ones do not count in a digest."""
 
+HASHED: Final[Mapping[str, tuple[str, ...]]] = {
+    "questions": ("question", "answer"),
+    "solutions": ("steps",),
+    "nodes": ("step",),
+    "rollouts": ("text",),
+}
+"""Columns that the id of a row is a hash over."""
+
 LABEL_LISTS: Final = ("label", "value", "n_correct", "n_rollouts", "provenance", "node_id")
 """The parallel lists of `labels`: one entry a step."""

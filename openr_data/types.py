@@ -206,9 +206,14 @@ class Record:
         n = len(self.steps)
         if not n or len(self.label) != n:
             raise ValueError(f"{n} steps and {len(self.label)} labels")
-        for name in ("value", "n_correct", "n_rollouts", "provenance"):
-            if len(getattr(self, name)) not in (0, n):
-                raise ValueError(f"{n} steps and {len(getattr(self, name))} entries of {name}")
+        known = (0, n)
+        if (
+            len(self.value) not in known
+            or len(self.n_correct) not in known
+            or len(self.n_rollouts) not in known
+            or len(self.provenance) not in known
+        ):
+            raise ValueError(f"{n} steps and another number of values, counts or provenances")
 
     @property
     def first_error(self) -> int | None:

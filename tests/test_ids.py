@@ -48,3 +48,13 @@ def test_the_id_of_a_configuration_does_not_depend_on_the_order_of_its_keys() ->
 @given(st.integers(), st.text())
 def test_a_seed_is_a_positive_63_bit_number(number: int, name: str) -> None:
     assert 0 <= ids.derive_seed(number, name) < 2**63
+
+
+@given(st.text(), st.lists(st.text()))
+def test_the_ids_of_a_process_are_those_of_its_parts(question: str, steps: list[str]) -> None:
+    name = ids.question_id(question, "")
+    solution, nodes = ids.process_ids(name, steps)
+    assert solution == ids.solution_id(name, steps)
+    assert nodes == list(ids.prefix_ids(name, steps))[1:]
+    assert all(node == ids.child_id(above, step) for node, above, step in zip(
+        nodes, [ids.root_id(name), *nodes], steps, strict=False))  # fmt: skip

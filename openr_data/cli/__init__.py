@@ -17,7 +17,8 @@ from ..errors import OpenRError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "label": ("label:label", "Label the steps of solutions with a policy model."),
     "jobs": ("jobs:jobs", "List, watch and resume labeling jobs."),
-    "import": ("data:import_", "Bring questions from a file into a dataset."),
+    "import": ("exchange:import_", "Bring questions or labelled processes into a dataset."),
+    "export": ("exchange:export", "Write a dataset in a format of the field."),
     "ls": ("data:ls", "List the datasets of the store."),
     "show": ("data:show", "Describe a dataset: rows, label balance, methods."),
     "log": ("versions:log", "List the snapshots of a dataset."),

@@ -7,7 +7,7 @@ its reason in a `Tally`; nothing is dropped in silence.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -25,7 +25,7 @@ class BadRow(ValueError):
 class Tally:
     """What happened to rows, by reason: dropped and repaired on the way in, lost on the way out.
 
-    `places` keeps where the first few of each reason stand.
+    `places` keeps where the first few of each reason stand; `tell` hears of every one: place, what, reason.
     """
 
     rows: int = 0
@@ -34,22 +34,25 @@ class Tally:
     lost: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
     place: str = ""
+    tell: Callable[[str, str, str], None] | None = None
 
     def drop(self, reason: str) -> None:
         """The row at `place` is left out."""
         self.dropped[reason] += 1
-        self._keep(reason)
+        self._keep("dropped", reason)
 
     def repair(self, reason: str) -> None:
         """The row at `place` was mended."""
         self.repaired[reason] += 1
-        self._keep(reason)
+        self._keep("repaired", reason)
 
     def lose(self, what: str, times: int = 1) -> None:
         """The format written cannot hold this."""
         self.lost[what] += times
 
-    def _keep(self, reason: str) -> None:
+    def _keep(self, what: str, reason: str) -> None:
+        if self.tell is not None:
+            self.tell(self.place, what, reason)
         places = self.places.setdefault(reason, [])
         if len(places) < KEPT_PLACES:
             places.append(self.place)

@@ -45,7 +45,7 @@ class MathShepherdFormat:
         if not isinstance(text, str) or not isinstance(labelled, str):
             raise BadRow("no texts in `input` and `label`")
         pieces = text.split(TAG)
-        labels = _labels(pieces, labelled)
+        labels, end = _labels(pieces, labelled)
         if pieces.pop().strip():
             tally.repair(f"text behind the last {TAG} left out")
         question, first, tags_inside = cut_tagged(pieces, TAG, tally)
@@ -54,7 +54,8 @@ class MathShepherdFormat:
         if not all(steps):
             raise BadRow("a step without text")
         task = str(row.get("task") or "")
-        is_usual = text == _render(question, steps, [TAG] * len(steps))
+        # The two texts are the same up to their tags, so one of them tells for both.
+        is_usual = end == len(labelled) and text == _render(question, steps, [TAG] * len(steps))
         raw = {} if is_usual else {"math_shepherd": {"input": text, "label": labelled}}
         yield Record(
             question=self._question(question, task),
@@ -85,6 +86,9 @@ class MathShepherdFormat:
                 tally.lose("records without any judged step")
                 continue
             question = group.question.question
+            if TAG in question or any(TAG in step for step in steps):
+                tally.lose(f"records whose text holds {TAG} itself")
+                continue
             signs = ["+" if label == 1 else "-" for label in labels]
             yield {
                 "input": _render(question, steps, [TAG] * len(steps)),
@@ -93,20 +97,21 @@ class MathShepherdFormat:
             }
 
 
-def _labels(pieces: list[str], labelled: str) -> list[int]:
-    """The sign behind each piece but the last, found by walking along the text both fields share."""
+def _labels(pieces: list[str], labelled: str) -> tuple[list[int], int]:
+    """The sign behind each piece but the last, found by walking along the text both fields share, and where it ends."""
     found: list[int] = []
     at = 0
     for piece in pieces[:-1]:
+        is_same = labelled.startswith(piece, at)
         at += len(piece)
-        sign = labelled[at : at + 1]
-        if sign not in _LABELS or labelled[at - len(piece) : at] != piece:
+        label = _LABELS.get(labelled[at : at + 1])
+        if label is None or not is_same:
             raise BadRow("`input` and `label` are not the same text")
-        found.append(_LABELS[sign])
+        found.append(label)
         at += 1
     if not found:
         raise BadRow(f"no {TAG} in `input`")
-    return found
+    return found, at
 
 
 def _render(question: str, steps: tuple[str, ...], signs: list[str]) -> str:

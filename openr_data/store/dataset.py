@@ -186,9 +186,12 @@ class Dataset:
             # Earlier snapshots first, then the view: a snapshot is never older than the one before it.
             earlier = self.snapshots()
             view = self.view()
-            digest, counts = query.digest(view.connect()), view.counts()
-            if earlier and earlier[-1].digest == digest:
+            connection = view.connect()
+            like = earlier[-1].digest if earlier else ""
+            digest, counts = query.digest(connection, like), query.counts(connection)
+            if digest == like:
                 return earlier[-1]
+            digest = digest if query.is_new(digest) else query.digest(connection)
             before = View(self, earlier[-1].name, earlier[-1].versions) if earlier else None
             first = {f"+{name}": count for name, count in counts.items() if count and name != "jobs"}
             made = Snapshot(

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from ..errors import InputError, StoreError
-from ..schema import ADDED, KEYS, TABLES
+from ..schema import ADDED, HASHED, KEYS, TABLES
 from .refs import Snapshot
 from .storage import is_current, is_fresh
 from .views import MACROS, VIEWS
@@ -24,6 +24,7 @@ _EXPLAIN: Final = re.compile(r"\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?",
 _WORD: Final = re.compile(r"\w+")
 _CATALOG: Final = re.compile(r"information_schema|duckdb_|show|describe|summarize|pragma", re.IGNORECASE)
 
+_DIGEST: Final = "2-"
 SNAPSHOTS: Final = "snapshots"
 NAMES: Final = (*TABLES, *VIEWS, SNAPSHOTS)
 """Everything a query can name."""
@@ -181,27 +182,33 @@ def _unreadable(error: Exception) -> StoreError:
     )
 
 
-def digest(connection: duckdb.DuckDBPyConnection) -> str:
+def digest(connection: duckdb.DuckDBPyConnection, like: str = "") -> str:
     """A hash over all rows of questions, solutions, nodes, rollouts and labels, in any order.
 
-    A sum of row hashes, not an exclusive or: equal rows must not cancel. The text of a rollout is left out: its
-    id is a hash over it already. Raises `StoreError` for a damaged file.
+    A sum of row hashes, not an exclusive or: equal rows must not cancel. What an id is a hash over is left out, as
+    the id stands for it (`verify` checks that it does). `like` is a digest to compare with: one from before version 3
+    left out less. Raises `StoreError` for a damaged file.
     """
+    is_old = bool(like) and not is_new(like)
     try:
-        return _digest(connection)
+        return _digest(connection, {"rollouts": ("text",)} if is_old else HASHED, "" if is_old else _DIGEST)
     except duckdb.Error as error:
         raise _unreadable(error) from error
 
 
-def _digest(connection: duckdb.DuckDBPyConnection) -> str:
+def is_new(digest: str) -> bool:
+    """Whether a digest was made as they are made now."""
+    return digest.startswith(_DIGEST)
+
+
+def _digest(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]], prefix: str) -> str:
     parts: list[str] = []
     for name, schema in TABLES.items():
         if name == "jobs":
             continue
         later = ADDED.get(name, ())
-        row = ", '|', ".join(
-            f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column not in ("text", *later)
-        )
+        out = (*hashed.get(name, ()), *later)
+        row = ", '|', ".join(f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column not in out)
         # A column that came later counts where it holds something: so an older snapshot keeps its digest.
         row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
@@ -210,7 +217,7 @@ def _digest(connection: duckdb.DuckDBPyConnection) -> str:
         parts.append(f"{name}:{found[0]}:{int(found[1]) % 2**128:032x}")
     answer = connection.execute("select md5(?)", [";".join(parts)]).fetchone()
     assert answer is not None
-    return str(answer[0])
+    return f"{prefix}{answer[0]}"
 
 
 def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

@@ -163,10 +163,14 @@ def test_import_keeps_questions_once_and_says_what_it_did(run: Run) -> None:
     assert "0 questions added to mine, 3 were there already" in again.err
     assert again.out == "mine@1\n"
     Path("bad.jsonl").write_text('{"problem": "a", "answer": "1"}\n{"answer": "1"}')
-    bad = run("import", "other", "bad.jsonl")
+    bad = run("import", "other", "bad.jsonl", "--strict")
     assert (bad.code, bad.out) == (2, "")
-    assert "bad.jsonl, line 2" in bad.err
+    assert "bad.jsonl: 1 of 2 rows are not as they should be, 1 of them: no text in" in bad.err
+    assert "(line 2). Nothing was written" in bad.err
     assert run("ls", "-q").out == "mine\n"
+    loose = run("import", "other", "bad.jsonl")
+    assert (loose.code, loose.out) == (0, "other@1\n")
+    assert "dropped 1: no text in `problem` or `question` (line 2)" in loose.err
 
 
 def test_listings_speak_json_jsonl_csv_and_names(run: Run, labelled: str) -> None:

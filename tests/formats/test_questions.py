@@ -2,71 +2,68 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from openr_data.errors import InputError
-from openr_data.formats.questions import read_questions
+from openr_data.formats.files import read_rows
+from openr_data.formats.format import BadRow, Group, NoOptions, Tally
+from openr_data.formats.questions import QuestionsFormat
 from openr_data.types import Question
 
-
-def read(path: Path, text: str) -> list[Question]:
-    file = path / "q.jsonl"
-    file.write_text(text, encoding="utf-8")
-    return list(read_questions(file, "src"))
+FORM = QuestionsFormat(NoOptions(), "src", "")
 
 
-def test_math_and_gsm8k_rows_are_read(tmp_path: Path) -> None:
-    rows = [
+def read(row: Any) -> Question:
+    (question,) = FORM.read(row, Tally())
+    return question
+
+
+def test_math_and_gsm8k_rows_are_read() -> None:
+    rows: list[dict[str, Any]] = [
         {"problem": "1+1?", "answer": "2", "level": "Level 3", "subject": "Algebra", "unique_id": "x/1"},
         {"question": "Clips?", "answer": "48/2 = <<48/2=24>>24\n#### 1,024"},
         {"problem": "No answer", "answer": ""},
         {"problem": "None", "answer": None},
         {"problem": "Number", "answer": 7, "type": "Geometry", "subject": None, "level": None},
     ]
-    found = read(tmp_path, "\n".join(map(json.dumps, rows)) + "\n\n")
+    found = [read(row) for row in rows]
     assert [(q.question, q.answer) for q in found] == [
         ("1+1?", "2"), ("Clips?", "1024"), ("No answer", ""), ("None", ""), ("Number", "7")]  # fmt: skip
-    assert (found[0].level, found[0].subject, json.loads(found[0].metadata)) == (
-        "Level 3",
-        "Algebra",
-        {"unique_id": "x/1"},
-    )
+    assert (found[0].level, found[0].subject) == ("Level 3", "Algebra")
+    assert json.loads(found[0].metadata)["unique_id"] == "x/1"
     assert (found[4].subject, found[4].level) == ("Geometry", "")
+    assert [next(iter(FORM.write(Group(question, ()), Tally()))) for question in found] == rows
+
+
+def test_a_row_of_math_as_published_gets_its_answer_from_the_solution() -> None:
+    row = {"problem": "2+2?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{4}$, not \\boxed."}
+    question = read(row)
+    assert (question.answer, question.subject, question.level) == ("4", "Algebra", "Level 1")
+    assert next(iter(FORM.write(Group(question, ()), Tally()))) == row
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("row", "message"),
     [
-        ("not json", r"q\.jsonl, line 1: not JSON"),
-        ('{"problem": "a"}\n[1]', r"line 2: a JSON list, expected an object"),
-        ('{"answer": "3"}', r"line 1: no `problem` or `question` text \(the row has: answer\)"),
-        ('{"problem": "  "}', r"line 1: no `problem`"),
-        ('{"problem": 3}', r"line 1: no `problem`"),
-        ('{"problem": "a"', r"line 1: not JSON"),
-        ('{"problem": "\\ud800"}', r"line 1: a character that is no Unicode text"),
+        ({"answer": "3"}, "no text in `problem` or `question`"),
+        ({"problem": "  "}, "no text in"),
+        ({"problem": 3}, "no text in"),
+        ({"problem": "\ud800"}, "a character that is no Unicode text"),
+        ({"problem": "a", "answer": "1", "image": b"x"}, "a field that is no JSON value"),
     ],
 )
-def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read(tmp_path, text)
+def test_a_row_that_is_no_question_says_why(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRow, match=message):
+        read(row)
 
 
-def test_a_file_that_is_no_text_or_no_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"b\.jsonl is not text in UTF-8"):
-        list(read_questions(tmp_path / "b.jsonl", "s"))
-    with pytest.raises(InputError, match="There is no file"):
-        list(read_questions(tmp_path / "absent.jsonl", "s"))
-    with pytest.raises(InputError, match="is a folder"):
-        list(read_questions(tmp_path, "s"))
-
-
-def test_the_real_files_are_read_whole(shared_data: Path) -> None:
-    math = list(read_questions(shared_data / "math" / "train.jsonl", "math"))
-    assert len(math) == 7500
-    assert sum(not question.answer.strip() for question in math) == 2
-    assert len({question.question_id for question in math}) == 7500
-    gsm8k = list(read_questions(shared_data / "gsm8k" / "test.jsonl", "gsm8k"))
-    assert len(gsm8k) == 1319
-    assert all(question.answer.lstrip("-").replace(".", "").isdigit() for question in gsm8k)
+def test_the_real_files_are_read_whole_and_written_as_they_were(shared_data: Path) -> None:
+    for name, count in (("math/train.jsonl", 7500), ("math/test500.jsonl", 500), ("gsm8k/test.jsonl", 1319)):
+        rows = [row for _, row in read_rows(str(shared_data / name)) if isinstance(row, dict)]
+        questions = [read(row) for row in rows]
+        assert len({question.question_id for question in questions}) == count
+        assert [next(iter(FORM.write(Group(question, ()), Tally()))) for question in questions] == rows
+        if "gsm8k" in name:
+            assert all(question.answer.lstrip("-").replace(".", "").isdigit() for question in questions)
+    assert sum(not question.answer.strip() for question in questions) == 0

@@ -1,0 +1,213 @@
+"""`openr-data import` and `export`: the formats of the field."""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import build, parse_overrides
+from ..errors import InputError, UnknownName, UsageError
+from ..formats.files import Found, json_line, read_rows, write_rows
+from ..formats.format import Format, Tally
+from ..jobs.exporter import export_rows
+from ..jobs.importer import ImportConfig, Imported, check_rows, import_rows, read_items
+from ..registry import FORMATS, SOURCES, load
+from ..store.dataset import Store
+from ..store.refs import DatasetName
+from ..store.storage import storage_error
+from .output import hint, note
+
+AHEAD = 200
+"""Rows that are looked at before anything is written."""
+
+
+@click.command("import")
+@click.argument("name")
+@click.argument("file")
+@click.option("--as", "format_", default="", metavar="FORMAT", help="The format (default: told by the first rows).")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format, repeatable.")
+@click.option("--split", default="", help="The split of a Hugging Face dataset; written on every question.")
+@click.option("--config", default="", help="The configuration of a Hugging Face dataset.")
+@click.option("--source", default="", help="Where the questions come from (default: NAME).")
+@click.option("--strict", is_flag=True, help="Refuse the file where a row would be dropped or mended.")
+@click.option("--report", type=click.Path(path_type=Path), help="List every dropped or mended row in this JSONL file.")
+@click.option("--dry-run", is_flag=True, help="Read everything, write nothing, and say what would be dropped.")
+@click.pass_obj
+def import_(
+    store: str, /, name: str, file: str, format_: str, options: tuple[str, ...], split: str, config: str, source: str,
+    strict: bool, report: Path | None, dry_run: bool,
+) -> None:  # fmt: skip
+    """Bring questions or labelled processes from FILE into the dataset NAME.
+
+    FILE is JSONL, JSON, Parquet or CSV (also .gz), hf:ORG/NAME, or a folder that load_dataset reads. What is there
+    already is left as it is; labels that changed are superseded. Formats: openr-data catalog ls
+
+    \b
+    Examples:
+      openr-data import math train.jsonl
+      openr-data import shepherd math-shepherd.jsonl --as math-shepherd
+      openr-data import bench hf:Qwen/ProcessBench --split gsm8k
+    """
+    DatasetName.parse(name)
+    if "@" in name:
+        raise UsageError(f"An import writes to the newest state of a dataset: {name.partition('@')[0]}, without @.")
+    if name in SOURCES:
+        raise UsageError(f"{name!r} is a built-in source, which `label {name}` means. Choose another name.")
+    rows = read_rows(file, config, split)
+    ahead = list(itertools.islice(rows, AHEAD))
+    if not ahead:
+        raise InputError(f"{file} holds no rows.")
+    format_ = format_ or _recognised(file, ahead)
+    overrides = parse_overrides(options)
+    form = _format(format_, overrides, source or name, split)
+    _check_some(form, format_, file, ahead)
+    if strict or dry_run:
+        told = check_rows(form, read_rows(file, config, split), file) if strict else _look(form, file, config, split)
+        if dry_run:
+            note(f"{told.rows - sum(told.dropped.values()):,} of {told.rows:,} rows can be read as {format_}.")
+            _tell(told)
+            return
+    what = ImportConfig(format_, source or name, split, dict(overrides))
+    dataset = Store.open(store, create=True).dataset(name, create=True)
+    with ExitStack() as stack:
+        stream: Iterable[Found] = itertools.chain(ahead, rows)
+        found = import_rows(dataset, what, form, stream, Path(file).name, _reporter(report, stack))
+    _say(name, found)
+    assert found.snapshot is not None
+    click.echo(f"{name}@{found.snapshot.name}")
+    labelled = found.labels or found.relabelled
+    next_step = f"view {name}" if labelled else f"label {name} --method omegaprm --policy MODEL"
+    hint(f"{'Look at them' if labelled else 'Label them'} with: openr-data {next_step}")
+
+
+def _reporter(report: Path | None, stack: ExitStack) -> Any:
+    if report is None:
+        return None
+    try:
+        out = stack.enter_context(report.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise storage_error(report, error) from error
+
+    def tell(place: str, what: str, reason: str) -> None:
+        out.write(json.dumps({"place": place, "what": what, "reason": reason}, ensure_ascii=False) + "\n")
+
+    return tell
+
+
+def _look(form: Format, file: str, config: str, split: str) -> Tally:
+    tally = Tally()
+    for _ in read_items(form, read_rows(file, config, split), tally):
+        pass
+    return tally
+
+
+def _say(name: str, found: Imported) -> None:
+    tally = found.tally
+    parts = [f"{found.questions:,} questions"]
+    if found.labels or found.relabelled or found.repeated:
+        parts.append(f"{found.solutions:,} solutions and {found.labels:,} label sets")
+    only = len(parts) == 1
+    there = max(found.read - found.questions, 0) if only else found.repeated
+    note(
+        f"{', '.join(parts)} added to {name}, {there:,} were there already or repeated"
+        + (f", {found.relabelled:,} relabelled" if found.relabelled else "")
+        + (
+            f"; {found.without_gold:,} have no gold answer and cannot be labelled"
+            if only and found.without_gold
+            else ""
+        )
+        + "."
+    )
+    _tell(tally)
+
+
+def _tell(tally: Tally) -> None:
+    """What was dropped, repaired or lost, and why."""
+    for what, counts in (("dropped", tally.dropped), ("repaired", tally.repaired)):
+        for reason, count in counts.most_common():
+            note(
+                f"  {what} {count:,}: {reason} ({', '.join(tally.places.get(reason, ()))}{', …' if count > 3 else ''})"
+            )
+    for reason, count in tally.lost.most_common():
+        note(f"  lost {count:,}: {reason}")
+
+
+def _format(name: str, options: dict[str, str], source: str, split: str) -> Format:
+    if name not in FORMATS:
+        raise UnknownName("format", name, FORMATS)
+    kind = load("format", name)
+    form: Format = kind(build(kind.config_type, options), source, split)
+    return form
+
+
+def _recognised(file: str, ahead: list[Found]) -> str:
+    """The first format that reads the most of the first rows."""
+    best, most = "", 0
+    for name in FORMATS:
+        form = _format(name, {}, "", "")
+        tally = Tally()
+        for _ in read_items(form, ahead, tally):
+            pass
+        if (read := tally.rows - sum(tally.dropped.values())) > most:
+            best, most = name, read
+    if not best:
+        place, row = ahead[0]
+        there = row if isinstance(row, str) else "it has the fields " + ", ".join(map(str, row))
+        raise InputError(f"{file} is in no known format ({place}: {there}). See: openr-data catalog ls")
+    note(f"{file} is read as {best}.")
+    return best
+
+
+def _check_some(form: Format, name: str, file: str, ahead: list[Found]) -> None:
+    """Raises `InputError` where not one of the first rows can be read, before anything is made."""
+    tally = Tally()
+    for _ in read_items(form, ahead, tally):
+        return
+    if sum(tally.dropped.values()) < tally.rows:
+        return
+    reason, count = tally.dropped.most_common(1)[0]
+    raise InputError(
+        f"No row of {file} could be read as {name}; {count:,} of the first {tally.rows:,}: {reason} "
+        f"({tally.places[reason][0]}). See the formats with: openr-data catalog ls"
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.argument("file", default="-")
+@click.option("--as", "format_", default="records", show_default=True, metavar="FORMAT", help="The format.")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format, repeatable.")
+@click.option("--method", default="", help="Only label sets of this method.")
+@click.option("--where", default="", metavar="SQL", help="Only records for which this holds, for example: level = '5'.")
+@click.pass_obj
+def export(
+    store: str, /, name: str, file: str, format_: str, options: tuple[str, ...], method: str, where: str
+) -> None:
+    """Write the dataset NAME or NAME@ref to FILE (.jsonl, .json, .parquet, .csv, also .gz; "-": stdout as JSONL).
+
+    What the format cannot hold is counted and told. `records` holds everything.
+
+    \b
+    Examples:
+      openr-data export math-aps@v1 train.parquet --as trl
+      openr-data export math-aps tree.jsonl --as math-aps-tree --where "level = '5'"
+    """
+    form = _format(format_, parse_overrides(options), DatasetName.parse(name).name, "")
+    tally = Tally()
+    rows = export_rows(Store.open(store).view(name), form, tally, method=method, where=where)
+    if file == "-":
+        count = sum(1 for row in rows if click.echo(json_line(row)) is None)
+    else:
+        path = Path(file)
+        try:
+            count = write_rows(path, rows)
+        except OSError as error:
+            raise storage_error(path, error) from error
+    sys.stdout.flush()
+    note(f"{count:,} rows of {name} as {format_}.")
+    _tell(tally)

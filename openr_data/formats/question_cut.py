@@ -1,0 +1,59 @@
+"""Where the question ends in a text that runs on into the first step.
+
+At "Step 1:" in any case; without one behind the last question mark; without that, where a format allows it, at the
+last blank line. White space at the cut belongs to neither side.
+"""
+
+import re
+from collections.abc import Sequence
+
+from .format import BadRow, Tally
+
+_STEP_1 = re.compile(r"\bstep 1\s*:", re.IGNORECASE)
+
+
+def cut_question(text: str, tally: Tally) -> tuple[str, str]:
+    """Question and first step of one text; a cut without "Step 1:" counts as mended. Raises `BadRow`."""
+    question, first, _ = cut_tagged((text,), "", tally, blank_line=True)
+    return question, first
+
+
+def cut_tagged(pieces: Sequence[str], tag: str, tally: Tally, blank_line: bool = False) -> tuple[str, str, int]:
+    """Question, first step, and how many tags stand inside the question of a text split at its tags.
+
+    Raises `BadRow` where nothing tells the end of the question.
+    """
+    for inside, piece in enumerate(pieces):
+        found = _STEP_1.search(piece)
+        if found is None:
+            continue
+        head = "".join((*pieces[:inside], piece[: found.start()])).strip()
+        if not head:
+            raise BadRow("no question before the first step")
+        if inside:
+            tally.repair(f"{tag} inside the question taken out")
+        return head, piece[found.start() :].strip(), inside
+    return *_cut_unmarked(pieces[0], tally, blank_line), 0
+
+
+def _cut_unmarked(text: str, tally: Tally, blank_line: bool) -> tuple[str, str]:
+    head, mark, rest = text.rpartition("?")
+    if mark and rest.strip():
+        tally.repair('no "Step 1:": the question ends at its last question mark')
+        return (head + mark).strip(), rest.strip()
+    if not blank_line:
+        raise BadRow('neither "Step 1:" nor a question mark ends the question')
+    head, _, rest = text.strip().rpartition("\n\n")
+    if not head.strip():
+        raise BadRow('neither "Step 1:" nor a question mark nor a blank line ends the question')
+    tally.repair('no "Step 1:": the question ends at its last blank line')
+    return head.strip(), rest.strip()
+
+
+def is_told(question: str, pieces: Sequence[str], tag: str = "") -> bool:
+    """Whether a reader of these pieces (question and first step, then the other steps) finds this question."""
+    try:
+        found, _, inside = cut_tagged(pieces, tag, Tally(), blank_line=True)
+    except BadRow:
+        return False
+    return found == question and not inside

@@ -1,0 +1,118 @@
+"""Records of a snapshot as rows of a format, streamed in the order of their questions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from ..errors import InputError
+from ..formats.format import Format, Group, Row, Tally
+from ..store import View
+from ..types import Question, Record
+
+AT_ONCE: Final = 5_000
+"""Records in memory."""
+
+_RECORD: Final = (
+    "label_id, question_id, solution_id, method, completer, steps, label, value, n_correct, n_rollouts, provenance, "
+    "generator, final_answer, outcome, solution_metadata, label_metadata"
+)
+
+
+def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", where: str = "") -> Iterator[Row]:
+    """The rows of a format. `where` is a condition of SQL over `records`; with a format of questions over `questions`.
+
+    Raises `InputError` for a condition that fails.
+    """
+    if getattr(form, "only_questions", False):
+        yield from _questions(view, form, tally, where)
+        return
+    told = [f"({where})"] if where.strip() else []
+    if method:
+        told.append(f"method = '{method.replace(chr(39), chr(39) * 2)}'")
+    condition = " and ".join(told) or "true"
+    counted = view.sql(f"select question_id, count(*) as n from records where {condition} group by 1 order by 1")
+    for first, last in _pieces(counted.to_pylist()):
+        between = f"question_id between '{first}' and '{last}'"
+        records = view.sql(
+            f"select {_RECORD} from records where {between} and ({condition}) "
+            "order by question_id, solution_id, method, label_id"
+        ).to_pylist()
+        questions = {
+            row["question_id"]: _question(row)
+            for row in view.sql(f"select * from questions where {between}").to_pylist()
+        }
+        nodes = _nodes(view, between) if form.needs_nodes else {}
+        for name, rows in groupby(records, key=lambda row: str(row["question_id"])):
+            question = questions[name]
+            found = [_record(question, row) for row in rows]
+            tally.rows += len(found)
+            yield from form.write(Group(question, found, nodes.get(name, ())), tally)
+
+
+def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Ranges of question ids that hold about `AT_ONCE` records each."""
+    first, size = "", 0
+    for place, row in enumerate(counted):
+        first = first or row["question_id"]
+        size += row["n"]
+        if size >= AT_ONCE or place == len(counted) - 1:
+            yield first, row["question_id"]
+            first, size = "", 0
+
+
+def _questions(view: View, form: Format, tally: Tally, where: str) -> Iterator[Row]:
+    condition = f" where {where}" if where.strip() else ""
+    lost = view.sql("select count(*) as n from labels")["n"][0].as_py()
+    if lost:
+        tally.lose("processes with their labels", lost)
+    ids = view.sql(f"select question_id, 1 as n from questions{condition} order by 1").to_pylist()
+    wanted = {row["question_id"] for row in ids}
+    for first, last in _pieces(ids):
+        rows = view.sql(
+            f"select * from questions where question_id between '{first}' and '{last}' order by question_id"
+        ).to_pylist()
+        for row in rows:
+            if row["question_id"] in wanted:
+                tally.rows += 1
+                yield from form.write(Group(_question(row), ()), tally)
+
+
+def _nodes(view: View, between: str) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    # Of one prefix that several jobs measured, the most measured: a tree has each prefix once.
+    query = (
+        f"select distinct on (question_id, node_id) * from nodes where {between} "
+        "order by question_id, node_id, n_rollouts desc, job_id"
+    )
+    for row in view.sql(query).to_pylist():
+        found.setdefault(row["question_id"], []).append(row)
+    return found
+
+
+def _question(row: Mapping[str, Any]) -> Question:
+    return Question(**{name: row[name] if row[name] is not None else "" for name in Question.__slots__})
+
+
+def _record(question: Question, row: Mapping[str, Any]) -> Record:
+    try:
+        return Record(
+            question=question,
+            steps=tuple(row["steps"]),
+            label=tuple(row["label"]),
+            method=row["method"],
+            value=tuple(row["value"]),
+            n_correct=tuple(row["n_correct"]),
+            n_rollouts=tuple(row["n_rollouts"]),
+            provenance=tuple(row["provenance"]),
+            generator=row["generator"] or "",
+            completer=row["completer"] or "",
+            final_answer=row["final_answer"],
+            outcome=row["outcome"],
+            metadata=row["solution_metadata"] or "{}",
+            label_metadata=row["label_metadata"] or "{}",
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"The label set {row['label_id']} is damaged ({error}). See what is wrong with: openr-data verify "
+            "and the name of the dataset"
+        ) from error
