@@ -201,7 +201,10 @@ def export(
     tally = Tally()
     rows = export_rows(Store.open(store).view(name), form, tally, method=method, where=where)
     if file == "-":
-        count = sum(1 for row in rows if click.echo(json_line(row)) is None)
+        count = 0
+        for row in rows:
+            click.echo(json_line(row))
+            count += 1  # noqa: SIM113
     else:
         path = Path(file)
         try:

@@ -1,6 +1,6 @@
 """The only place that prints. stdout is the answer, stderr everything else.
 
-Every listing takes `--json`, `--jsonl`, `--csv` and `-q` (ids alone) from one decorator. Piped output has no
+Every listing takes `--json`, `--jsonl`, `--csv`, `--markdown` and `-q` (ids alone) from one decorator. Piped output has no
 colour, no truncation and no bars.
 """
 
@@ -21,7 +21,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-Mode = Literal["human", "json", "jsonl", "csv", "quiet"]
+Mode = Literal["human", "json", "jsonl", "csv", "markdown", "quiet"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,6 +31,7 @@ def output_options(function: F) -> F:
     @click.option("--json", "mode", flag_value="json", help="One JSON document.")
     @click.option("--jsonl", "mode", flag_value="jsonl", help="One JSON object a line.")
     @click.option("--csv", "mode", flag_value="csv", help="Comma-separated values with a header.")
+    @click.option("--markdown", "mode", flag_value="markdown", help="A Markdown table.")
     @click.option("-q", "--quiet", "mode", flag_value="quiet", help="The first column alone.")
     @functools.wraps(function)
     def wrapped(*args: Any, mode: Mode | None, **options: Any) -> Any:
@@ -65,6 +66,12 @@ class Output:
                 writer.writerow(names)
                 writer.writerows([[_plain(row.get(name)) for name in names] for row in rows])
                 click.echo(text.getvalue(), nl=False)
+            case "markdown":
+                click.echo("| " + " | ".join(names) + " |")
+                click.echo("|" + "---|" * len(names))
+                for row in rows:
+                    cells = (_plain(row.get(name)).replace("|", "\\|").replace("\n", "<br>") for name in names)
+                    click.echo("| " + " | ".join(cells) + " |")
             case "quiet":
                 for row in rows:
                     click.echo(_plain(row[names[0]]))
@@ -80,7 +87,7 @@ class Output:
         if self.mode in ("json", "jsonl"):
             indent = 2 if self.mode == "json" else None
             click.echo(json.dumps(dict(facts), default=str, ensure_ascii=False, indent=indent))
-        elif self.mode == "csv":
+        elif self.mode in ("csv", "markdown"):
             self.rows([facts])
         elif self.mode == "quiet":
             click.echo(_plain(next(iter(facts.values()))))
