@@ -11,6 +11,7 @@
     │   └── MissingRef            2   no snapshot or tag of that name
     ├── PolicyError               1   the model or its server failed
     ├── JobError                  1   a job cannot start or go on
+    ├── HubError                  1   the Hugging Face Hub did not do what was asked
     └── Interrupted             130   stopped by the user; the same command resumes
 
 Rules for a message: one sentence that says what was found and what was expected, then the next command.
@@ -92,6 +93,10 @@ class PolicyLost(PolicyError):
 
 class JobError(OpenRError):
     """A job cannot start or go on."""
+
+
+class HubError(OpenRError):
+    """The Hugging Face Hub refused, failed or could not be reached; what was uploaded is kept."""
 
 
 class Interrupted(OpenRError):

@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rollback": ("versions:rollback", "Make a dataset what it was, as a new snapshot."),
     "sql": ("sql:sql", "Ask a dataset with SQL."),
     "view": ("view:view", "Show labelled steps in the terminal."),
+    "publish": ("hub:publish_", "Put a snapshot on the Hugging Face Hub."),
+    "pull": ("hub:pull_", "Take a published dataset from the Hub."),
     "verify": ("upkeep:verify_", "Read a whole dataset again and say what is wrong."),
     "compact": ("upkeep:compact_", "Make the files of a dataset few and sorted."),
     "gc": ("upkeep:gc_", "Let go of old snapshots and files that nothing names."),
@@ -37,6 +39,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }
 
+ALIASES: Final = {"push": "publish"}
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps without importing them."""
@@ -45,6 +49,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")

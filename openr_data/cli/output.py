@@ -1,7 +1,7 @@
 """The only place that prints. stdout is the answer, stderr everything else.
 
-Every listing takes `--json`, `--jsonl`, `--csv`, `--markdown` and `-q` (ids alone) from one decorator. Piped output has no
-colour, no truncation and no bars.
+Every listing takes `--json`, `--jsonl`, `--csv`, `--markdown` and `-q` (ids alone) from one decorator. Piped output has
+no colour, no truncation and no bars.
 """
 
 import csv

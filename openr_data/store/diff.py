@@ -121,22 +121,22 @@ def diff(old: "View", new: "View") -> Diff:
     connection = _connect(old, new)
     found = {table: _table_diff(connection, table) for table in COMPARED}
     connection.execute(_SETS)
-    row = connection.execute(
+    row = query.one(
+        connection,
         "select count(*) filter (old_id is null), count(*) filter (new_id is null), "
         "count(*) filter (old_id is not null and new_id is not null), "
         "coalesce(sum(new_n) filter (old_id is null), 0)::bigint, "
-        "coalesce(sum(old_n) filter (new_id is null), 0)::bigint from sets"
-    ).fetchone()
-    assert row is not None
+        "coalesce(sum(old_n) filter (new_id is null), 0)::bigint from sets",
+    )
     found["labels"] = TableDiff(row[0], row[1], row[2])
     relabelled = 0
     if row[2]:
         connection.execute(_CHANGES)
-        counted = connection.execute(
+        counted = query.one(
+            connection,
             "select count(*) filter (change = 'relabelled'), count(*) filter (change = 'added'), "
-            "count(*) filter (change = 'removed') from changes"
-        ).fetchone()
-        assert counted is not None
+            "count(*) filter (change = 'removed') from changes",
+        )
         relabelled, row = counted[0], (*row[:3], counted[1], counted[2])
     return Diff(found, TableDiff(row[3], row[4], relabelled))
 
@@ -179,10 +179,10 @@ def _apart(old: Sequence[str], new: Sequence[str]) -> tuple[list[str], list[str]
 def _table_diff(connection: duckdb.DuckDBPyConnection, table: str) -> TableDiff:
     key = ", ".join(f'"{name}"' for name in KEYS[table])
     revision = "coalesce(revision, 0)" if "revision" in TABLES[table].names else "0"
-    row = connection.execute(
+    row = query.one(
+        connection,
         f"select count(*) filter (o is null), count(*) filter (n is null), count(*) filter (o <> n) "
         f"from (select {key}, {revision} as o from old_{table}) "
-        f"full join (select {key}, {revision} as n from new_{table}) using ({key})"
-    ).fetchone()
-    assert row is not None
+        f"full join (select {key}, {revision} as n from new_{table}) using ({key})",
+    )
     return TableDiff(*row)

@@ -5,11 +5,12 @@ keys of another one (`newer-...`, or a file of an older version) the table is re
 revision first.
 """
 
+import hashlib
 import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -54,11 +55,15 @@ def _behind(names: Iterable[str]) -> set[str]:
 
 
 def connect(
-    files: Callable[[str], Sequence[str]], snapshots: Callable[[], Sequence[Snapshot]], statement: str = ""
+    files: Callable[[str], Sequence[str]],
+    snapshots: Callable[[], Sequence[Snapshot]],
+    statement: str = "",
+    memory: str = "",
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory connection with the tables, macros and views; it reads the files of a snapshot alone.
 
-    `files` gives the Parquet files of a table; with a `statement` only those that it needs are looked up. Raises
+    `files` gives the Parquet files of a table; with a `statement` only those that it needs are looked up. With a
+    limit of `memory` it sorts on the disk what does not fit, and is for our own queries: it is not closed off. Raises
     `StoreError` where a file of the snapshot is missing or damaged.
     """
     wanted = needed(statement) if statement else frozenset(TABLES)
@@ -76,10 +81,21 @@ def connect(
         if not statement or SNAPSHOTS in statement.lower() or _CATALOG.search(statement):
             connection.register("snapshot_rows", _snapshot_table(snapshots()))
             connection.execute("create view snapshots as select * from snapshot_rows")
-        _close_off(connection, [file for found in listed.values() for file in found])
+        if memory:
+            _limit(connection, memory)
+        else:
+            _close_off(connection, [file for found in listed.values() for file in found])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
+
+
+def _limit(connection: duckdb.DuckDBPyConnection, memory: str) -> None:
+    connection.execute(f"set memory_limit = '{memory}'")
+    # DuckDB makes the folder when it needs it and removes it.
+    folder = f"{tempfile.gettempdir()}/openr-sort-{uuid.uuid4().hex}"
+    connection.execute(f"set temp_directory = '{quoted(folder)}'")
+    connection.execute("set enable_progress_bar = false")
 
 
 def connect_files(sides: Mapping[str, Sequence[str]]) -> duckdb.DuckDBPyConnection:
@@ -102,12 +118,8 @@ def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.Duc
     """A connection over some files of one table that sorts more than fits into `memory`. Raises `StoreError`."""
     try:
         connection = duckdb.connect(":memory:")
-        connection.execute(f"set memory_limit = '{memory}'")
-        # DuckDB makes the folder when it needs it and removes it.
-        folder = f"{tempfile.gettempdir()}/openr-sort-{uuid.uuid4().hex}"
-        connection.execute(f"set temp_directory = '{quoted(folder)}'")
+        _limit(connection, memory)
         connection.execute(f'create view "{table}" as {_relation(connection, table, files)}')
-        connection.execute("set enable_progress_bar = false")
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
@@ -201,8 +213,21 @@ def is_new(digest: str) -> bool:
     return digest.startswith(_DIGEST)
 
 
+def table_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """`rows:hash` by table, as they go into `digest`. Raises `StoreError` for a damaged file."""
+    try:
+        return _parts(connection, HASHED)
+    except duckdb.Error as error:
+        raise _unreadable(error) from error
+
+
 def _digest(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]], prefix: str) -> str:
-    parts: list[str] = []
+    parts = ";".join(f"{name}:{part}" for name, part in _parts(connection, hashed).items())
+    return f"{prefix}{hashlib.md5(parts.encode(), usedforsecurity=False).hexdigest()}"
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    parts: dict[str, str] = {}
     for name, schema in TABLES.items():
         if name == "jobs":
             continue
@@ -212,12 +237,9 @@ def _digest(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[st
         # A column that came later counts where it holds something: so an older snapshot keeps its digest.
         row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
-        found = connection.execute(statement).fetchone()
-        assert found is not None
-        parts.append(f"{name}:{found[0]}:{int(found[1]) % 2**128:032x}")
-    answer = connection.execute("select md5(?)", [";".join(parts)]).fetchone()
-    assert answer is not None
-    return f"{prefix}{answer[0]}"
+        found = one(connection, statement)
+        parts[name] = f"{found[0]}:{int(found[1]) % 2**128:032x}"
+    return parts
 
 
 def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -231,11 +253,15 @@ def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     found: dict[str, int] = {}
     for name in TABLES:
-        row = connection.execute(f'select count(*) from "{name}"').fetchone()
-        found[name] = int(row[0]) if row else 0
-    row = connection.execute("select coalesce(sum(len(label)), 0)::bigint from labels").fetchone()
-    found["steps"] = int(row[0]) if row else 0
+        found[name] = int(one(connection, f'select count(*) from "{name}"')[0])
+    found["steps"] = int(one(connection, "select coalesce(sum(len(label)), 0)::bigint from labels")[0])
     return found
+
+
+def one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+    """The one row of an answer, read to its end: an answer half read would keep the connection busy."""
+    (row,) = connection.execute(statement).fetchall()
+    return tuple(row)
 
 
 def _snapshot_table(rows: Sequence[Snapshot]) -> pa.Table:

@@ -95,10 +95,11 @@ def _rows(view: View) -> Iterator[Problem]:
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: str, rows: str) -> Iterator[Problem]:
-    found = connection.execute(
-        f"select count(*), list({column}::varchar order by {column}::varchar)[:{SHOWN}] from ({rows})"
-    ).fetchone()
-    if found is not None and found[0]:
+    found = query.one(
+        connection,
+        f"select count(*), list({column}::varchar order by {column}::varchar)[:{SHOWN}] from ({rows})",
+    )
+    if found[0]:
         yield Problem(where, what, int(found[0]), tuple(found[1]))
 
 
@@ -157,7 +158,12 @@ _CHECKS: Final = (
 
 
 def _ids(view: View) -> Iterator[Problem]:
-    """Rows whose id is not the hash of what they hold."""
+    for table, count, examples in ids_are_right(view.connect()):
+        yield Problem(table, "ids that are not the hash of what they name", count, examples)
+
+
+def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """Tables with ids that are not the hash of what their rows hold: how many, and some of them."""
     for table, columns, is_right in (
         ("questions", "question_id, question, answer", _right_question),
         ("solutions", "solution_id, question_id, steps", _right_solution),
@@ -166,15 +172,14 @@ def _ids(view: View) -> Iterator[Problem]:
     ):
         wrong: list[str] = []
         count = 0
-        reader = view.connect(table).sql(f"select {columns} from {table}").to_arrow_reader(10_000)
-        for batch in reader:
+        for batch in connection.sql(f"select {columns} from {table}").to_arrow_reader(10_000):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if not is_right(*row):
                     count += 1
                     if len(wrong) < SHOWN:
                         wrong.append(str(row[0]))
         if count:
-            yield Problem(table, "ids that are not the hash of what they name", count, tuple(wrong))
+            yield table, count, tuple(wrong)
 
 
 def _right_question(found: str, question: str, answer: str) -> bool:

@@ -47,12 +47,13 @@ class View:
 
         return datasets.Dataset(self.arrow(table))
 
-    def connect(self, statement: str = "") -> "duckdb.DuckDBPyConnection":
+    def connect(self, statement: str = "", memory: str = "") -> "duckdb.DuckDBPyConnection":
         """A DuckDB connection with the tables, macros and views of this snapshot; it can change nothing.
 
-        With a `statement` it has what that one needs, and is there sooner.
+        With a `statement` it has what that one needs, and is there sooner. With a limit of `memory` ("2GB") it sorts
+        on the disk what does not fit.
         """
-        return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement)
+        return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement, memory)
 
     def sql(self, statement: str) -> pa.Table:
         """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""

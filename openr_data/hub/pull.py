@@ -1,0 +1,201 @@
+"""Take a published dataset back into a store: the inverse of `publish`, and everything is checked on the way.
+
+The tables are made again from the files; ids are hashed anew, and the digests of the manifest have to hold, before a
+row is written. What the dataset has already is passed over, a higher revision supersedes.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from ..errors import InputError, StoreError
+from ..ids import config_id
+from ..schema import KEYS, SCHEMA_VERSION, TABLES
+from ..store import Dataset, Snapshot, Store, query
+from ..store.verify import ids_are_right
+from .client import KIND, hub_api, told
+from .layout import MANIFEST
+
+BATCH: Final = 50_000
+
+_SOURCES: Final[Mapping[str, str]] = {
+    "questions": "select * from read_parquet($questions)",
+    "solutions": """
+        (select distinct on (solution_id, job_id) solution_id, question_id, steps, n_steps, final_answer, outcome,
+                generator, n_tokens, job_id, solution_revision as revision, solution_metadata as metadata
+         from read_parquet($records) order by solution_id, job_id)
+        union all by name select * from read_parquet($solutions)""",
+    "labels": """
+        select label_id, solution_id, question_id, method, completer, job_id, label, value, n_correct, n_rollouts,
+               provenance, node_id, first_error, label_revision as revision, label_metadata as metadata
+        from read_parquet($records)""",
+    "nodes": "select * from read_parquet($nodes)",
+    "rollouts": "select * from read_parquet($rollouts)",
+    "jobs": "select * from read_parquet($jobs)",
+}
+"""How each table is made again from the published configurations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of it: rows added by table, and the snapshot."""
+
+    dataset: str
+    revision: str
+    added: Mapping[str, int]
+    snapshot: Snapshot
+
+
+def pull(store: Store, repo: str, revision: str = "", into: str = "") -> Pulled:
+    """Bring `ORG/NAME` into the dataset `into` (default: the name it had).
+
+    Raises `HubError`; `InputError` for a repository that `publish` did not write, and `StoreError` where what came is
+    not what was published; then nothing was written.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="openr-pull-"))
+    try:
+        commit = _download(repo, revision, folder)
+        manifest = _manifest(folder, repo)
+        connection = _open(folder, manifest, repo)
+        try:
+            _check(connection, manifest, repo)
+            dataset = store.dataset(into or str(manifest["dataset"]), create=True)
+            return _write(connection, dataset, manifest, repo, commit)
+        except duckdb.Error as error:
+            raise StoreError(f"A file of {repo} is damaged: {' '.join(str(error).split())[:200]}") from error
+        finally:
+            connection.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _download(repo: str, revision: str, folder: Path) -> str:
+    with told(repo, "reading"):
+        api = hub_api()
+        commit = str(api.dataset_info(repo, revision=revision or None).sha)
+        api.snapshot_download(
+            repo, repo_type=KIND, revision=commit, local_dir=folder, allow_patterns=["data/**", MANIFEST]
+        )
+    return commit
+
+
+def _manifest(folder: Path, repo: str) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{repo} was not published by openr-data: it has no {MANIFEST}. Bring in what it holds with: "
+            f"openr-data import NAME hf:{repo}"
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version, tables = int(found["schema_version"]), found["tables"]
+        if not isinstance(tables, dict) or not isinstance(found["dataset"], str):
+            raise ValueError("not a manifest")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{MANIFEST} of {repo} is damaged. Publish the dataset again.") from error
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{repo} has schema version {version}, newer than {SCHEMA_VERSION}, which this openr-data reads. Update "
+            "with: pip install -U openr-data"
+        )
+    return dict(found)
+
+
+def _open(folder: Path, manifest: Mapping[str, Any], repo: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    connection.execute("set enable_progress_bar = false")
+    there = {item.name for item in (folder / "data").iterdir()} if (folder / "data").is_dir() else set()
+    for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
+        files = sorted((folder / "data" / config).glob("*.parquet")) if config in there else []
+        # A table that had no rows has no file; its columns are made up by those of an empty one.
+        listed = "[" + ", ".join(f"'{query.quoted(str(file))}'" for file in files) + "]"
+        definition = f"select * from read_parquet({listed}, union_by_name = true)"
+        if not files:
+            connection.register(f"empty_{config}", _empty(config))
+            definition = f"select * from empty_{config}"
+        connection.execute(f"create view published_{config} as {definition}")
+    for table, statement in _SOURCES.items():
+        text = statement
+        for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
+            text = text.replace(f"read_parquet(${config})", f"published_{config}")
+        columns = ", ".join(f'"{name}"' for name in TABLES[table].names)
+        try:
+            connection.execute(f'create view "{table}" as select {columns} from ({text})')
+        except duckdb.Error as error:
+            raise StoreError(
+                f"The files of {repo} are not as they were published: {' '.join(str(error).split())[:200]}"
+            ) from error
+    return connection
+
+
+def _empty(config: str) -> pa.Table:
+    if config != "records":
+        return TABLES[config].empty_table()
+    fields = {field.name: field for table in ("solutions", "labels") for field in TABLES[table]}
+    for table, name in (("solutions", "solution"), ("labels", "label")):
+        for column in ("revision", "metadata"):
+            fields[f"{name}_{column}"] = TABLES[table].field(column).with_name(f"{name}_{column}")
+    return pa.schema(list(fields.values())).empty_table()
+
+
+def _check(connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], repo: str) -> None:
+    """Raises `StoreError` where a digest does not hold or an id is not the hash of what it names."""
+    found = query.table_digests(connection)
+    for table, digest in manifest["tables"].items():
+        if found.get(table) != digest:
+            rows = str(digest).partition(":")[0]
+            raise StoreError(
+                f"The {table} of {repo} are not those that were published ({rows} rows): they were changed or are not "
+                "complete. Nothing was written."
+            )
+    for table, count, examples in ids_are_right(connection):
+        raise StoreError(
+            f"{count:,} ids of {table} of {repo} are not the hash of what they name ({', '.join(examples)}). Nothing "
+            "was written."
+        )
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, manifest: Mapping[str, Any], repo: str, commit: str
+) -> Pulled:
+    job = config_id({"pull": repo, "digest": manifest["digest"]})
+    added: dict[str, int] = {}
+    with dataset.hold(exclusive=False):
+        for table in TABLES:
+            added[table] = 0
+            files = dataset.view().files(table)
+            for batch in _missing(connection, table, files):
+                app = f"{job}/{table}"
+                seq = dataset.committed(table, app) + 1
+                added[table] += (
+                    dataset.add_questions(batch, app, seq)
+                    if table == "questions"
+                    else dataset.append(table, batch, app, seq)
+                )
+    snapshot = dataset.snapshot("pull", f"{repo}@{commit[:12]}, snapshot {manifest['snapshot']} there", job)
+    return Pulled(dataset.name, commit, added, snapshot)
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, table: str, files: list[str]) -> Iterator[pa.Table]:
+    """The published rows that the dataset does not hold, or holds at a lower revision."""
+    key = ", ".join(f'"{name}"' for name in KEYS[table])
+    revised = "revision" in TABLES[table].names
+    statement = f'select * from "{table}"'
+    if files:
+        held = query.connect_files({table: files})
+        revision = ", coalesce(revision, 0) as held_revision" if revised else ""
+        connection.register("held", held.sql(f'select {key}{revision} from "{table}"').to_arrow_table())
+        newer = "and h.held_revision >= coalesce(p.revision, 0)" if revised else ""
+        same = " and ".join(f'h."{name}" is not distinct from p."{name}"' for name in KEYS[table])
+        statement = f'select p.* from "{table}" p where not exists (from held h where {same} {newer})'
+    reader = connection.sql(statement).to_arrow_reader(BATCH)
+    for batch in reader:
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
