@@ -23,6 +23,7 @@ from .refs import MAIN, DatasetName, Snapshot
 from .view import View
 
 MARKER: Final = "openr-store.json"
+MAX_SORTED: Final = 200_000
 UNFINISHED: Final = "unfinished.json"
 """In a dataset's folder while the rows of a regrade or a rollback are written."""
 
@@ -79,11 +80,11 @@ class Dataset:
         Tables are written facts first, labels last, and resolved in reverse: every label found then finds
         its solution and its question. Raises `MissingRef`.
         """
-        if ref == MAIN:
-            versions = {name: int(tables.open_table(self.path / name).version()) for name in reversed(list(TABLES))}
-        else:
-            versions = dict(refs.find(self.path / "refs", self.name, ref).versions)
-        return View(self, ref, versions)
+        if ref != MAIN:
+            return View(self, ref, dict(refs.find(self.path / "refs", self.name, ref).versions))
+        found = {name: tables.newest(self.path / name) for name in reversed(list(TABLES))}
+        versions = {name: version for name, (version, _) in found.items()}
+        return View(self, ref, versions, {name: list(files) for name, (_, files) in found.items()})
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots that are there, oldest first."""
@@ -221,7 +222,7 @@ class Dataset:
 
 
 def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Table:
-    """Rows as the table has them, ordered by question and key."""
+    """Rows as the table has them, ordered by question and key; very many are left for compaction to order."""
     schema = TABLES[table]
     if isinstance(rows, pa.Table):
         missing = [field for field in schema if field.name not in rows.column_names]
@@ -230,12 +231,12 @@ def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Tab
         data = rows.select(schema.names).cast(schema)
     else:
         data = pa.Table.from_pylist(list(rows), schema=schema)
-    if "question_id" not in schema.names or data.num_rows < 2:
+    if "question_id" not in schema.names or not 1 < data.num_rows <= MAX_SORTED:
         return data
     order = [(name, "ascending") for name in dict.fromkeys(("question_id", *KEYS[table]))]
     places = pc.sort_indices(data, sort_keys=order)
-    sorted_already = pc.all(pc.equal(places, pa.array(range(data.num_rows), pa.uint64()))).as_py()
-    return data if sorted_already else data.take(places)
+    is_sorted = pc.all(pc.greater(places[1:], places[:-1])).as_py()
+    return data if is_sorted else data.take(places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ over by solution, method and completer: so two jobs that labelled the same solut
 step by step. A step is relabelled where the same prefix has another label, value or counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -50,8 +50,8 @@ _SETS: Final = f"""
     select * from matched where old_mark is distinct from new_mark
     union all by name select * from apart where old_id is not null and new_id is not null
 """
-_CHANGES: Final = """
-    create view changes as
+_TOLD: Final = """
+    create view told as
     with paired as (
         select s.question_id, s.solution_id, s.method, s.completer, s.old_id, s.new_id,
                unnest(range(greatest(coalesce(s.old_n, 0), coalesce(s.new_n, 0)))) as step_index,
@@ -66,12 +66,15 @@ _CHANGES: Final = """
                oc[step_index + 1] as old_correct, nc[step_index + 1] as new_correct,
                orr[step_index + 1] as old_rollouts, nr[step_index + 1] as new_rollouts
         from paired
-    ), told as (
-        select case when not was then 'added' when not is_now then 'removed' else 'relabelled' end as change, *
-        from placed
-        where not was or not is_now or old_label is distinct from new_label or old_value is distinct from new_value
-              or old_correct is distinct from new_correct or old_rollouts is distinct from new_rollouts
-    ), texts as (
+    )
+    select case when not was then 'added' when not is_now then 'removed' else 'relabelled' end as change, *
+    from placed
+    where not was or not is_now or old_label is distinct from new_label or old_value is distinct from new_value
+          or old_correct is distinct from new_correct or old_rollouts is distinct from new_rollouts
+"""
+_CHANGES: Final = """
+    create view changes as
+    with texts as (
         select solution_id, any_value(steps) as steps from (
             select solution_id, steps from old_all_solutions union all select solution_id, steps from new_all_solutions
         ) where solution_id in (select solution_id from sets) group by solution_id
@@ -131,11 +134,11 @@ def diff(old: "View", new: "View") -> Diff:
     found["labels"] = TableDiff(row[0], row[1], row[2])
     relabelled = 0
     if row[2]:
-        connection.execute(_CHANGES)
+        connection.execute(_TOLD)
         counted = query.one(
             connection,
             "select count(*) filter (change = 'relabelled'), count(*) filter (change = 'added'), "
-            "count(*) filter (change = 'removed') from changes",
+            "count(*) filter (change = 'removed') from told",
         )
         relabelled, row = counted[0], (*row[:3], counted[1], counted[2])
     return Diff(found, TableDiff(row[3], row[4], relabelled))
@@ -149,8 +152,8 @@ def changed_steps(old: "View", new: "View", where: str = "", limit: int = 0) -> 
     them. Raises `InputError` for one that fails.
     """
     connection = _connect(old, new)
-    connection.execute(_SETS)
-    connection.execute(_CHANGES)
+    for statement in (_SETS, _TOLD, _CHANGES):
+        connection.execute(statement)
     condition = f" where {where}" if where.strip() else ""
     limited = f" limit {limit}" if limit else ""
     order = "question_id, solution_id, method, step_index, change"
@@ -158,22 +161,27 @@ def changed_steps(old: "View", new: "View", where: str = "", limit: int = 0) -> 
 
 
 def _connect(old: "View", new: "View") -> duckdb.DuckDBPyConnection:
-    sides = {}
+    sides: dict[str, list[str]] = {}
+    like: dict[str, list[str]] = {}
     for table in TABLES:
-        if table != "jobs":
-            sides[f"old_{table}"], sides[f"new_{table}"] = _apart(old.files(table), new.files(table))
+        if table == "jobs":
+            continue
+        before, after = old.files(table), new.files(table)
+        both = set(before) & set(after)
+        differing = [file for file in (*before, *after) if file not in both]
+        if all(map(is_fresh, (*before, *after))):
+            # What a file holds that is on both sides is on both sides.
+            before, after = ([file for file in side if file not in both] for side in (before, after))
+        elif both and differing:
+            # A newer file may supersede rows of a common one: look at the keys of the files that differ.
+            like[f"old_{table}"] = like[f"new_{table}"] = differing
+        elif not differing:
+            before, after = [], []
+        sides[f"old_{table}"], sides[f"new_{table}"] = before, after
     # Texts are looked up for steps that changed, wherever their file is.
     for table in ("questions", "solutions"):
         sides[f"old_all_{table}"], sides[f"new_all_{table}"] = old.files(table), new.files(table)
-    return query.connect_files(sides)
-
-
-def _apart(old: Sequence[str], new: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files in which two sides can differ."""
-    both = set(old) & set(new)
-    if not all(map(is_fresh, (*old, *new))):
-        return list(old), list(new)
-    return [file for file in old if file not in both], [file for file in new if file not in both]
+    return query.connect_files(sides, like)
 
 
 def _table_diff(connection: duckdb.DuckDBPyConnection, table: str) -> TableDiff:

@@ -6,6 +6,7 @@ one loses and nothing is doubled, while appends go on. `gc` lets go of old snaps
 files that only those held; a file younger than a week is left alone, since a writer may be about to commit it.
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -95,7 +96,8 @@ def compact(dataset: "Dataset") -> list[Compaction]:
             path = dataset.path / table
             opened = tables.open_table(path)
             files = tables.data_files(opened)
-            if len(files) > 1 or any(not storage.is_fresh(row["path"]) for row in files):
+            runs = {storage.sorted_run(row["path"]) for row in files}
+            if len(runs) > 1 or "" in runs:
                 done.append(_merge(path, table, opened, files))
     return done
 
@@ -104,12 +106,13 @@ def _merge(path: Path, table: str, opened: DeltaTable, files: Sequence[Mapping[s
     """Rewrite these files of a table."""
     is_all = len(files) == len(opened.file_uris())
     # Rows that supersede others outside these files have to go on doing so.
-    supersedes = not is_all and not all(storage.is_fresh(row["path"]) for row in files)
+    kind = "sorted" if is_all else "fresh" if all(storage.is_fresh(row["path"]) for row in files) else "newer"
+    run = uuid.uuid4().hex[:12] if is_all else ""
     written: list[Path] = []
     try:
         names = [storage.child(path, row["path"]) for row in files]
         for batch in _sorted_batches(table, names):
-            written.append(storage.write_parquet(path, batch, supersedes))
+            written.append(storage.write_parquet(path, batch, kind, run))
         tables.swap(path, opened, written, files)
     except BaseException:
         for file in written:

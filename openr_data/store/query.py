@@ -27,6 +27,7 @@ _CATALOG: Final = re.compile(r"information_schema|duckdb_|show|describe|summariz
 
 _DIGEST: Final = "2-"
 SNAPSHOTS: Final = "snapshots"
+_MACRO_NAMES: Final = tuple(signature.partition("(")[0] for signature in MACROS)
 NAMES: Final = (*TABLES, *VIEWS, SNAPSHOTS)
 """Everything a query can name."""
 
@@ -42,16 +43,43 @@ def needed(statement: str) -> frozenset[str]:
     return frozenset(_behind(named)) or frozenset(TABLES)
 
 
+def names_in(statement: str) -> frozenset[str]:
+    """Everything that a connection made for a statement knows: tables, views and macros."""
+    if not statement or _CATALOG.search(statement):
+        return frozenset((*NAMES, *_MACRO_NAMES))
+    named = " ".join((statement, *(VIEWS[name] for name in _views_in(statement))))
+    macros = {name for name in _MACRO_NAMES if name in named}
+    snapshots = {SNAPSHOTS} if SNAPSHOTS in statement.lower() else set()
+    return needed(statement) | frozenset(_views_in(statement)) | macros | snapshots
+
+
 def _behind(names: Iterable[str]) -> set[str]:
+    """The tables behind some tables and views."""
     found: set[str] = set()
     for name in names:
         if name in TABLES:
             found.add(name)
         elif name in VIEWS:
-            # A view knows those before it alone; "steps" is also the name of a column.
-            earlier = (*TABLES, *list(VIEWS)[: list(VIEWS).index(name)])
-            found |= _behind(set(_WORD.findall(VIEWS[name])) & set(earlier))
+            found |= _behind(_inside(name))
     return found
+
+
+def _inside(view: str) -> set[str]:
+    """The tables and views that a view may name; it knows those before it alone ("steps" is also a column)."""
+    earlier = (*TABLES, *list(VIEWS)[: list(VIEWS).index(view)])
+    return set(_WORD.findall(VIEWS[view])) & set(earlier)
+
+
+def _views_in(statement: str) -> tuple[str, ...]:
+    """The views that a statement may name, and those behind them, in their order; all where it names nothing."""
+    waiting = set(_WORD.findall(statement.lower())) & set(NAMES)
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in VIEWS and name not in found:
+            found.add(name)
+            waiting |= _inside(name)
+    return tuple(name for name in VIEWS if name in found)
 
 
 def connect(
@@ -66,21 +94,24 @@ def connect(
     limit of `memory` it sorts on the disk what does not fit, and is for our own queries: it is not closed off. Raises
     `StoreError` where a file of the snapshot is missing or damaged.
     """
-    wanted = needed(statement) if statement else frozenset(TABLES)
+    # To define a view is to read the footers of its files: so only what the statement can mean.
+    known = names_in(statement)
     try:
         connection = duckdb.connect(":memory:")
-        listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in wanted}
+        # A view over a view asks for the same footers again.
+        connection.execute("set parquet_metadata_cache = true")
+        listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in known}
         for name in TABLES:
             if name in listed:
                 connection.execute(f'create view "{name}" as {_relation(connection, name, listed[name])}')
         for signature, definition in MACROS.items():
-            connection.execute(f"create macro {signature} as {definition}")
+            if signature.partition("(")[0] in known:
+                connection.execute(f"create macro {signature} as {definition}")
         for name, definition in VIEWS.items():
-            if _behind([name]) <= wanted:
+            if name in known:
                 connection.execute(f'create view "{name}" as {definition}')
-        if not statement or SNAPSHOTS in statement.lower() or _CATALOG.search(statement):
-            connection.register("snapshot_rows", _snapshot_table(snapshots()))
-            connection.execute("create view snapshots as select * from snapshot_rows")
+        if SNAPSHOTS in known:
+            _keep(connection, SNAPSHOTS, _snapshot_table(snapshots()))
         if memory:
             _limit(connection, memory)
         else:
@@ -88,6 +119,13 @@ def connect(
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """Make rows a table; what is only registered is unknown to the cursors of a connection."""
+    connection.register(f"arrow_{name}", rows)
+    connection.execute(f'create table "{name}" as select * from "arrow_{name}"')
+    connection.unregister(f"arrow_{name}")
 
 
 def _limit(connection: duckdb.DuckDBPyConnection, memory: str) -> None:
@@ -98,17 +136,22 @@ def _limit(connection: duckdb.DuckDBPyConnection, memory: str) -> None:
     connection.execute("set enable_progress_bar = false")
 
 
-def connect_files(sides: Mapping[str, Sequence[str]]) -> duckdb.DuckDBPyConnection:
+def connect_files(
+    sides: Mapping[str, Sequence[str]], like: Mapping[str, Sequence[str]] | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection over tables of several snapshots: `old_labels` has the rows of `labels` in these files.
 
-    Raises `StoreError` where a file is missing or damaged.
+    Where `like` names files for a table, it has the rows alone whose key stands in one of those. Raises `StoreError`
+    where a file is missing or damaged.
     """
     try:
         connection = duckdb.connect(":memory:")
         for name, files in sides.items():
             table = next(item for item in TABLES if name.endswith(item))
-            connection.execute(f'create view "{name}" as {_relation(connection, table, files, name)}')
-        _close_off(connection, [file for files in sides.values() for file in files])
+            only = (like or {}).get(name, ())
+            connection.execute(f'create view "{name}" as {_relation(connection, table, files, name, only)}')
+        read = (*sides.values(), *(like or {}).values())
+        _close_off(connection, [file for files in read for file in files])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
@@ -144,20 +187,28 @@ def _close_off(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> N
     connection.execute("set lock_configuration = true")
 
 
-def _relation(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], view: str = "") -> str:
-    """The rows of a table: what `read_parquet` gives, told apart by key only where files may share keys."""
+def _relation(
+    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], view: str = "", like: Sequence[str] = ()
+) -> str:
+    """The rows of a table: what `read_parquet` gives, told apart by key only where files may share keys.
+
+    With files `like` only rows whose key stands in one of them.
+    """
     schema = TABLES[name]
     empty = f"empty_{view or name}"
     if not files:
-        connection.register(empty, schema.empty_table())
+        _keep(connection, empty, schema.empty_table())
         return f'select * from "{empty}"'
     columns = ", ".join(f'"{column}"' for column in schema.names)
-    listed = ", ".join(f"'{quoted(file)}'" for file in files)
+    listed = ", ".join(map(_literal, files))
     rows = f"select {columns} from read_parquet([{listed}])"
     if not all(map(is_current, files)):
         # Files of an older schema version: what they lack is null.
-        connection.register(empty, schema.empty_table())
+        _keep(connection, empty, schema.empty_table())
         rows = f'select * from read_parquet([{listed}], union_by_name = true) union all by name select * from "{empty}"'
+    if like:
+        same = f"read_parquet([{', '.join(_literal(file) for file in like)}])"
+        rows = f'select * from ({rows}) where "{KEYS[name][0]}" in (select "{KEYS[name][0]}" from {same})'
     # Rows of jobs are few, and one job may have ended several times in the same second.
     if all(map(is_fresh, files)) and name != "jobs":
         return rows
@@ -271,6 +322,10 @@ def _snapshot_table(rows: Sequence[Snapshot]) -> pa.Table:
     }
     columns["counts"] = pa.array([list(row.counts.items()) for row in rows], pa.map_(pa.string(), pa.int64()))
     return pa.table(columns)
+
+
+def _literal(text: str) -> str:
+    return f"'{quoted(text)}'"
 
 
 def quoted(text: str) -> str:

@@ -246,7 +246,7 @@ def _compact(path: Path) -> None:
     if len(table.file_uris()) <= MAX_FILES:
         return
     everything = _rows([str(file) for file in table.file_uris()])
-    written = write_parquet(path, _table(everything), supersedes=False)
+    written = write_parquet(path, _table(everything))
     try:
         tables.swap(path, table, [written], tables.data_files(table))
     except StoreError:

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -20,17 +20,27 @@ from ..errors import StoreError
 from ..schema import SCHEMA_VERSION
 
 ROW_GROUP: Final = 25_000
+UNIQUE: Final = frozenset(("solution_id", "label_id", "node_id", "rollout_id", "steps", "text", "question"))
 
 
-def write_parquet(folder: Path, rows: pa.Table, supersedes: bool) -> Path:
+def write_parquet(folder: Path, rows: pa.Table, kind: str = "fresh", run: str = "") -> Path:
     """A new Parquet file, whole and on the disk, or none.
 
-    Its name says the schema version and whether it may hold keys that other files hold too: `fresh-v3-...` or
-    `newer-v3-...`. So a reader knows without a look inside whether rows must be told apart by their keys.
+    Its name tells the schema version and what a reader has to know without a look inside: `fresh-v3-...` holds no key
+    that another file holds, `newer-v3-...` may, and `sorted-v3-RUN-...` is one of those that a compaction (RUN) made
+    of a whole table.
     """
-    path = folder / f"{'newer' if supersedes else 'fresh'}-v{SCHEMA_VERSION}-{uuid.uuid4().hex}.parquet"
+    path = folder / f"{kind}-v{SCHEMA_VERSION}-{run and run + '-'}{uuid.uuid4().hex}.parquet"
     try:
-        pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP, write_page_index=True)
+        pq.write_table(
+            rows,
+            path,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            write_page_index=True,
+            # A dictionary of values that hardly repeat costs time and space.
+            use_dictionary=[name for name in rows.column_names if name not in UNIQUE],
+        )
         sync(path)
         sync(folder)
     except BaseException:
@@ -50,6 +60,17 @@ def read_parquet(file: str) -> pa.Table:
         ) from error
 
 
+def read_tables(files: Sequence[str], columns: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """Files of one table as one Arrow table. Raises `StoreError` where one is missing or damaged."""
+    kept = pa.schema([schema.field(name) for name in columns])
+    try:
+        return pa.concat_tables([pq.read_table(file, columns=list(columns)).cast(kept) for file in files])
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"A file of the dataset is missing or damaged: {first_line(error)} Check the store with: openr-data doctor"
+        ) from error
+
+
 def size_and_rows(file: Path) -> tuple[int, int]:
     """Bytes and rows of a Parquet file. Raises `OSError`."""
     return file.stat().st_size, int(pq.read_metadata(file).num_rows)
@@ -62,7 +83,13 @@ def open_input(file: str) -> Any:
 
 def is_fresh(file: str) -> bool:
     """Whether no other file of its table holds a key of this one."""
-    return file.rpartition("/")[2].startswith("fresh-")
+    return file.rpartition("/")[2].startswith(("fresh-", "sorted-"))
+
+
+def sorted_run(file: str) -> str:
+    """The compaction of the whole table that wrote a file, or ""."""
+    name = file.rpartition("/")[2]
+    return name.split("-")[2] if name.startswith("sorted-") else ""
 
 
 def is_current(file: str) -> bool:

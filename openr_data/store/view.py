@@ -1,12 +1,14 @@
 """A dataset as it was at one moment, read as Arrow, polars, a Hugging Face dataset or SQL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ..schema import TABLES
 from . import query, refs, tables
+from .storage import is_current, is_fresh, read_tables
 
 if TYPE_CHECKING:
     import datasets
@@ -23,13 +25,24 @@ class View:
     dataset: "Dataset"
     ref: str
     versions: Mapping[str, int]
+    _files: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
+    """Those looked up already; what a version holds never changes."""
+    _connections: dict[frozenset[str], "duckdb.DuckDBPyConnection"] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Those opened already, by the names that they know."""
 
     def files(self, table: str) -> list[str]:
         """The Parquet files of a table."""
-        return tables.files(self.dataset.path / table, self.versions[table])
+        if table not in self._files:
+            self._files[table] = tables.files(self.dataset.path / table, self.versions[table])
+        return list(self._files[table])
 
     def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table, or a view such as `records`, as Arrow."""
+        files = self.files(table) if table in TABLES else []
+        if files and table != "jobs" and all(is_fresh(file) and is_current(file) for file in files):
+            return read_tables(files, list(columns or TABLES[table].names), TABLES[table])
         chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"
         return self.sql(f'select {chosen} from "{table}"')
 
@@ -56,8 +69,16 @@ class View:
         return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement, memory)
 
     def sql(self, statement: str) -> pa.Table:
-        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
-        return query.arrow(self.connect(statement), statement)
+        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails.
+
+        The next query finds the connection and the footers of the files as this one left them.
+        """
+        wanted = query.names_in(statement)
+        known = next((found for names, found in list(self._connections.items()) if wanted <= names), None)
+        if known is None:
+            known = self._connections.setdefault(wanted, self.connect(statement))
+        # A cursor of its own, so that threads do not meet in one answer.
+        return query.arrow(known.cursor(), statement)
 
     def digest(self) -> str:
         """A hash of the content of all tables, whatever the order of rows and files."""
