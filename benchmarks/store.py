@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from openr_data.schema import LABELS, QUESTIONS, SOLUTIONS, TABLES
-from openr_data.store import Dataset, Store, diff, maintenance
+from openr_data.store import Dataset, Store, diff, maintenance, refs
 from openr_data.store.spool import Spool
 
 STEPS, PER_QUESTION = 6, 30
@@ -231,13 +232,15 @@ def versions(folder: Path) -> None:
     data = make(30)
     for name, table in data.items():
         dataset.append(name, table, f"a/{name}", 1)
+    first = dataset.snapshot("bench", "the first")
     for number in range(1000):
         row = data["solutions"].slice(number % 30, 1)
         row = row.set_column(0, "solution_id", pa.array([f"{number:032x}"]))
         dataset.append("solutions", row, "more", number + 1)
-        dataset.snapshot("bench", f"snapshot {number}")
-        if number == 500:
-            dataset.tag("v1", str(number))
+        # As `snapshot` writes it, without the digest: that is not what is measured.
+        made = replace(first, name=str(number + 2), parent=str(number + 1), versions=dataset.view().versions)
+        refs.write(dataset.path / "refs", made)
+    dataset.tag("v1", "500")
     code = (
         "import time; from openr_data.store import Store; import duckdb, deltalake, pyarrow.parquet\n"
         "best = 9\n"
@@ -297,11 +300,14 @@ def commits(folder: Path) -> None:
     dataset = Store.open(folder / "commits", create=True).dataset("d", create=True)
     data = make(100_000)
     dataset.append("questions", data["questions"], "q", 1)
+    spool = Spool(folder / "commits-spool", dataset, "a/w0")
+    solutions, labels = data["solutions"], data["labels"]
     for number in range(1000):
-        for name in ("solutions", "labels"):
-            dataset.append(name, data[name].slice(number * 100, 100), f"a/{name}", number + 1)
-        if number % 10 == 9:
-            maintenance.tidy(dataset)
+        rows = {name: table.slice(number * 100, 100).to_pylist() for name, table in
+                (("solutions", solutions), ("labels", labels))}  # fmt: skip
+        spool.add(str(number), {}, rows)
+        spool.flush()
+    spool.close()
     query = SQL["first errors"]
 
     def best() -> float:

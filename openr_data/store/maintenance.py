@@ -60,13 +60,14 @@ def tidy(dataset: "Dataset") -> list[Compaction]:
     Who comes while another one is at it goes on without.
     """
     done: list[Compaction] = []
+    crowded = [table for table in TABLES if len(tables.newest(dataset.path / table)[1]) > MAX_SMALL]
+    if not crowded:
+        return done
     try:
         with storage.lock(dataset.path / "compact.lock", exclusive=True, wait=False) as held:
-            for table in TABLES if held else ():
+            for table in crowded if held else ():
                 path = dataset.path / table
                 opened = tables.open_table(path)
-                if len(opened.file_uris()) <= MAX_SMALL:
-                    continue
                 small = sorted(
                     (row for row in tables.data_files(opened) if row["size_bytes"] < SMALL),
                     key=lambda row: row["size_bytes"],

@@ -15,6 +15,7 @@ from typing import Any, Final
 from ..checked_lines import CheckedLines
 from ..errors import StoreError
 from ..schema import TABLES
+from . import maintenance
 from .dataset import Dataset
 
 MAX_QUESTIONS: Final = 5_000
@@ -41,6 +42,8 @@ class Spool:
         for seq, questions in self._done.read():
             self._seq = max(self._seq, seq)
             self.finished.update(questions)
+        # What a damaged line told is forgotten: those questions are done again, and their rows may be there already.
+        self._may_repeat = bool(self._done.damaged)
         committed = max(dataset.committed(table, f"{app}/{table}") for table in TABLES)
         if self.finished and committed < self._seq:
             raise StoreError(
@@ -88,7 +91,9 @@ class Spool:
         with self._dataset.hold(exclusive=False):
             for table in TABLES:
                 rows = [row for _, _, found in waiting for row in found.get(table, ())]
-                added += self._dataset.append(table, rows, f"{self._app}/{table}", seq)
+                app = f"{self._app}/{table}"
+                added += self._dataset.append(table, rows, app, seq, supersedes=self._may_repeat)
+        maintenance.tidy(self._dataset)
         if not added:
             # Nothing was committed under this number: the next batch takes it.
             seq = self._seq
