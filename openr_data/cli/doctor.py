@@ -17,6 +17,7 @@ from ..grading.cache import GradeCache
 from ..jobs.job import versions
 from ..models import model_entry
 from ..store.dataset import Store
+from ..store.remote import Place, place
 from ..types import Verdict
 from .output import Output, output_options, size
 
@@ -32,13 +33,13 @@ def doctor(store: str, /, out: Output) -> None:
 
     Exit code 1 where something that is there does not work; an optional package that is absent is fine.
     """
-    rows = [{"check": name, "state": state, "found": found} for name, state, found in _checks(Path(store).expanduser())]
+    rows = [{"check": name, "state": state, "found": found} for name, state, found in _checks(place(store))]
     out.rows(rows)
     if any(row["state"] == "problem" for row in rows):
         raise click.exceptions.Exit(1)
 
 
-def _checks(store: Path) -> Iterator[Check]:
+def _checks(store: Place) -> Iterator[Check]:
     yield "python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"
     found = versions()
     for name in ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "vllm"):
@@ -47,6 +48,8 @@ def _checks(store: Path) -> Iterator[Check]:
     yield _guarded("shipped policy", _shipped_policy)
     yield _guarded("grading", _grading)
     yield _guarded("store", lambda: _store(store))
+    if not isinstance(store, Path):
+        return
     yield _guarded("disk", lambda: ("ok", f"{size(shutil.disk_usage(_existing(store)).free)} free"))
     yield _guarded("atomic commits", lambda: _hard_links(_existing(store)))
 
@@ -94,7 +97,7 @@ def _shipped_policy() -> tuple[str, str]:
     return "ok", f"{size(weights.stat().st_size)}"
 
 
-def _store(store: Path) -> tuple[str, str]:
+def _store(store: Place) -> tuple[str, str]:
     if not store.exists() or (store.is_dir() and not any(store.iterdir())):
         return "ok", f"{store} does not exist yet"
     opened = Store.open(store)
@@ -110,7 +113,8 @@ def _store(store: Path) -> tuple[str, str]:
             lost = [table for table, rows in snapshot.counts.items() if counts[table] < rows]
             if lost:
                 return "problem", f"{name} holds fewer rows of {', '.join(lost)} than its snapshot {snapshot.name}"
-    return "ok", f"{len(names)} datasets" + ("" if os.access(store, os.W_OK) else ", read-only")
+    is_writable = not isinstance(store, Path) or os.access(store, os.W_OK)
+    return "ok", f"{len(names)} datasets" + ("" if is_writable else ", read-only")
 
 
 def _hard_links(folder: Path) -> tuple[str, str]:

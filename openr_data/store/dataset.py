@@ -6,6 +6,8 @@ view.sql("select count(*) from steps where label = -1")
 """
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from ..errors import MissingDataset, NotAStore, StoreError
 from ..schema import KEYS, REFS, SCHEMA_VERSION, TABLES
 from . import diff, maintenance, query, refs, storage, tables
 from .refs import MAIN, DatasetName, Snapshot
+from .remote import Place, RemotePath, place
 from .view import View
 
 MARKER: Final = "openr-store.json"
@@ -33,7 +36,7 @@ class Dataset:
     """One dataset of a store."""
 
     name: str
-    path: Path
+    path: Place
 
     def append(
         self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int, *, supersedes: bool = False
@@ -62,7 +65,7 @@ class Dataset:
 
         def fresh(table: DeltaTable) -> pa.Table:
             nonlocal new
-            known = query.ids("questions", [str(file) for file in table.file_uris()])
+            known = query.ids("questions", tables.files_of(path, table))
             found = data.filter(pc.invert(pc.is_in(data["question_id"], known)))
             new = found.num_rows
             return found
@@ -218,7 +221,7 @@ class Dataset:
 
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(item.stat().st_size for item in self.path.rglob("*") if item.is_file())
+        return storage.size_below(self.path)
 
 
 def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Table:
@@ -241,17 +244,17 @@ def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Tab
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder `datasets/NAME/TABLE/` and `jobs/JOB/`, marked by `openr-store.json`."""
+    """A folder `datasets/NAME/TABLE/` and `jobs/JOB/`, marked by `openr-store.json`; also in an object store."""
 
-    path: Path
+    path: Place
 
     @classmethod
-    def open(cls, path: str | Path, create: bool = False) -> "Store":
+    def open(cls, path: str | Path | RemotePath, create: bool = False) -> "Store":
         """The store in a folder; with `create` an empty or missing folder becomes one.
 
         Raises `NotAStore` for a folder that is something else, `StoreError` where it cannot be written.
         """
-        root = Path(path).expanduser()
+        root = place(path)
         marker = root / MARKER
         if marker.is_file():
             try:
@@ -279,17 +282,23 @@ class Store:
         return cls(root)
 
     @classmethod
-    def at(cls, path: str | Path) -> "Store | None":
+    def at(cls, path: str | Path | RemotePath) -> "Store | None":
         """The store in a folder, or None where there is nothing yet. Raises `NotAStore`."""
-        root = Path(path).expanduser()
+        root = place(path)
         if not root.exists() or _is_blank(root):
             return None
         return cls.open(root)
 
     @property
     def jobs_path(self) -> Path:
-        """Where the job folders lie."""
-        return self.path / "jobs"
+        """Where the job folders lie: in the store, or on this machine for one in an object store.
+
+        A journal is appended to and flushed, which an object store cannot; OPENR_JOBS names another folder.
+        """
+        if isinstance(self.path, Path):
+            return self.path / "jobs"
+        folder = Path(os.environ.get("OPENR_JOBS") or "~/.local/share/openr-data/jobs").expanduser()
+        return folder / re.sub(r"[^\w.-]+", "-", self.path.key)
 
     def names(self) -> list[str]:
         """The datasets of the store, sorted."""
@@ -333,6 +342,6 @@ class Store:
         return self.dataset(wanted.name).view(wanted.ref)
 
 
-def _is_blank(folder: Path) -> bool:
+def _is_blank(folder: Place) -> bool:
     """Whether a folder holds nothing but what an interrupted first use may have left."""
     return folder.is_dir() and all(item.name.startswith(f".{MARKER}.") for item in folder.iterdir())

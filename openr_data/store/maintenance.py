@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from deltalake.exceptions import DeltaError
 from ..errors import StoreError
 from ..schema import KEYS, TABLES
 from . import query, refs, storage, tables
+from .remote import Place
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -103,13 +103,13 @@ def compact(dataset: "Dataset") -> list[Compaction]:
     return done
 
 
-def _merge(path: Path, table: str, opened: DeltaTable, files: Sequence[Mapping[str, Any]]) -> Compaction:
+def _merge(path: Place, table: str, opened: DeltaTable, files: Sequence[Mapping[str, Any]]) -> Compaction:
     """Rewrite these files of a table."""
     is_all = len(files) == len(opened.file_uris())
     # Rows that supersede others outside these files have to go on doing so.
     kind = "sorted" if is_all else "fresh" if all(storage.is_fresh(row["path"]) for row in files) else "newer"
     run = uuid.uuid4().hex[:12] if is_all else ""
-    written: list[Path] = []
+    written: list[Place] = []
     try:
         names = [storage.child(path, row["path"]) for row in files]
         for batch in _sorted_batches(table, names):
@@ -120,7 +120,7 @@ def _merge(path: Path, table: str, opened: DeltaTable, files: Sequence[Mapping[s
             storage.remove(file)
         raise
     before = sum(int(row["size_bytes"]) for row in files)
-    return Compaction(table, len(files), len(written), before, sum(file.stat().st_size for file in written))
+    return Compaction(table, len(files), len(written), before, sum(map(storage.size, written)))
 
 
 def _sorted_batches(table: str, files: Sequence[str]) -> Iterator[pa.Table]:
@@ -187,7 +187,7 @@ def gc(
     return found
 
 
-def _vacuum(path: Path, keep: set[int], retention_hours: float, dry_run: bool) -> list[str]:
+def _vacuum(path: Place, keep: set[int], retention_hours: float, dry_run: bool) -> list[str]:
     opened = tables.open_table(path)
     try:
         gone = opened.vacuum(

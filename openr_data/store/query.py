@@ -18,6 +18,7 @@ import pyarrow as pa
 from ..errors import InputError, StoreError
 from ..schema import ADDED, HASHED, KEYS, TABLES
 from .refs import Snapshot
+from .remote import SnapshotFiles, is_remote
 from .storage import is_current, is_fresh
 from .views import MACROS, VIEWS
 
@@ -101,6 +102,7 @@ def connect(
         # A view over a view asks for the same footers again.
         connection.execute("set parquet_metadata_cache = true")
         listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in known}
+        _register(connection, [file for found in listed.values() for file in found])
         for name in TABLES:
             if name in listed:
                 connection.execute(f'create view "{name}" as {_relation(connection, name, listed[name])}')
@@ -119,6 +121,12 @@ def connect(
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise _unreadable(error) from error
+
+
+def _register(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Let DuckDB read these files where they lie in an object store: it cannot by itself."""
+    if any(map(is_remote, files)):
+        connection.register_filesystem(SnapshotFiles([file for file in files if is_remote(file)]))
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
@@ -146,11 +154,12 @@ def connect_files(
     """
     try:
         connection = duckdb.connect(":memory:")
+        read = (*sides.values(), *(like or {}).values())
+        _register(connection, [file for files in read for file in files])
         for name, files in sides.items():
             table = next(item for item in TABLES if name.endswith(item))
             only = (like or {}).get(name, ())
             connection.execute(f'create view "{name}" as {_relation(connection, table, files, name, only)}')
-        read = (*sides.values(), *(like or {}).values())
         _close_off(connection, [file for files in read for file in files])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
@@ -162,6 +171,7 @@ def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.Duc
     try:
         connection = duckdb.connect(":memory:")
         _limit(connection, memory)
+        _register(connection, files)
         connection.execute(f'create view "{table}" as {_relation(connection, table, files)}')
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ import pyarrow as pa
 from ..errors import MissingRef, StoreError, UsageError
 from ..schema import REFS
 from . import tables
+from .remote import Place
 from .storage import read_parquet, remove, write_parquet
 
 MAIN: Final = "main"
@@ -89,9 +89,9 @@ def now() -> str:
     return datetime.now(UTC).strftime(_FORM)
 
 
-def rows(path: Path) -> list[Snapshot]:
+def rows(path: Place) -> list[Snapshot]:
     """All rows, notes among them, in no order."""
-    return _rows([str(file) for file in tables.open_table(path).file_uris()])
+    return _rows(tables.files_of(path, tables.open_table(path)))
 
 
 def _rows(files: Sequence[str]) -> list[Snapshot]:
@@ -105,7 +105,7 @@ def _of_row(row: Mapping[str, Any]) -> Snapshot:
     return Snapshot(**plain)
 
 
-def read(path: Path) -> list[Snapshot]:
+def read(path: Place) -> list[Snapshot]:
     """Snapshots that are there, oldest first, then the tags that are there."""
     found = rows(path)
     expired = {row.name for row in found if row.kind == "expired"}
@@ -124,12 +124,12 @@ def live_tags(found: Sequence[Snapshot]) -> list[Snapshot]:
     return sorted((row for row in newest.values() if row.kind == "tag"), key=lambda row: row.name)
 
 
-def snapshots(path: Path) -> list[Snapshot]:
+def snapshots(path: Place) -> list[Snapshot]:
     """The snapshots alone, oldest first."""
     return [item for item in read(path) if item.kind == "snapshot"]
 
 
-def write(path: Path, snapshot: Snapshot) -> None:
+def write(path: Place, snapshot: Snapshot) -> None:
     """Add a row. Raises `StoreError` when the name is taken."""
     sequence = snapshot.changes.get("sequence", 1) if snapshot.kind in ("tag", "untag") else 1
     app = f"{'tag' if snapshot.kind == 'untag' else snapshot.kind}/{snapshot.name}"
@@ -143,7 +143,7 @@ def write(path: Path, snapshot: Snapshot) -> None:
     _compact(path)
 
 
-def write_tag(path: Path, dataset: str, name: str, target: Snapshot, message: str) -> Snapshot:
+def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: str) -> Snapshot:
     """Name a snapshot. Raises `StoreError` when the tag exists, also where somebody else makes it right now."""
     check_tag(name)
     found = rows(path)
@@ -168,7 +168,7 @@ def write_tag(path: Path, dataset: str, name: str, target: Snapshot, message: st
     return made
 
 
-def delete_tag(path: Path, dataset: str, name: str) -> Snapshot:
+def delete_tag(path: Place, dataset: str, name: str) -> Snapshot:
     """Take a tag away; return what it was. Raises `MissingRef`."""
     found = rows(path)
     there = next((row for row in live_tags(found) if row.name == name), None)
@@ -179,7 +179,7 @@ def delete_tag(path: Path, dataset: str, name: str) -> Snapshot:
     return there
 
 
-def find(path: Path, dataset: str, ref: str) -> Snapshot:
+def find(path: Place, dataset: str, ref: str) -> Snapshot:
     """The snapshot or tag that a reference means: `3`, `v1`, `main~2`, `2026-11-24`, `2026-11-24T10:00`.
 
     `~n` goes n parents back, `main~n` from the newest snapshot; a moment means the newest snapshot that was there, a
@@ -241,11 +241,11 @@ def _table(items: Sequence[Snapshot]) -> pa.Table:
     return pa.Table.from_pylist(plain, schema=REFS)
 
 
-def _compact(path: Path) -> None:
+def _compact(path: Place) -> None:
     table = tables.open_table(path)
     if len(table.file_uris()) <= MAX_FILES:
         return
-    everything = _rows([str(file) for file in table.file_uris()])
+    everything = _rows(tables.files_of(path, table))
     written = write_parquet(path, _table(everything))
     try:
         tables.swap(path, table, [written], tables.data_files(table))

@@ -5,7 +5,10 @@ delta-rs never flushes what it writes (anchors: 4.4), so that is done here.
 
 import errno
 import fcntl
+import hashlib
 import os
+import re
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,12 +21,15 @@ import pyarrow.parquet as pq
 from ..checked_lines import write_whole
 from ..errors import StoreError
 from ..schema import SCHEMA_VERSION
+from .remote import Place, RemotePath, is_remote, parquet_bytes
 
+LOCKS: Final = Path(tempfile.gettempdir()) / "openr-data-locks"
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 ROW_GROUP: Final = 25_000
 UNIQUE: Final = frozenset(("solution_id", "label_id", "node_id", "rollout_id", "steps", "text", "question"))
 
 
-def write_parquet(folder: Path, rows: pa.Table, kind: str = "fresh", run: str = "") -> Path:
+def write_parquet(folder: Place, rows: pa.Table, kind: str = "fresh", run: str = "") -> Place:
     """A new Parquet file, whole and on the disk, or none.
 
     Its name tells the schema version and what a reader has to know without a look inside: `fresh-v3-...` holds no key
@@ -31,18 +37,21 @@ def write_parquet(folder: Path, rows: pa.Table, kind: str = "fresh", run: str = 
     of a whole table.
     """
     path = folder / f"{kind}-v{SCHEMA_VERSION}-{run and run + '-'}{uuid.uuid4().hex}.parquet"
+    # A dictionary of values that hardly repeat costs time and space.
+    repeating = [name for name in rows.column_names if name not in UNIQUE]
+    options = {
+        "compression": "zstd",
+        "row_group_size": ROW_GROUP,
+        "write_page_index": True,
+        "use_dictionary": repeating,
+    }
+    if isinstance(path, RemotePath):
+        path.write_bytes(parquet_bytes(rows, **options))
+        return path
     try:
-        pq.write_table(
-            rows,
-            path,
-            compression="zstd",
-            row_group_size=ROW_GROUP,
-            write_page_index=True,
-            # A dictionary of values that hardly repeat costs time and space.
-            use_dictionary=[name for name in rows.column_names if name not in UNIQUE],
-        )
+        pq.write_table(rows, path, **options)
         sync(path)
-        sync(folder)
+        sync(path.parent)
     except BaseException:
         # Half a file must never be what a later attempt commits.
         remove(path)
@@ -53,7 +62,7 @@ def write_parquet(folder: Path, rows: pa.Table, kind: str = "fresh", run: str = 
 def read_parquet(file: str) -> pa.Table:
     """A small file whole. Raises `StoreError` where it is missing or damaged."""
     try:
-        return pq.read_table(file)
+        return pq.read_table(source(file))
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"{file} is missing or damaged: {first_line(error)} Check the store with: openr-data doctor"
@@ -64,21 +73,33 @@ def read_tables(files: Sequence[str], columns: Sequence[str], schema: pa.Schema)
     """Files of one table as one Arrow table. Raises `StoreError` where one is missing or damaged."""
     kept = pa.schema([schema.field(name) for name in columns])
     try:
-        return pa.concat_tables([pq.read_table(file, columns=list(columns)).cast(kept) for file in files])
+        return pa.concat_tables([pq.read_table(source(file), columns=list(columns)).cast(kept) for file in files])
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"A file of the dataset is missing or damaged: {first_line(error)} Check the store with: openr-data doctor"
         ) from error
 
 
-def size_and_rows(file: Path) -> tuple[int, int]:
+def size_and_rows(file: Place) -> tuple[int, int]:
     """Bytes and rows of a Parquet file. Raises `OSError`."""
-    return file.stat().st_size, int(pq.read_metadata(file).num_rows)
+    return size(file), int(pq.read_metadata(source(str(file))).num_rows)
 
 
-def open_input(file: str) -> Any:
-    """A file to read from. Raises `OSError`."""
-    return open(file, "rb")
+def size(file: Place) -> int:
+    """Bytes of a file. Raises `OSError`."""
+    return file.size() if isinstance(file, RemotePath) else file.stat().st_size
+
+
+def size_below(folder: Place) -> int:
+    """Bytes of all files in a folder."""
+    if isinstance(folder, RemotePath):
+        return sum(item.size() for item in folder.iterdir(recursive=True) if item.is_file())
+    return sum(item.stat().st_size for item in folder.rglob("*") if item.is_file())
+
+
+def source(file: str) -> Any:
+    """What Arrow reads a Parquet file from. Raises `OSError`."""
+    return RemotePath.parse(file).open_input() if is_remote(file) else file
 
 
 def is_fresh(file: str) -> bool:
@@ -97,18 +118,25 @@ def is_current(file: str) -> bool:
     return f"-v{SCHEMA_VERSION}-" in file.rpartition("/")[2]
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Put a small text in place at once. Raises `OSError`."""
-    write_whole(path, text)
+    if isinstance(path, RemotePath):
+        path.write_bytes(text.encode())
+    else:
+        write_whole(path, text)
 
 
 @contextmanager
-def lock(path: Path, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
+def lock(path: Place, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
     """Hold a lock among the processes of this machine, shared or alone; gives whether it is held.
 
-    Without `wait` it is tried once. Raises `StoreError` where the lock file cannot be written.
+    Without `wait` it is tried once. An object store has no locks: its lock is a file of this machine, and processes of
+    several machines are kept apart by their commits alone. Raises `StoreError` where the lock file cannot be written.
     """
     try:
+        if isinstance(path, RemotePath):
+            LOCKS.mkdir(mode=0o777, parents=True, exist_ok=True)
+            path = LOCKS / hashlib.sha256(str(path).encode()).hexdigest()[:32]
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise storage_error(path.parent, error) from error
@@ -123,12 +151,12 @@ def lock(path: Path, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
         os.close(handle)
 
 
-def child(folder: Path, name: str) -> str:
+def child(folder: Place, name: str) -> str:
     """A file of a folder as DuckDB names it."""
     return str(folder / name)
 
 
-def remove(path: Path) -> None:
+def remove(path: Place) -> None:
     """Delete a file that nobody refers to; one that cannot be deleted is litter, not damage."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
@@ -143,8 +171,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_log(path: Path, since: int) -> None:
+def sync_log(path: Place, since: int) -> None:
     """Flush the log entries of a table after version `since` (ours is among them) and their folder."""
+    if isinstance(path, RemotePath):
+        # A put that was answered is on its disks.
+        return
     log = path / "_delta_log"
     version = since + 1
     while (entry := log / f"{version:020d}.json").exists():
@@ -153,7 +184,7 @@ def sync_log(path: Path, since: int) -> None:
     sync(log)
 
 
-def storage_error(path: Path, error: Exception) -> StoreError:
+def storage_error(path: Place, error: Exception) -> StoreError:
     """The one sentence for a failure of the disk under `path`."""
     if is_full(error):
         return StoreError(
@@ -176,10 +207,14 @@ def is_forbidden(error: Exception) -> bool:
     codes = (errno.EACCES, errno.EPERM, errno.EROFS)
     forbidden = isinstance(error, OSError) and error.errno in codes
     text = str(error)
-    return forbidden or "Permission denied" in text or "Read-only file system" in text
+    words = ("Permission denied", "Read-only file system", "403 Forbidden", "AccessDenied", "ACCESS_DENIED")
+    return forbidden or any(word in text for word in words)
 
 
 def first_line(error: object) -> str:
     """The first line of an error's own words, as a sentence."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."
+    text = _COLOUR.sub("", str(error)).strip() or type(error).__name__
+    lines = text.splitlines()
+    # Errors of an object store begin with a line that says nothing: "Generic S3 error".
+    line = " ".join(" ".join(lines).replace("↳", " ").split())[:400] if text.startswith("Generic S3") else lines[0]
+    return line.rstrip(".") + "."

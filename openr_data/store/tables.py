@@ -10,7 +10,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from ..errors import StoreError
+from .remote import Place, RemotePath
 from .storage import (
     first_line,
     is_forbidden,
@@ -43,7 +43,7 @@ _FACTS: Final[Mapping[str, str | None]] = {
 }
 
 
-def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
+def create(path: Place, schema: pa.Schema, order_by: str | None) -> None:
     """Make an empty append-only table; one of an older schema gets the columns it lacks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def create(path: Path, schema: pa.Schema, order_by: str | None) -> None:
         raise storage_error(path, error) from error
 
 
-def _add_columns(path: Path, schema: pa.Schema) -> None:
+def _add_columns(path: Place, schema: pa.Schema) -> None:
     table = DeltaTable(str(path))
     wanted = Schema.from_arrow(schema).fields
     missing = [field for field in wanted if field.name not in {known.name for known in table.schema().fields}]
@@ -73,14 +73,14 @@ def _add_columns(path: Path, schema: pa.Schema) -> None:
             raise
 
 
-def open_table(path: Path, version: int | None = None) -> DeltaTable:
+def open_table(path: Place, version: int | None = None) -> DeltaTable:
     """The table at a version (default: the newest). Raises `StoreError` where it cannot be read."""
     try:
         table = DeltaTable(str(path), version=version)
-        entry = path / "_delta_log" / f"{table.version():020d}.json"
-        if entry.exists() and entry.stat().st_size == 0:
+        entry = _entry(path, int(table.version()))
+        if entry is not None and entry.st_size == 0:
             # delta-rs reads an empty log entry (a power cut) as a commit without rows.
-            raise OSError(f"its log entry {entry.name} is empty.")
+            raise OSError(f"its log entry {table.version():020d}.json is empty.")
         return table
     except TableNotFoundError as error:
         raise StoreError(
@@ -95,10 +95,10 @@ def open_table(path: Path, version: int | None = None) -> DeltaTable:
 
 
 State = tuple[int, tuple[str, ...]]
-_states: dict[Path, tuple[State, os.stat_result]] = {}
+_states: dict[Place, tuple[State, os.stat_result]] = {}
 
 
-def newest(path: Path) -> State:
+def newest(path: Place) -> State:
     """The newest version of a table and its files. Raises `StoreError`.
 
     What was seen last time is remembered: two looks at the log tell that it is still so, at a hundredth of the price of
@@ -111,7 +111,7 @@ def newest(path: Path) -> State:
         if entry is not None and _same(entry, seen) and _entry(path, state[0] + 1) is None:
             return state
     table = open_table(path)
-    state = int(table.version()), tuple(files_of(table))
+    state = int(table.version()), tuple(files_of(path, table))
     entry = _entry(path, state[0])
     if entry is not None:
         if len(_states) >= 1_000:
@@ -120,7 +120,10 @@ def newest(path: Path) -> State:
     return state
 
 
-def _entry(path: Path, version: int) -> os.stat_result | None:
+def _entry(path: Place, version: int) -> os.stat_result | None:
+    """The log entry of a version, where it can be looked at for nothing: on a disk."""
+    if isinstance(path, RemotePath):
+        return None
     try:
         return (path / "_delta_log" / f"{version:020d}.json").stat()
     except OSError:
@@ -133,7 +136,7 @@ def _same(entry: os.stat_result, seen: os.stat_result) -> bool:
 
 
 def append(
-    path: Path,
+    path: Place,
     rows: pa.Table | Callable[[DeltaTable], pa.Table],
     app: str,
     seq: int,
@@ -148,7 +151,7 @@ def append(
     asked again. Raises `StoreError` when the disk is full, the folder cannot be written, or the commit loses against
     other writers again and again; then nothing was committed.
     """
-    written: Path | None = None
+    written: Place | None = None
     last: Exception | None = None
     for attempt in range(ATTEMPTS):
         table = open_table(path)
@@ -180,7 +183,7 @@ def append(
     )
 
 
-def swap(path: Path, table: DeltaTable, add: Sequence[Path], gone: Sequence[Mapping[str, Any]]) -> int:
+def swap(path: Place, table: DeltaTable, add: Sequence[Place], gone: Sequence[Mapping[str, Any]]) -> int:
     """Commit files in place of others of `table`, unless another swap came first; return the version after it.
 
     Told to Delta as a change of files and not of rows, which an append-only table allows alone: a rollback is one too.
@@ -200,7 +203,7 @@ def swap(path: Path, table: DeltaTable, add: Sequence[Path], gone: Sequence[Mapp
         ) from error
 
 
-def _added(file: Path, *, change: bool) -> AddAction:
+def _added(file: Place, *, change: bool) -> AddAction:
     size, rows = size_and_rows(file)
     return AddAction(
         path=file.name,
@@ -218,21 +221,22 @@ def data_files(table: DeltaTable) -> list[dict[str, Any]]:
     return rows
 
 
-def files(path: Path, version: int) -> list[str]:
+def files(path: Place, version: int) -> list[str]:
     """The Parquet files of a version, as absolute paths."""
-    return files_of(open_table(path, version))
+    return files_of(path, open_table(path, version))
 
 
-def files_of(table: DeltaTable) -> list[str]:
-    """The Parquet files of an opened table, as absolute paths."""
-    return [str(item) for item in table.file_uris()]
+def files_of(path: Place, table: DeltaTable) -> list[str]:
+    """The Parquet files of an opened table, as absolute paths or URIs."""
+    # delta-rs escapes the letters of a URI; its files lie in the folder of the table itself.
+    return [str(path / str(item).rpartition("/")[2]) for item in table.file_uris()]
 
 
 def _next(table: DeltaTable, app: str) -> dict[str, int]:
     return {app: (table.transaction_version(app) or 0) + 1} if app else {}
 
 
-def _commit(path: Path, table: DeltaTable, actions: list[Any], apps: Mapping[str, int]) -> int:
+def _commit(path: Place, table: DeltaTable, actions: list[Any], apps: Mapping[str, int]) -> int:
     since = int(table.version())
     table.create_write_transaction(
         actions,
@@ -247,7 +251,7 @@ def _commit(path: Path, table: DeltaTable, actions: list[Any], apps: Mapping[str
     return int(table.version())
 
 
-def _committed(path: Path, app: str, seq: int) -> bool:
+def _committed(path: Place, app: str, seq: int) -> bool:
     try:
         done = open_table(path).transaction_version(app)
     except StoreError:

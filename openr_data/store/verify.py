@@ -75,7 +75,7 @@ def _files(dataset: "Dataset") -> Iterator[Problem]:
 
 def _file(path: str, table: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     try:
-        file = pq.ParquetFile(storage.open_input(path))
+        file = pq.ParquetFile(storage.source(path))
         rows = sum(batch.num_rows for batch in file.iter_batches())
     except (OSError, pa.ArrowException) as error:
         yield Problem(table, f"the file {row['path']} cannot be read: {storage.first_line(error)}")
