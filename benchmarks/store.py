@@ -237,6 +237,7 @@ def versions(folder: Path) -> None:
         row = data["solutions"].slice(number % 30, 1)
         row = row.set_column(0, "solution_id", pa.array([f"{number:032x}"]))
         dataset.append("solutions", row, "more", number + 1)
+        maintenance.tidy(dataset)
         # As `snapshot` writes it, without the digest: that is not what is measured.
         made = replace(first, name=str(number + 2), parent=str(number + 1), versions=dataset.view().versions)
         refs.write(dataset.path / "refs", made)

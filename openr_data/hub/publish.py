@@ -133,12 +133,16 @@ class _Sender:
 
     def plan(self) -> list[Planned]:
         """What would be sent; a repository that is not there yet has nothing."""
-        from huggingface_hub.errors import RepositoryNotFoundError
+        import httpx2
+        from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
+        there: dict[str, tuple[str, str]] = {}
         try:
             _, there = self._there()
         except RepositoryNotFoundError:
-            there = {}
+            self._say(f"{self._repo} is not there yet, or not to be seen without a token")
+        except (httpx2.TransportError, OfflineModeIsEnabled):
+            self._say("the Hub cannot be reached, so every file counts as new")
         return self._compare(there)
 
     def send(self, message: str, description: str) -> tuple[str, list[Planned]]:

@@ -25,6 +25,9 @@ MAIN: Final = "main"
 MAX_FILES: Final = 32
 """More files of refs than these are made one: reading a name must not get slower with every snapshot."""
 
+_known: dict[Place, tuple[tables.State, list["Snapshot"]]] = {}
+"""What was read last time; a version of the table never changes."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BEFORE = re.compile(r"(.+?)~(\d*)")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:?\d{2})?)?")
@@ -91,7 +94,11 @@ def now() -> str:
 
 def rows(path: Place) -> list[Snapshot]:
     """All rows, notes among them, in no order."""
-    return _rows(tables.files_of(path, tables.open_table(path)))
+    state = tables.newest(path)
+    known = _known.get(path)
+    if known is None or known[0] != state:
+        known = _known[path] = state, _rows(state[1])
+    return list(known[1])
 
 
 def _rows(files: Sequence[str]) -> list[Snapshot]:
@@ -107,7 +114,11 @@ def _of_row(row: Mapping[str, Any]) -> Snapshot:
 
 def read(path: Place) -> list[Snapshot]:
     """Snapshots that are there, oldest first, then the tags that are there."""
-    found = rows(path)
+    return there(rows(path))
+
+
+def there(found: Sequence[Snapshot]) -> list[Snapshot]:
+    """Of all rows the snapshots that are there, oldest first, then the tags that are there."""
     expired = {row.name for row in found if row.kind == "expired"}
     numbered = [row for row in found if row.kind == "snapshot" and row.name not in expired]
     return sorted(numbered, key=lambda row: int(row.name)) + live_tags(found)
@@ -147,10 +158,10 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
     """Name a snapshot. Raises `StoreError` when the tag exists, also where somebody else makes it right now."""
     check_tag(name)
     found = rows(path)
-    there = next((row for row in live_tags(found) if row.name == name), None)
-    if there is not None:
+    live = next((row for row in live_tags(found) if row.name == name), None)
+    if live is not None:
         raise StoreError(
-            f"The tag {name!r} exists already: it is snapshot {there.parent} of {dataset}, and a tag never moves. "
+            f"The tag {name!r} exists already: it is snapshot {live.parent} of {dataset}, and a tag never moves. "
             f"Take another name, or delete it first: openr-data tag {dataset} {name} --delete"
         )
     sequence = 1 + Counter(row.name for row in found if row.kind in ("tag", "untag"))[name]
@@ -171,12 +182,12 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
 def delete_tag(path: Place, dataset: str, name: str) -> Snapshot:
     """Take a tag away; return what it was. Raises `MissingRef`."""
     found = rows(path)
-    there = next((row for row in live_tags(found) if row.name == name), None)
-    if there is None:
+    live = next((row for row in live_tags(found) if row.name == name), None)
+    if live is None:
         raise missing(dataset, name, [MAIN, *(row.name for row in live_tags(found))])
-    sequence = there.changes.get("sequence", 1) + 1
-    write(path, replace(there, kind="untag", operation="untag", created_at=now(), changes={"sequence": sequence}))
-    return there
+    sequence = live.changes.get("sequence", 1) + 1
+    write(path, replace(live, kind="untag", operation="untag", created_at=now(), changes={"sequence": sequence}))
+    return live
 
 
 def find(path: Place, dataset: str, ref: str) -> Snapshot:
@@ -186,26 +197,26 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     day its end (UTC). Raises `MissingRef` with what there is.
     """
     everything = rows(path)
-    known = read(path)
+    known = there(everything)
     # Those that gc let go still have their place in the line of parents.
     numbered = {row.name: row for row in everything if row.kind == "snapshot"}
-    there = [row for row in known if row.kind == "snapshot"]
+    current = [row for row in known if row.kind == "snapshot"]
     base, back = ref, 0
     if found := _BEFORE.fullmatch(ref):
         base, back = found[1], int(found[2] or 1)
-    if base == MAIN and there:
-        row: Snapshot | None = there[-1]
+    if base == MAIN and current:
+        row: Snapshot | None = current[-1]
     else:
         row = next((item for item in known if item.name == base), numbered.get(base))
     if row is None and _MOMENT.fullmatch(base):
-        row = next((item for item in reversed(there) if item.created_at <= _until(base)), None)
+        row = next((item for item in reversed(current) if item.created_at <= _until(base)), None)
     if row is not None and row.kind == "tag" and back:
         row = numbered.get(row.parent or "")
     for _ in range(back):
         row = numbered.get(row.parent or "") if row is not None else None
     if row is None:
         raise missing(dataset, ref, [MAIN, *(item.name for item in known)])
-    if row.kind == "snapshot" and row not in there:
+    if row.kind == "snapshot" and row not in current:
         raise MissingRef(
             f"Snapshot {row.name} of {dataset} was let go by gc, as it had no tag. List those that are there with: "
             f"openr-data log {dataset}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -59,13 +60,21 @@ def questions(dataset: Dataset, *texts: str, split: str = "train") -> None:
     import_rows(dataset, ImportConfig("questions", texts[0]), QuestionsFormat(NoOptions(), "q", ""), rows, "q.jsonl")
 
 
-@pytest.fixture
-def small(run: Run, tmp_path: Path) -> Dataset:
-    """A dataset `d` of a few questions: publishing it is quick."""
-    dataset = Store.open(tmp_path / "openr-store", create=True).dataset("d", create=True)
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a dataset `d` of a few questions: publishing it is quick."""
+    folder = tmp_path_factory.mktemp("few") / "openr-store"
+    dataset = Store.open(folder, create=True).dataset("d", create=True)
     questions(dataset, "1?", "2?", "3?")
     questions(dataset, "4?", split="test")
-    return dataset
+    return folder
+
+
+@pytest.fixture
+def small(few: Path, tmp_path: Path) -> Dataset:
+    """The dataset of `few` in ./openr-store, to write to."""
+    shutil.copytree(few, tmp_path / "openr-store")
+    return Store.open(tmp_path / "openr-store").dataset("d")
 
 
 def is_one_sentence(answer: Answer, *words: str) -> None:
@@ -101,7 +110,7 @@ def test_a_snapshot_is_published_with_its_commit_its_tag_and_its_card(
     files = hub.files(REPO)
     assert {"README.md", "openr_data.json", ".gitattributes"} <= set(files)
     assert {name.split("/")[1] for name in files if name.startswith("data/")} == {
-        "records", "steps", "questions", "nodes", "rollouts", "jobs", "solutions"
+        "records", "steps", "questions", "nodes", "rollouts", "jobs"
     }  # fmt: skip
     assert b"license: mit" in files["README.md"]
     assert json.loads(files["openr_data.json"])["digest"] == dataset.snapshots()[0].digest
@@ -254,8 +263,10 @@ def test_a_name_that_the_hub_does_not_take_is_a_mistake_of_usage(
     assert "same command again" not in answer.err
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("status", [401, 403, 409, 412, 429, 500, 503])
+REFUSALS = [(stage, status) for stage in STAGES for status in (401, 403, 409, 412, 429, 500, 503)]
+
+
+@pytest.mark.parametrize(("stage", "status"), [refusal for refusal in REFUSALS if refusal != ("create_repo", 409)])
 def test_a_refusal_at_any_stage_is_one_sentence_and_the_same_command_finishes(
     run: Run, small: Dataset, hub: StandInHub, stage: str, status: int
 ) -> None:
@@ -263,10 +274,8 @@ def test_a_refusal_at_any_stage_is_one_sentence_and_the_same_command_finishes(
     answer = published(run)
     assert fault.left < 10_000
     is_one_sentence(answer, REPO)
-    if (stage, status) != ("create_repo", 409):
-        # A repository that is said to be there already, and is not, is missing (404) in the end.
-        assert str(status) in answer.err
-        assert "run the same command again" in answer.err or status in (401, 403)
+    assert f"({status})" in answer.err
+    assert "run the same command again" in answer.err or status in (401, 403)
     if stage == "tag":
         assert data_commits(hub) == 1
     else:
@@ -280,9 +289,16 @@ def test_a_refusal_at_any_stage_is_one_sentence_and_the_same_command_finishes(
     assert set(hub.repos[REPO].tags) == {"snapshot-2"}
     if stage in ("commit", "tag"):
         assert hub.asked("PUT", "/lfs/") == []
-    hub.requests.clear()
-    published(run)
-    assert writes(hub) == []
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="client.py told: of a 409 without a body that names the repository huggingface_hub's create_repo(exist_ok=True) "
+    "raises KeyError('url'), which is not caught: 'Unexpected KeyError ... This is a bug'",
+)
+def test_a_conflict_while_the_repository_is_made_is_one_sentence(run: Run, small: Dataset, hub: StandInHub) -> None:
+    hub.fail(status=409, when=STAGES["create_repo"])
+    is_one_sentence(published(run), REPO, "run the same command again")
 
 
 @pytest.mark.parametrize("status", [409, 412, 500, 503])
