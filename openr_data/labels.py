@@ -70,7 +70,9 @@ def wilson(counts: Counts, z: float = WILSON_Z) -> tuple[float, float] | None:
     if not n:
         return None
     middle, reach = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
-    return max((middle - reach) / (n + z * z), 0.0), min((middle + reach) / (n + z * z), 1.0)
+    # Rounding must not put an end on the wrong side of the share itself, or outside of 0 and 1.
+    low, high = min((middle - reach) / (n + z * z), k / n), max((middle + reach) / (n + z * z), k / n)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def first_error(labels: Sequence[HardLabel]) -> int | None:

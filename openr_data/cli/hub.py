@@ -2,10 +2,11 @@
 
 import click
 
+from ..errors import UsageError
 from ..hub.publish import publish, sizes
 from ..hub.pull import pull
 from ..store.dataset import Store
-from ..store.refs import DatasetName
+from ..store.refs import MAIN, DatasetName
 from .output import Output, hint, note, output_options, size
 
 
@@ -67,10 +68,10 @@ def pull_(store: str, /, repo: str, into: str, out: Output) -> None:
     Example:
       openr-data pull openr/math-aps@v1 --into math-aps
     """
-    if into:
-        DatasetName.parse(into)
+    if into and DatasetName.parse(into).ref != MAIN:
+        raise UsageError(f"A pull writes to the newest state of a dataset: --into {into.partition('@')[0]}, without @.")
     repo, _, revision = repo.partition("@")
-    found = pull(Store.open(store, create=True), repo, revision, into)
+    found = pull(store, repo, revision, into)
     rows = ", ".join(f"{count:,} {table}" for table, count in found.added.items() if count) or "nothing new"
     note(f"{rows} from {repo}@{found.revision[:12]}; every id and digest holds.")
     if out.is_human:

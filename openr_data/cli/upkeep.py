@@ -100,6 +100,7 @@ def gc_(store: str, /, name: str, keep_days: int, hours: int, alone: bool, dry_r
             "dataset": dataset.name,
             "snapshots": found.snapshots if not out.is_human else ", ".join(found.snapshots) or "none",
             "files": sum(found.files.values()),
+            "bytes": size(found.bytes) if out.is_human else found.bytes,
             **({} if out.is_human else {"paths": found.paths, "dry_run": dry_run}),
         }
     )

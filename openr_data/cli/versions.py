@@ -1,5 +1,6 @@
 """Commands about versions: log, diff, tag, rollback."""
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from ..errors import UsageError
 from ..jobs.job import Job
 from ..store import diff as differences
 from ..store.dataset import Store
-from ..store.refs import MAIN, DatasetName, Snapshot
+from ..store.refs import MAIN, DatasetName, Snapshot, missing
 from .output import Output, ago, confirm, hint, note, output_options
 
 
@@ -42,7 +43,9 @@ def log(store: str, /, name: str, out: Output) -> None:
             }
         )
         before = dict(item.counts)
-    out.rows(rows[::-1])
+    columns = ("snapshot", "age", "operation", "+questions", "+solutions", "+steps", "-steps", "~steps", "message",
+               "tags", "job", *(() if out.is_human else ("digest", "created_at")))  # fmt: skip
+    out.rows(rows[::-1], columns)
 
 
 def _changes(item: Snapshot, before: dict[str, int]) -> dict[str, int]:
@@ -86,7 +89,13 @@ def diff_(
         table = differences.changed_steps(before, after, where, limit)
         found = table.num_rows > 0
         rows = table.to_pylist()
-        out.rows([_short(row) for row in rows] if out.is_human else rows, None if rows else table.column_names)
+        if form == "stat":
+            counts = Counter(row["change"] for row in rows)
+            found_by = {"added": counts["added"], "removed": counts["removed"], "changed": counts["relabelled"]}
+            out.rows([{"table": "labelled steps", **found_by}])
+            rows = []
+        else:
+            out.rows([_short(row) for row in rows] if out.is_human else rows, None if rows else table.column_names)
     else:
         told = differences.diff(before, after)
         found = bool(told)
@@ -144,6 +153,8 @@ def tag(store: str, /, name: str, tag_: str, message: str, delete: bool, yes: bo
     """
     wanted = DatasetName.parse(name)
     opened = Store.open(store)
+    if delete and not tag_:
+        raise UsageError(f"Which tag? List them with: openr-data tag {wanted.name}")
     if not tag_:
         rows = [
             {"tag": item.name, "snapshot": item.parent, "age": ago(item.created_at), "message": item.message}
@@ -153,6 +164,9 @@ def tag(store: str, /, name: str, tag_: str, message: str, delete: bool, yes: bo
         return
     dataset = opened.dataset(wanted.name, write=True)
     if delete:
+        names = [item.name for item in dataset.tags()]
+        if tag_ not in names:
+            raise missing(wanted.name, tag_, names)
         confirm(f"Delete the tag {tag_} of {wanted.name}? Without it gc may let its snapshot go.", yes)
         gone = dataset.delete_tag(tag_)
         note(f"The tag {tag_} is gone; it was snapshot {gone.parent}.")

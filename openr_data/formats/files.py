@@ -10,7 +10,7 @@ import gzip
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -269,16 +269,31 @@ def _write_csv(file: IO[str], rows: Iterable[Row], delimiter: str) -> int:
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, tuple, dict)) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, tuple, dict, bool)) else value
+
+
+def _loose(rows: Sequence[Row]) -> set[str]:
+    """Fields that hold objects without fields, or with different ones: columns of JSON text and no structs."""
+    shapes: dict[str, set[tuple[str, ...]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, dict):
+                shapes.setdefault(name, set()).add(tuple(sorted(value)))
+    return {name for name, found in shapes.items() if len(found) > 1 or () in found}
 
 
 def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
     writer: pq.ParquetWriter | None = None
     count = 0
     stream = iter(rows)
+    texts: set[str] = set()
     try:
         # The types are those of the first many rows; a column that holds nothing there cannot be told.
         while batch := [dict(row) for row in itertools.islice(stream, 20_000)]:
+            texts = texts if writer else _loose(batch)
+            for row in batch:
+                for name in texts & row.keys():
+                    row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
             try:
                 table = pa.Table.from_pylist(batch, schema=writer.schema if writer else None)
             except (pa.ArrowException, TypeError) as error:

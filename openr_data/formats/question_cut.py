@@ -24,16 +24,26 @@ def cut_tagged(pieces: Sequence[str], tag: str, tally: Tally, blank_line: bool =
     Raises `BadRow` where nothing tells the end of the question.
     """
     for inside, piece in enumerate(pieces):
-        found = _STEP_1.search(piece)
-        if found is None:
+        start = _step_1(piece)
+        if start < 0:
             continue
-        head = "".join((*pieces[:inside], piece[: found.start()])).strip()
+        head = "".join((*pieces[:inside], piece[:start])).strip()
         if not head:
             raise BadRow("no question before the first step")
         if inside:
             tally.repair(f"{tag} inside the question taken out")
-        return head, piece[found.start() :].strip(), inside
+        return head, piece[start:].strip(), inside
     return *_cut_unmarked(pieces[0], tally, blank_line), 0
+
+
+def _step_1(text: str) -> int:
+    """Where "Step 1:" begins, or -1."""
+    start = text.find("Step 1:")
+    # Almost always it is written so, and only once; anything else is for the pattern.
+    if start > 0 and text[start - 1].isspace() and "step 1" not in text[:start].lower():
+        return start
+    found = _STEP_1.search(text)
+    return found.start() if found else -1
 
 
 def _cut_unmarked(text: str, tally: Tally, blank_line: bool) -> tuple[str, str]:

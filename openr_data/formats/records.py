@@ -6,6 +6,7 @@
  "final_answer": "4", "outcome": true, "solution_metadata": {}, "label_metadata": {}}
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
@@ -43,6 +44,9 @@ class RecordsFormat:
             return
         steps = texts_of(row, "steps")
         outcome = row.get("outcome")
+        if isinstance(outcome, str):
+            # Out of CSV everything comes as text.
+            outcome = {"true": True, "false": False, "": None}.get(outcome.lower(), outcome)
         if outcome is not None and not isinstance(outcome, bool):
             raise BadRow("`outcome` is no truth value")
         yield Record(
@@ -95,6 +99,12 @@ def _text(row: Row, name: str) -> str:
 
 def _object(row: Row, name: str) -> str:
     value = row.get(name)
+    if isinstance(value, str):
+        # Columns of Parquet hold such objects as JSON text.
+        try:
+            value = json.loads(value) if value.strip() else None
+        except ValueError:
+            raise BadRow(f"`{name}` is no object") from None
     if value is not None and not isinstance(value, Mapping):
         raise BadRow(f"`{name}` is no object")
     try:

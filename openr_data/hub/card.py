@@ -85,7 +85,8 @@ def _body(view: View, layout: Layout, repo: str) -> str:
 
 
 def _a_split(layout: Layout) -> str:
-    return next((part.split for part in layout.parts if part.config == "records"), layout.parts[0].split)
+    names = [part.split for part in layout.parts if part.config == "records"] or [part.split for part in layout.parts]
+    return names[0] if names else "train"
 
 
 def _labels(view: View) -> list[str]:
@@ -202,6 +203,8 @@ def _label_command(config: Mapping[str, Any], name: str) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return ["There are no rows yet."]
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:

@@ -1,5 +1,7 @@
 """The Hub's own client, its failures as sentences."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +13,11 @@ KIND = "dataset"
 
 def hub_api() -> Any:
     """A client for the endpoint of the environment (`HF_ENDPOINT`), with the token of the user."""
-    import os
-
     from huggingface_hub import HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ.get("HF_TOKEN"), library_name="openr-data")
 
 
@@ -28,7 +31,7 @@ def told(repo: str, doing: str) -> Iterator[None]:
         yield
     except HubError:
         raise
-    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError, ValueError, KeyError) as error:
         raise HubError(_sentence(repo, doing, error)) from error
 
 
@@ -38,7 +41,8 @@ def status_of(error: BaseException | None) -> int:
         response = getattr(error, "response", None)
         if response is not None and getattr(response, "status_code", None):
             return int(response.status_code)
-        error = error.__cause__
+        # The client stumbles over some answers: then the answer is what came before.
+        error = error.__cause__ or error.__context__
     return 0
 
 

@@ -9,6 +9,7 @@ The same snapshot gives the same bytes, so files that did not change are not sen
 content-defined chunks, so of a file that changed a little only that much is.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,21 +115,30 @@ def write_layout(view: View, folder: Path, snapshot: Mapping[str, Any], rollouts
     digests = query.table_digests(connection)
     if not rollouts:
         digests.pop("rollouts")
-    manifest = {
+    manifest: dict[str, Any] = {
         **snapshot,
         "schema_version": SCHEMA_VERSION,
         "tables": digests,
         "splits": {name: split for split, name in names.items()},
         "rows": {f"{part.config}/{part.split}": part.rows for part in parts},
     }
+    manifest["files"] = {name: _sha256(folder / name) for part in parts for name in part.files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Layout(folder, tuple(parts), manifest)
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _split_names(splits: Sequence[str]) -> dict[str, str]:
     """Split to a name that `load_dataset` takes: words of letters, digits and underscores, all different."""
-    found: dict[str, str] = {}
+    # A name that is good as it is keeps itself; the others make way.
+    found = {split: split for split in splits if re.fullmatch(r"\w+", split, flags=re.ASCII)}
     for split in splits:
+        if split in found:
+            continue
         plain = re.sub(r"\W+", "_", split, flags=re.ASCII).strip("_") or _TRAIN
         name, number = plain, 2
         while name in found.values():

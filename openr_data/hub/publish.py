@@ -59,9 +59,10 @@ def publish(
     report: Report | None = None,
 ) -> Published:
     """Publish a snapshot to `ORG/NAME`. Raises `HubError`, `MissingRef`, and `UsageError` for what is no such name."""
-    if repo.count("/") != 1 or not all(repo.split("/")):
-        raise UsageError(f"{repo!r} is no name on the Hub: write ORG/NAME, for example openr/math-aps.")
+    _check_name(repo)
     snapshot = _snapshot(dataset, ref)
+    if not any(count for table, count in snapshot.counts.items() if table != "jobs"):
+        raise UsageError(f"{dataset.name}@{snapshot.name} is empty: there is nothing to publish.")
     view = View(dataset, snapshot.name, snapshot.versions)
     number = snapshot.name if snapshot.kind == "snapshot" else snapshot.parent
     tag = snapshot.name if snapshot.kind == "tag" else f"snapshot-{number}"
@@ -78,6 +79,10 @@ def publish(
             if dry_run:
                 return Published(repo, str(number), tag, "", tuple(sender.plan()), sender.url)
             sender.make_repo(private)
+            # Before anything is sent: a publication that cannot have its tag must not replace another one.
+            if published := sender.tagged(tag):
+                files = [replace(item, state="unchanged") for item in sender.plan() if item.state != "gone"]
+                return Published(repo, str(number), tag, published, tuple(files), sender.url)
             message = f"{dataset.name} snapshot {number}"
             revision, files = sender.send(message, f"{snapshot.message}\n\ndigest {snapshot.digest}")
             sender.tag(tag, revision, snapshot.message)
@@ -87,6 +92,21 @@ def publish(
         shutil.rmtree(folder, ignore_errors=True)
     _note(dataset, snapshot, repo, revision)
     return Published(repo, str(number), tag, revision, tuple(files), sender.url)
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        if repo.count("/") != 1:
+            raise HFValidationError("it has no organisation and name")
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UsageError(
+            f"{repo!r} is no name on the Hub: write ORG/NAME, for example openr/math-aps ({reason})."
+        ) from error
 
 
 def _snapshot(dataset: Dataset, ref: str) -> Snapshot:
@@ -180,28 +200,41 @@ class _Sender:
                     raise
         raise HubError(f"{self._repo} changed under every attempt. Run the same command again.")
 
-    def tag(self, tag: str, revision: str, message: str) -> None:
-        """Name the commit as the snapshot is named. Raises `HubError` where the name means another commit."""
+    def tagged(self, tag: str) -> str:
+        """The commit that the tag names already, where that is this very publication; "" where there is no such tag.
+
+        Raises `HubError` where the tag names something else.
+        """
         known = {item.name: item.target_commit for item in self._api.list_repo_refs(self._repo, repo_type=KIND).tags}
-        if known.get(tag) == revision:
-            return
-        if tag in known:
+        if tag not in known:
+            return ""
+        commit = str(known[tag])
+        differing = [item for item in self._compare(self._files_at(commit)) if item.state != "unchanged"]
+        if any(item.path != "README.md" for item in differing):
             raise HubError(
-                f"The data is on the Hub as {revision[:12]}, but its tag {tag} there is another commit "
-                f"({str(known[tag])[:12]}), and a tag never moves. Tag the snapshot by another name and publish that."
+                f"The tag {tag} of {self._repo} is another publication already ({commit[:12]}), and a tag never moves. "
+                "Nothing was sent. Tag the snapshot by another name and publish that."
             )
+        return commit
+
+    def tag(self, tag: str, revision: str, message: str) -> None:
+        """Name the commit as the snapshot is named."""
         self._api.create_tag(self._repo, tag=tag, revision=revision, tag_message=message or None, repo_type=KIND)
 
     def _there(self) -> tuple[str, dict[str, tuple[str, str]]]:
-        """The head of the repository, and path to (kind of hash, hash) of its files."""
+        """The head of the repository, and its files."""
+        head = str(self._api.dataset_info(self._repo).sha or "")
+        return head, self._files_at(head)
+
+    def _files_at(self, commit: str) -> dict[str, tuple[str, str]]:
+        """Path to (kind of hash, hash) of the files of a commit."""
         from huggingface_hub import RepoFile
 
-        head = str(self._api.dataset_info(self._repo).sha or "")
         found: dict[str, tuple[str, str]] = {}
-        for item in self._api.list_repo_tree(self._repo, recursive=True, revision=head or None, repo_type=KIND):
+        for item in self._api.list_repo_tree(self._repo, recursive=True, revision=commit or None, repo_type=KIND):
             if isinstance(item, RepoFile):
                 found[item.path] = ("sha256", item.lfs.sha256) if item.lfs else ("git", item.blob_id)
-        return head, found
+        return found
 
     def _compare(self, there: dict[str, tuple[str, str]]) -> list[Planned]:
         found: list[Planned] = []

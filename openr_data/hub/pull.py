@@ -4,6 +4,7 @@ The tables are made again from the files; ids are hashed anew, and the digests o
 row is written. What the dataset has already is passed over, a higher revision supersedes.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from ..errors import InputError, StoreError
+from ..errors import InputError, MissingRef, StoreError
 from ..ids import config_id
 from ..schema import KEYS, SCHEMA_VERSION, TABLES
 from ..store import Dataset, Snapshot, Store, query
@@ -53,23 +54,28 @@ class Pulled:
     snapshot: Snapshot
 
 
-def pull(store: Store, repo: str, revision: str = "", into: str = "") -> Pulled:
-    """Bring `ORG/NAME` into the dataset `into` (default: the name it had).
+def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pulled:
+    """Bring `ORG/NAME` into the dataset `into` (default: the name it had) of a store, which is made if need be.
 
     Raises `HubError`; `InputError` for a repository that `publish` did not write, and `StoreError` where what came is
     not what was published; then nothing was written.
     """
     folder = Path(tempfile.mkdtemp(prefix="openr-pull-"))
     try:
+        Store.at(store)
         commit = _download(repo, revision, folder)
         manifest = _manifest(folder, repo)
-        connection = _open(folder, manifest, repo)
+        _check_files(folder, manifest, repo)
+        connection = duckdb.connect(":memory:")
         try:
+            _open(connection, folder)
             _check(connection, manifest, repo)
-            dataset = store.dataset(into or str(manifest["dataset"]), create=True)
+            dataset = Store.open(store, create=True).dataset(into or str(manifest["dataset"]), create=True)
             return _write(connection, dataset, manifest, repo, commit)
         except duckdb.Error as error:
-            raise StoreError(f"A file of {repo} is damaged: {' '.join(str(error).split())[:200]}") from error
+            raise StoreError(
+                f"The files of {repo} are not as they were published: {' '.join(str(error).split())[:200]}"
+            ) from error
         finally:
             connection.close()
     finally:
@@ -77,9 +83,19 @@ def pull(store: Store, repo: str, revision: str = "", into: str = "") -> Pulled:
 
 
 def _download(repo: str, revision: str, folder: Path) -> str:
+    from huggingface_hub.errors import RevisionNotFoundError
+
     with told(repo, "reading"):
         api = hub_api()
-        commit = str(api.dataset_info(repo, revision=revision or None).sha)
+        try:
+            commit = str(api.dataset_info(repo, revision=revision or None).sha)
+        except RevisionNotFoundError as error:
+            there = api.list_repo_refs(repo, repo_type=KIND)
+            names = ", ".join(item.name for item in (*there.branches, *there.tags))
+            raise MissingRef(
+                f'No revision "{revision}" of {repo} on the Hub (there are: {names}). Take one of those: '
+                f"openr-data pull {repo}@REVISION"
+            ) from error
         api.snapshot_download(
             repo, repo_type=KIND, revision=commit, local_dir=folder, allow_patterns=["data/**", MANIFEST]
         )
@@ -95,9 +111,12 @@ def _manifest(folder: Path, repo: str) -> dict[str, Any]:
         )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        version, tables = int(found["schema_version"]), found["tables"]
-        if not isinstance(tables, dict) or not isinstance(found["dataset"], str):
+        version = int(found["schema_version"])
+        kinds = {"tables": dict, "files": dict, "dataset": str, "snapshot": str, "digest": str}
+        if not all(isinstance(found[name], kind) for name, kind in kinds.items()):
             raise ValueError("not a manifest")
+        if not set(found["tables"]) >= {"questions", "solutions", "nodes", "labels"}:
+            raise ValueError("not all tables")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{MANIFEST} of {repo} is damaged. Publish the dataset again.") from error
     if version > SCHEMA_VERSION:
@@ -108,8 +127,22 @@ def _manifest(folder: Path, repo: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _open(folder: Path, manifest: Mapping[str, Any], repo: str) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:")
+def _check_files(folder: Path, manifest: Mapping[str, Any], repo: str) -> None:
+    """Raises `StoreError` where a file is missing or is not the one that was published."""
+    for name, digest in manifest["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+            raise StoreError(f"{repo} is not complete: it lacks {name}. Nothing was written.")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise StoreError(
+                    f"{name} of {repo} is not the file that was published: it was changed or is damaged. Nothing was "
+                    "written."
+                )
+
+
+def _open(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Make the tables again, as views over the files."""
     connection.execute("set enable_progress_bar = false")
     there = {item.name for item in (folder / "data").iterdir()} if (folder / "data").is_dir() else set()
     for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
@@ -126,13 +159,7 @@ def _open(folder: Path, manifest: Mapping[str, Any], repo: str) -> duckdb.DuckDB
         for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
             text = text.replace(f"read_parquet(${config})", f"published_{config}")
         columns = ", ".join(f'"{name}"' for name in TABLES[table].names)
-        try:
-            connection.execute(f'create view "{table}" as select {columns} from ({text})')
-        except duckdb.Error as error:
-            raise StoreError(
-                f"The files of {repo} are not as they were published: {' '.join(str(error).split())[:200]}"
-            ) from error
-    return connection
+        connection.execute(f'create view "{table}" as select {columns} from ({text})')
 
 
 def _empty(config: str) -> pa.Table:
@@ -147,7 +174,17 @@ def _empty(config: str) -> pa.Table:
 
 def _check(connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], repo: str) -> None:
     """Raises `StoreError` where a digest does not hold or an id is not the hash of what it names."""
-    found = query.table_digests(connection)
+    try:
+        found = query.table_digests(connection)
+        whole = query.digest(connection, str(manifest["digest"]))
+    except StoreError as error:
+        raise StoreError(f"A file of {repo} is damaged: {error.__cause__}. Nothing was written.") from error
+    # Without the rollouts the digest of all cannot hold; those of the tables have to.
+    if "rollouts" in manifest["tables"] and whole != manifest["digest"]:
+        raise StoreError(
+            f"{repo} is not the snapshot that its {MANIFEST} names: the digest is {whole} and not "
+            f"{manifest['digest']}. Nothing was written."
+        )
     for table, digest in manifest["tables"].items():
         if found.get(table) != digest:
             rows = str(digest).partition(":")[0]

@@ -23,13 +23,21 @@ def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", whe
 
     Raises `InputError` for a condition that fails.
     """
-    if getattr(form, "only_questions", False):
-        yield from _questions(view, form, tally, where)
+    only_questions = getattr(form, "only_questions", False)
+    if where.strip():
+        # Alone first: inside of brackets a condition could close them.
+        view.sql(f"select 1 from {'questions' if only_questions else 'records'} where {where} limit 0")
+    if only_questions:
+        yield from _questions(view, form, tally, method, where)
         return
     told = [f"({where})"] if where.strip() else []
     if method:
-        told.append(f"method = '{method.replace(chr(39), chr(39) * 2)}'")
+        told.append(f"method = {_text(method)}")
     condition = " and ".join(told) or "true"
+    if not told:
+        missing = view.sql("select count(*) as n from questions anti join labels using (question_id)")["n"][0].as_py()
+        if missing:
+            tally.lose("questions without a label set", missing)
     counted = view.sql(f"select question_id, count(*) as n from records where {condition} group by 1 order by 1")
     for first, last in _pieces(counted.to_pylist()):
         between = f"question_id between '{first}' and '{last}'"
@@ -49,6 +57,10 @@ def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", whe
             yield from form.write(Group(question, found, nodes.get(name, ())), tally)
 
 
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Ranges of question ids that hold about `AT_ONCE` records each."""
     first, size = "", 0
@@ -60,8 +72,11 @@ def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             first, size = "", 0
 
 
-def _questions(view: View, form: Format, tally: Tally, where: str) -> Iterator[Row]:
-    condition = f" where {where}" if where.strip() else ""
+def _questions(view: View, form: Format, tally: Tally, method: str, where: str) -> Iterator[Row]:
+    told = [f"({where})"] if where.strip() else []
+    if method:
+        told.append(f"question_id in (select question_id from labels where method = {_text(method)})")
+    condition = f" where {' and '.join(told)}" if told else ""
     lost = view.sql("select count(*) as n from labels")["n"][0].as_py()
     if lost:
         tally.lose("processes with their labels", lost)

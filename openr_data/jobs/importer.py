@@ -29,6 +29,11 @@ from .job import versions
 BATCH: Final = 20_000
 """Records of one transaction."""
 
+MAX_STEPS: Final = 32_000
+"""What the column of the first error can count."""
+MAX_LETTERS: Final = 32 * 2**20
+"""Letters of steps in one transaction: long processes are committed in smaller batches."""
+
 _SEEN: Final = (-1, 0)
 
 
@@ -155,6 +160,7 @@ class _Writer:
         self._questions: dict[str, Question] = {}
         self._solutions: list[tuple[Any, ...]] = []
         self._labels: list[tuple[Any, ...]] = []
+        self._letters = 0
 
     def _known(self) -> tuple[set[int], dict[int, tuple[int, int]]]:
         """What an earlier run of this import wrote: solutions, and label sets with revision and content."""
@@ -166,10 +172,10 @@ class _Writer:
         where = f"where job_id = '{self._job}'"
         for batch in connection.sql(f"select solution_id from solutions {where}").to_arrow_reader(50_000):
             solutions.update(int(item, 16) for item in batch.column(0).to_pylist())
-        query = f"select label_id, coalesce(revision, 0), label, value from labels {where}"
-        for batch in connection.sql(query).to_arrow_reader(50_000):
-            for name, revision, label, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                labels[int(name, 16)] = (revision, _mark(label, value))
+        columns = "label_id, coalesce(revision, 0), label, value, n_correct, n_rollouts, provenance"
+        for batch in connection.sql(f"select {columns} from labels {where}").to_arrow_reader(50_000):
+            for name, revision, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                labels[int(name, 16)] = (revision, _mark(*lists))
         return solutions, labels
 
     def add_question(self, question: Question) -> None:
@@ -184,6 +190,9 @@ class _Writer:
 
     def add_record(self, record: Record) -> None:
         """Take a record: its question, its process, its label set."""
+        if len(record.steps) > MAX_STEPS:
+            self.found.tally.drop(f"more than {MAX_STEPS:,} steps")
+            return
         self.add_question(record.question)
         question = record.question.question_id
         solution, nodes = process_ids(question, record.steps)
@@ -192,9 +201,14 @@ class _Writer:
         n = len(record.steps)
         values = record.value or (None,) * n
         mark = int(label, 16)
+        n_correct, n_rollouts = record.n_correct or (0,) * n, record.n_rollouts or (0,) * n
+        provenance = record.provenance or (int(Provenance.IMPORTED),) * n
         known = self._known_labels.get(mark)
-        if known is not None and (known[0] < 0 or known[1] == _mark(record.label, values)):
+        if known is not None and (
+            known[0] < 0 or known[1] == _mark(record.label, values, n_correct, n_rollouts, provenance)
+        ):
             # Seen in this run, or as it is in the dataset.
+            self._known_labels[mark] = _SEEN
             self.found.repeated += 1
             return
         # A negative revision marks what this run has seen: of two in one file the first counts.
@@ -210,11 +224,11 @@ class _Writer:
             ))  # fmt: skip
         self._labels.append((
             label, solution, question, record.method, record.completer, self._job, record.label, values,
-            record.n_correct or (0,) * n, record.n_rollouts or (0,) * n,
-            record.provenance or (int(Provenance.IMPORTED),) * n, nodes, record.first_error,
+            n_correct, n_rollouts, provenance, nodes, record.first_error,
             0 if known is None else known[0] + 1, record.label_metadata,
         ))  # fmt: skip
-        if len(self._labels) >= BATCH:
+        self._letters += sum(map(len, record.steps))
+        if len(self._labels) >= BATCH or self._letters >= MAX_LETTERS:
             self.flush()
 
     def flush(self) -> None:
@@ -260,9 +274,11 @@ class _Writer:
     def note_end(self, name: str) -> None:
         """Write down in `jobs` what this import was and did."""
         found, config = self.found, self._config
-        if not (found.questions or found.labels or found.relabelled):
-            return
         app = f"{self._job}/end"
+        committed = self._dataset.committed("jobs", app)
+        # A run that died before this has written rows that nobody noted.
+        if committed and not (found.questions or found.labels or found.relabelled):
+            return
         told = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
         totals = {
             "rows": found.tally.rows, "questions": found.questions, "solutions": found.solutions,
@@ -278,10 +294,10 @@ class _Writer:
             "totals": json.dumps(totals, ensure_ascii=False),
             "at": now(),
         }
-        self._dataset.append("jobs", [row], app, self._dataset.committed("jobs", app) + 1)
+        self._dataset.append("jobs", [row], app, committed + 1)
 
 
-def _mark(label: Iterable[int | None], value: Iterable[float | None]) -> int:
-    """A number for the labels of a set, the same for what was read from the store and from a file."""
+def _mark(label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
+    """A number for the lists of a label set, the same for what was read from the store and from a file."""
     single = tuple(None if item is None else array("f", [item])[0] for item in value)
-    return hash((tuple(label), single))
+    return hash((tuple(label), single, *map(tuple, counts)))

@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from ..errors import MissingDataset, NotAStore, StoreError
+from ..errors import MissingDataset, NotAStore, StoreError, UsageError
 from ..schema import KEYS, REFS, SCHEMA_VERSION, TABLES
-from . import diff, maintenance, query, refs, storage, tables
+from . import diff, maintenance, query, refs, rollback, storage, tables
 from .refs import MAIN, DatasetName, Snapshot
 from .remote import Place, RemotePath, place
 from .view import View
 
 MARKER: Final = "openr-store.json"
+ATTEMPTS: Final = 20
+"""Looks at the tables while others swap their files."""
 MAX_SORTED: Final = 200_000
 UNFINISHED: Final = "unfinished.json"
 """In a dataset's folder while the rows of a regrade or a rollback are written."""
@@ -70,7 +72,8 @@ class Dataset:
             new = found.num_rows
             return found
 
-        tables.append(path, fresh, app, seq, guard="questions")
+        # What is there decides, and not the number alone: a rollback may have taken them away since.
+        tables.append(path, fresh, app, max(seq, self.committed("questions", app) + 1), guard="questions")
         return new
 
     def committed(self, table: str, app: str) -> int:
@@ -85,7 +88,13 @@ class Dataset:
         """
         if ref != MAIN:
             return View(self, ref, dict(refs.find(self.path / "refs", self.name, ref).versions))
-        found = {name: tables.newest(self.path / name) for name in reversed(list(TABLES))}
+        for _ in range(ATTEMPTS):
+            found = {name: tables.newest(self.path / name) for name in reversed(list(TABLES))}
+            # A rollback in between takes files out of the tables one after another, labels first: then look again.
+            if isinstance(self.path, RemotePath) or all(
+                set(found[name][1]) <= set(tables.newest(self.path / name)[1]) for name in found
+            ):
+                break
         versions = {name: version for name, (version, _) in found.items()}
         return View(self, ref, versions, {name: list(files) for name, (_, files) in found.items()})
 
@@ -100,11 +109,14 @@ class Dataset:
     def tag(self, name: str, ref: str = MAIN, message: str = "") -> Snapshot:
         """Name a snapshot for good; `main` is made a snapshot first where it is none. Raises `StoreError`."""
         refs.check_tag(name)
-        target = self.snapshot("tag", f"the state that {name} names") if ref == MAIN else None
-        if target is None:
-            found = refs.find(self.path / "refs", self.name, ref)
-            target = found if found.kind == "snapshot" else replace(found, name=found.parent or found.name)
-        return refs.write_tag(self.path / "refs", self.name, name, target, message)
+        # Held, so that gc cannot let the snapshot go before it has its name.
+        with self.hold(exclusive=False):
+            if ref == MAIN:
+                target = self.snapshot("tag", f"the state that {name} names", held=True)
+            else:
+                found = refs.find(self.path / "refs", self.name, ref)
+                target = found if found.kind == "snapshot" else replace(found, name=found.parent or found.name)
+            return refs.write_tag(self.path / "refs", self.name, name, target, message)
 
     def delete_tag(self, name: str) -> Snapshot:
         """Take a tag away. Raises `MissingRef`."""
@@ -149,29 +161,12 @@ class Dataset:
         )
 
     def rollback(self, ref: str, message: str = "") -> Snapshot:
-        """Make the newest state what it was at `ref`, as a new snapshot; the ones between stay.
+        """Make the newest state what it was at `ref`, as a new snapshot; see `rollback.rollback`."""
+        return rollback.rollback(self, ref, message)
 
-        The rows of `jobs` stay too: what was spent is spent. The same call after a crash finishes it. Raises
-        `MissingRef`, and `StoreError` where the disk refuses.
-        """
-        target = self.view(ref)
-        with self.hold(exclusive=True):
-            # Whatever was left half done is undone by this too.
-            self.begin("rollback", f"openr-data rollback {self.name} {ref} --yes")
-            for table in reversed(list(TABLES)):
-                if table != "jobs":
-                    self._restore(table, target.versions[table])
-            self.finish()
-            return self.snapshot("rollback", message or f"as it was at {ref}", held=True)
-
-    def _restore(self, table: str, version: int) -> None:
-        path = self.path / table
-        newest, old = tables.open_table(path), tables.open_table(path, version)
-        now, then = ({row["path"]: row for row in tables.data_files(item)} for item in (newest, old))
-        gone = [row for name, row in now.items() if name not in then]
-        back = [path / name for name in then if name not in now]
-        if gone or back:
-            tables.swap(path, newest, back, gone)
+    def rolled_back(self) -> dict[str, str]:
+        """The jobs whose rows a rollback took away, and a state that has them."""
+        return rollback.noted(self)
 
     def snapshot(self, operation: str, message: str, job: str | None = None, *, held: bool = False) -> Snapshot:
         """Write down what the dataset holds now. Nothing is written where nothing changed.
@@ -312,7 +307,8 @@ class Store:
 
         With `write` one of an older schema version is brought up to this one.
         """
-        DatasetName.parse(name)
+        if DatasetName.parse(name).ref != MAIN or "@" in name:
+            raise UsageError(f"{name!r} names a state of a dataset; the dataset itself is {name.partition('@')[0]!r}.")
         dataset = Dataset(name, self.path / "datasets" / name)
         if create or (write and name in self.names()):
             self._upgrade()

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from .view import View
 
 COMPARED: Final = ("questions", "solutions", "nodes", "rollouts")
+CHANGING: Final = {
+    "questions": ("source", "split", "level", "subject", "metadata"),
+    "solutions": ("final_answer", "outcome", "coalesce(revision, 0)"),
+    "nodes": ("n_rollouts", "n_correct", "n_unknown", "certified", "verdict", "coalesce(revision, 0)"),
+    "rollouts": ("answer", "verdict", "grader", "coalesce(revision, 0)"),
+}
+"""What can differ between two rows of the same key."""
 FINGERPRINT: Final = "hash(label, value, n_correct, n_rollouts, provenance)"
 
 _SETS: Final = f"""
@@ -186,7 +193,7 @@ def _connect(old: "View", new: "View") -> duckdb.DuckDBPyConnection:
 
 def _table_diff(connection: duckdb.DuckDBPyConnection, table: str) -> TableDiff:
     key = ", ".join(f'"{name}"' for name in KEYS[table])
-    revision = "coalesce(revision, 0)" if "revision" in TABLES[table].names else "0"
+    revision = f"hash({', '.join(CHANGING[table])})"
     row = query.one(
         connection,
         f"select count(*) filter (o is null), count(*) filter (n is null), count(*) filter (o <> n) "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -60,10 +61,10 @@ def tidy(dataset: "Dataset") -> list[Compaction]:
     Who comes while another one is at it goes on without.
     """
     done: list[Compaction] = []
-    crowded = [table for table in TABLES if len(tables.newest(dataset.path / table)[1]) > MAX_SMALL]
-    if not crowded:
-        return done
     try:
+        crowded = [table for table in TABLES if len(tables.newest(dataset.path / table)[1]) > MAX_SMALL]
+        if not crowded:
+            return done
         with storage.lock(dataset.path / "compact.lock", exclusive=True, wait=False) as held:
             for table in crowded if held else ():
                 path = dataset.path / table
@@ -115,9 +116,13 @@ def _merge(path: Place, table: str, opened: DeltaTable, files: Sequence[Mapping[
         for batch in _sorted_batches(table, names):
             written.append(storage.write_parquet(path, batch, kind, run))
         tables.swap(path, opened, written, files)
-    except BaseException:
+    except BaseException as error:
         for file in written:
             storage.remove(file)
+        if isinstance(error, OSError):
+            raise storage.storage_error(path, error) from error
+        if isinstance(error, (duckdb.Error, pa.ArrowException)):
+            raise query.unreadable(error) from error
         raise
     before = sum(int(row["size_bytes"]) for row in files)
     return Compaction(table, len(files), len(written), before, sum(map(storage.size, written)))
@@ -181,9 +186,14 @@ def gc(
                 refs.write(dataset.path / "refs", note)
         for table in (*TABLES, "refs"):
             versions = {row.versions[table] for row in kept if table in row.versions}
-            for path in _vacuum(dataset.path / table, versions, retention_hours, dry_run):
-                found.files[table] = found.files.get(table, 0) + 1
-                found.paths.append(path)
+            folder = dataset.path / table
+            gone = _vacuum(folder, versions, retention_hours, dry_run=True)
+            found.bytes += sum(_size(folder / name) for name in gone)
+            if not dry_run:
+                gone = _vacuum(folder, versions, retention_hours, dry_run=False)
+            if gone:
+                found.files[table] = len(gone)
+                found.paths += [f"{table}/{name}" for name in gone]
     return found
 
 
@@ -199,4 +209,11 @@ def _vacuum(path: Place, keep: set[int], retention_hours: float, dry_run: bool) 
         )
     except (OSError, DeltaError) as error:
         raise storage.storage_error(path, error) from error
-    return [f"{path.name}/{name}" for name in gone]
+    return list(gone)
+
+
+def _size(file: Place) -> int:
+    try:
+        return storage.size(file)
+    except OSError:
+        return 0

@@ -120,7 +120,7 @@ def connect(
             _close_off(connection, [file for found in listed.values() for file in found])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def _register(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
@@ -163,7 +163,7 @@ def connect_files(
         _close_off(connection, [file for files in read for file in files])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.DuckDBPyConnection:
@@ -175,7 +175,7 @@ def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.Duc
         connection.execute(f'create view "{table}" as {_relation(connection, table, files)}')
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def ids(table: str, files: Sequence[str]) -> pa.Array:
@@ -219,8 +219,7 @@ def _relation(
     if like:
         same = f"read_parquet([{', '.join(_literal(file) for file in like)}])"
         rows = f'select * from ({rows}) where "{KEYS[name][0]}" in (select "{KEYS[name][0]}" from {same})'
-    # Rows of jobs are few, and one job may have ended several times in the same second.
-    if all(map(is_fresh, files)) and name != "jobs":
+    if all(map(is_fresh, files)):
         return rows
     key = ", ".join(f'"{column}"' for column in KEYS[name])
     newest = ', "revision" desc nulls last' if "revision" in schema.names else ""
@@ -239,7 +238,7 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     try:
         found = connection.sql(statement).to_arrow_table()
     except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     except duckdb.Error as error:
         raise InputError(f"SQL: {_first_line(error)}") from error
     names = found.column_names
@@ -249,7 +248,8 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     return found
 
 
-def _unreadable(error: Exception) -> StoreError:
+def unreadable(error: Exception) -> StoreError:
+    """The one sentence for a file that is missing or damaged."""
     return StoreError(
         f"A file of the dataset is missing or damaged: {_first_line(error)} Check the store with: openr-data doctor"
     )
@@ -266,7 +266,7 @@ def digest(connection: duckdb.DuckDBPyConnection, like: str = "") -> str:
     try:
         return _digest(connection, {"rollouts": ("text",)} if is_old else HASHED, "" if is_old else _DIGEST)
     except duckdb.Error as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def is_new(digest: str) -> bool:
@@ -279,7 +279,7 @@ def table_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     try:
         return _parts(connection, HASHED)
     except duckdb.Error as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def _digest(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]], prefix: str) -> str:
@@ -308,7 +308,7 @@ def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     try:
         return _counts(connection)
     except duckdb.Error as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:

@@ -6,6 +6,7 @@ tag are claimed by a transaction id, so two writers cannot take the same one. Th
 deleted and a snapshot that `gc` let go are told by a row of their own.
 """
 
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,8 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
         operation="tag",
         message=message,
         created_at=now(),
-        changes={"sequence": sequence},
+        # The second tells two apart that make the same tag in the same second.
+        changes={"sequence": sequence, "mark": random.getrandbits(62)},
     )
     write(path, made)
     return made
@@ -209,7 +211,9 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     else:
         row = next((item for item in known if item.name == base), numbered.get(base))
     if row is None and _MOMENT.fullmatch(base):
-        row = next((item for item in reversed(current) if item.created_at <= _until(base)), None)
+        # Those that gc let go too: what was there then is not the one before it.
+        moments = sorted(numbered.values(), key=lambda item: int(item.name), reverse=True)
+        row = next((item for item in moments if item.created_at <= _until(base)), None)
     if row is not None and row.kind == "tag" and back:
         row = numbered.get(row.parent or "")
     for _ in range(back):
@@ -239,7 +243,9 @@ def _until(text: str) -> str:
     except ValueError as error:
         raise UsageError(f"{text!r} is no moment: {error}. Write 2026-11-24 or 2026-11-24T10:00.") from error
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    covers = {10: timedelta(days=1), 16: timedelta(minutes=1)}.get(len(text), timedelta(seconds=1))
+    said = _MOMENT.fullmatch(text)
+    assert said is not None
+    covers = timedelta(days=1) if said[1] is None else timedelta(minutes=1) if said[2] is None else timedelta(seconds=1)
     return (moment + covers - timedelta(seconds=1)).strftime(_FORM)
 
 

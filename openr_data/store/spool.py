@@ -50,6 +50,12 @@ class Spool:
                 f"The job {app.partition('/')[0]} has committed to a dataset {dataset.name} that is gone or older. Put "
                 f"it back, or start over: remove {folder.parent}"
             )
+        job = app.partition("/")[0]
+        if (had := dataset.rolled_back().get(job)) and self.finished:
+            raise StoreError(
+                f"A rollback of {dataset.name} took away what the job {job} has written. Have it back with: "
+                f"openr-data rollback {dataset.name} {had}, or start over: remove {folder.parent}"
+            )
         # A damaged line of done.jsonl must not make the next commit look like one that is already in.
         self._seq = max(self._seq, committed)
         self._pending: CheckedLines | None = None

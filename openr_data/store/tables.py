@@ -157,8 +157,7 @@ def append(
         table = open_table(path)
         done = table.transaction_version(app)
         if done is not None and done >= seq:
-            if written is not None and not _holds(table, written.name):
-                remove(written)
+            # Ours, its answer lost, or somebody else's: the file may be one that snapshots hold, so gc has to judge.
             return int(table.version())
         try:
             if guard and written is not None:
@@ -257,7 +256,3 @@ def _committed(path: Place, app: str, seq: int) -> bool:
     except StoreError:
         return True
     return done is not None and done >= seq
-
-
-def _holds(table: DeltaTable, name: str) -> bool:
-    return any(str(uri).endswith(name) for uri in table.file_uris())

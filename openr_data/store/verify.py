@@ -5,8 +5,9 @@ counted, rows that point to others are followed, counts are compared with the ro
 snapshot is compared with its digest. What cannot be checked: ids of rollouts (their sampling is not stored with them).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -17,6 +18,7 @@ from .. import ids
 from ..errors import StoreError
 from ..schema import KEYS, LABEL_LISTS, TABLES
 from . import query, refs, storage, tables
+from .remote import Place
 from .view import View
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ def verify(dataset: "Dataset") -> Iterator[Problem]:
         dataset.check_whole()
     except StoreError as error:
         yield Problem(dataset.name, str(error))
+    try:
+        refs.read(dataset.path / "refs")
+    except StoreError as error:
+        yield Problem("refs", str(error))
+        return
     damaged = list(_files(dataset))
     yield from damaged
     if damaged:
@@ -60,6 +67,7 @@ def _files(dataset: "Dataset") -> Iterator[Problem]:
     known = refs.read(dataset.path / "refs")
     seen: set[str] = set()
     for table in (*TABLES, "refs"):
+        yield from _log(dataset.path / table, table)
         versions = {row.versions[table] for row in known if table in row.versions}
         for version in [None, *sorted(versions)]:
             try:
@@ -71,6 +79,14 @@ def _files(dataset: "Dataset") -> Iterator[Problem]:
                 if row["path"] not in seen:
                     seen.add(row["path"])
                     yield from _file(storage.child(dataset.path / table, row["path"]), table, row)
+
+
+def _log(path: Place, table: str) -> Iterator[Problem]:
+    """Empty log entries: what a power cut leaves, and what delta-rs reads as commits without rows."""
+    if isinstance(path, Path):
+        for entry in sorted((path / "_delta_log").glob("*.json")):
+            if not entry.stat().st_size:
+                yield Problem(table, f"its log entry {entry.name} is empty")
 
 
 def _file(path: str, table: str, row: Mapping[str, Any]) -> Iterator[Problem]:
@@ -114,7 +130,7 @@ def _repeated(view: View, table: str) -> Iterator[Problem]:
     yield from _ask(connection, table, "keys that stand there twice", "id", rows)
 
 
-_LISTS = " or ".join(f"len({name}) <> len(label)" for name in LABEL_LISTS)
+_LISTS = "label is null or " + " or ".join(f"len({name}) is distinct from len(label)" for name in LABEL_LISTS)
 _CHECKS: Final = (
     ("solutions", "n_steps is not the number of steps", "solution_id",
      "from solutions where n_steps is distinct from len(steps)"),
@@ -139,8 +155,8 @@ _CHECKS: Final = (
     # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
     ("nodes", "no parent of that id", "node_id",
      """select n.node_id from nodes n where parent_id is not null and depth > 1
-        and parent_id not in (select node_id from nodes)
-        and parent_id not in (select unnest(node_id) from labels)"""),
+        and not exists (from nodes p where p.node_id = n.parent_id)
+        and not exists (from (select unnest(node_id) as passed from labels) where passed = n.parent_id)"""),
     ("nodes", "no question of that id", "node_id", "from nodes anti join questions using (question_id)"),
     ("nodes", "more correct rollouts than rollouts", "node_id",
      "from nodes where n_correct > n_rollouts or n_correct < 0 or n_unknown < 0"),
@@ -150,6 +166,11 @@ _CHECKS: Final = (
                    count(*) filter (verdict <> 'unknown') as g, count(*) filter (verdict = 'unknown') as u
             from rollouts group by node_id, job_id) r using (node_id, job_id)
         where n.n_correct <> c or n.n_rollouts <> g or n.n_unknown <> u"""),
+    ("nodes", "counts of rollouts of which none is there", "node_id",
+     """select n.node_id from nodes n where n.n_rollouts + n.n_unknown > 0
+        and n.job_id in (select job_id from rollouts)
+        and not exists (from rollouts r where r.node_id = n.node_id and r.job_id = n.job_id)"""),
+    ("rollouts", "no node of that id and job", "rollout_id", "from rollouts anti join nodes using (node_id, job_id)"),
     ("rollouts", "no question of that id", "rollout_id", "from rollouts anti join questions using (question_id)"),
     ("rollouts", "a verdict that is none", "rollout_id",
      "from rollouts where verdict not in ('correct', 'incorrect', 'unknown')"),
@@ -168,18 +189,26 @@ def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, 
         ("questions", "question_id, question, answer", _right_question),
         ("solutions", "solution_id, question_id, steps", _right_solution),
         ("labels", "label_id, solution_id, method, job_id, completer", _right_label),
-        ("nodes", "node_id, question_id, parent_id, step", _right_node),
+        ("nodes", "node_id, question_id, parent_id, step, depth", _right_node),
     ):
         wrong: list[str] = []
         count = 0
         for batch in connection.sql(f"select {columns} from {table}").to_arrow_reader(10_000):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                if not is_right(*row):
+                if not _holds(is_right, row):
                     count += 1
                     if len(wrong) < SHOWN:
                         wrong.append(str(row[0]))
         if count:
             yield table, count, tuple(wrong)
+
+
+def _holds(is_right: Callable[..., bool], row: tuple[Any, ...]) -> bool:
+    """Whether an id is right; with a null where a text belongs it is not."""
+    try:
+        return is_right(*row)
+    except (AttributeError, TypeError):
+        return False
 
 
 def _right_question(found: str, question: str, answer: str) -> bool:
@@ -198,7 +227,9 @@ def _right_label(found: str, solution: str, method: str, job: str, completer: st
     )
 
 
-def _right_node(found: str, question: str, parent: str | None, step: str) -> bool:
+def _right_node(found: str, question: str, parent: str | None, step: str, depth: int) -> bool:
+    if depth == 1 and parent != ids.root_id(question):
+        return False
     return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
 
 

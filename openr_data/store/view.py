@@ -41,7 +41,7 @@ class View:
     def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table, or a view such as `records`, as Arrow."""
         files = self.files(table) if table in TABLES else []
-        if files and table != "jobs" and all(is_fresh(file) and is_current(file) for file in files):
+        if files and all(is_fresh(file) and is_current(file) for file in files):
             return read_tables(files, list(columns or TABLES[table].names), TABLES[table])
         chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"
         return self.sql(f'select {chosen} from "{table}"')

@@ -13,7 +13,14 @@ _Z2 = WILSON_Z**2
 
 def _wilson(sign: str) -> str:
     root = f"{WILSON_Z} * sqrt(greatest(n_correct * (n_rollouts - n_correct), 0) / n_rollouts + {_Z2 / 4})"
-    return f"case when n_rollouts > 0 then (n_correct + {_Z2 / 2} {sign} {root}) / (n_rollouts + {_Z2}) end"
+    end = f"(n_correct + {_Z2 / 2} {sign} {root}) / (n_rollouts + {_Z2})"
+    # Rounding must not put an end on the wrong side of the share itself, or outside of 0 and 1.
+    held = (
+        f"greatest(0.0, least({end}, n_correct / n_rollouts))"
+        if sign == "-"
+        else (f"least(1.0, greatest({end}, n_correct / n_rollouts))")
+    )
+    return f"case when n_rollouts > 0 then {held} end"
 
 
 MACROS: Final[Mapping[str, str]] = {
@@ -88,11 +95,13 @@ VIEWS: Final[Mapping[str, str]] = {
     """,
     "pooled": """
         with labelled as (
-            select distinct on (solution_id, completer) question_id, solution_id, completer as policy, node_id
-            from labels order by solution_id, completer, label_id
+            select distinct on (l.solution_id, l.completer) l.question_id, l.solution_id, l.completer as policy,
+                   l.node_id, s.outcome
+            from labels l join solutions s using (question_id, solution_id, job_id)
+            order by l.solution_id, l.completer, l.label_id
         ), placed as (
             select question_id, solution_id, policy, unnest(node_id) as node_id,
-                   unnest(range(len(node_id))) as step_index
+                   unnest(range(len(node_id))) as step_index, len(node_id) as n, outcome
             from labelled
         ), counted as (
             select question_id, solution_id, policy,
@@ -100,7 +109,10 @@ VIEWS: Final[Mapping[str, str]] = {
                    list(coalesce(p.n_rollouts, 0) order by step_index) as n_rollouts,
                    list(p.soft order by step_index) as value,
                    list(p.low order by step_index) as low, list(p.high order by step_index) as high,
-                   list(p.hard order by step_index) as measured, max(p.n_jobs) as n_jobs
+                   -- The last step of a complete solution is as good as its answer.
+                   list(case when step_index = n - 1 and outcome is not null then if(outcome, 1, -1) else p.hard end
+                        order by step_index) as measured,
+                   max(p.n_jobs) as n_jobs
             from placed left join prefixes p using (node_id, question_id, policy)
             group by question_id, solution_id, policy
         )

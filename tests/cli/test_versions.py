@@ -20,8 +20,6 @@ from tests.cli.conftest import Answer, Run
 from tests.store.test_dataset import labels, question, solution
 
 ROOT = Path("openr-store")
-LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-"""verify leaves files open; see tests/store/test_verify.py."""
 
 
 @pytest.fixture
@@ -352,7 +350,6 @@ def test_nothing_is_rolled_back_under_a_job_that_writes(run: Run, job_runs: str)
     assert run("diff", "d@v1", "d", "--exit-code").code == 0
 
 
-@LEAKS
 def test_an_interrupted_rollback_is_told_by_every_command_that_keeps_a_state(
     run: Run, small: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +379,6 @@ def test_an_interrupted_rollback_is_told_by_every_command_that_keeps_a_state(
 # verify
 
 
-@LEAKS
 def test_verify_of_a_whole_dataset_says_what_it_read(run: Run, labelled: str) -> None:
     answer = run("verify", "d")
     assert (answer.code, answer.out) == (0, "")
@@ -392,7 +388,6 @@ def test_verify_of_a_whole_dataset_says_what_it_read(run: Run, labelled: str) ->
     assert run("verify", "d", "-q").out == ""
 
 
-@LEAKS
 def test_verify_says_what_is_wrong_and_where_a_whole_state_is(run: Run, small: Dataset) -> None:
     # The ids of this dataset are names and no hashes.
     answer = run("verify", "d", "--json")
@@ -406,7 +401,6 @@ def test_verify_says_what_is_wrong_and_where_a_whole_state_is(run: Run, small: D
     assert run("verify", "d").out.splitlines()[0] == "where\tcount\tproblem\tfor example"
 
 
-@LEAKS
 def test_verify_finds_a_file_that_is_gone(run: Run, labelled: str) -> None:
     file = next((ROOT / "datasets/d/rollouts").glob("*.parquet"))
     file.unlink()

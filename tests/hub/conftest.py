@@ -2,7 +2,9 @@
 
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,23 +13,23 @@ from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from openr_data.grading import MathGrader
+from openr_data.hub.publish import publish
 from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Dataset, Store
 from openr_data.types import Sampling
-from tests.cli import test_commands
+from tests.cli import conftest as commands
 from tests.conftest import a_question, four_steps
-from tests.hub.stand_in import StandInHub
+from tests.hub.stand_in import Repo, StandInHub
 
 TOKEN = "hf_test"
 SPLITS = ("train", "", "dev set!")
 
-run = test_commands.run
+run = commands.run
 
 
-@pytest.fixture(autouse=True)
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def plain_client(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A client without Xet, telemetry and the user's own token, which notes how long it would wait."""
     asked: list[float] = []
     for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
@@ -36,6 +38,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
     monkeypatch.setattr("huggingface_hub.file_download.time", clock)
     return asked
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    return plain_client(monkeypatch)
 
 
 @pytest.fixture
@@ -67,4 +74,29 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(made: Path, tmp_path: Path) -> Dataset:
     """The dataset `d` in ./openr-store of the folder in which `run` runs."""
     shutil.copytree(made, tmp_path / "openr-store")
+    return Store.open(tmp_path / "openr-store").dataset("d")
+
+
+@pytest.fixture(scope="session")
+def sent(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repo]:
+    """A store whose dataset `d` was published, and the repository `org/d`; copy both, leave them as they are."""
+    folder = tmp_path_factory.mktemp("sent") / "openr-store"
+    shutil.copytree(made, folder)
+    with pytest.MonkeyPatch.context() as patch, StandInHub(token=TOKEN) as hub, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        plain_client(patch)
+        patch.setenv("HF_ENDPOINT", hub.url)
+        patch.setenv("HF_TOKEN", TOKEN)
+        publish(Store.open(folder).dataset("d"), "main", "org/d")
+        return folder, hub.repos["org/d"]
+
+
+@pytest.fixture
+def published(sent: tuple[Path, Repo], hub: StandInHub, tmp_path: Path) -> Dataset:
+    """The dataset `d` in ./openr-store, and on the Hub as `org/d`."""
+    folder, repo = sent
+    shutil.copytree(folder, tmp_path / "openr-store")
+    hub.repos["org/d"] = replace(
+        repo, commits=dict(repo.commits), branches=dict(repo.branches), tags=dict(repo.tags), lfs=dict(repo.lfs)
+    )
     return Store.open(tmp_path / "openr-store").dataset("d")

@@ -17,7 +17,7 @@ from openr_data.formats.format import NoOptions
 from openr_data.formats.questions import QuestionsFormat
 from openr_data.jobs.importer import ImportConfig, import_rows
 from openr_data.store import Dataset, Store, refs
-from tests.cli.test_commands import Answer, Run
+from tests.cli.conftest import Answer, Run
 from tests.hub.conftest import TOKEN
 from tests.hub.stand_in import StandInHub, When
 
@@ -266,6 +266,7 @@ def test_a_name_that_the_hub_does_not_take_is_a_mistake_of_usage(
 REFUSALS = [(stage, status) for stage in STAGES for status in (401, 403, 409, 412, 429, 500, 503)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "status"), [refusal for refusal in REFUSALS if refusal != ("create_repo", 409)])
 def test_a_refusal_at_any_stage_is_one_sentence_and_the_same_command_finishes(
     run: Run, small: Dataset, hub: StandInHub, stage: str, status: int

@@ -289,7 +289,7 @@ def mirrored(found: Diff) -> Diff:
     )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(old=STATE, new=STATE)
 def test_any_two_datasets_differ_as_the_model_says_and_the_same_the_other_way_round(
     shared: Store, old: State, new: State

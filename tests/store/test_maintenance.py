@@ -164,6 +164,7 @@ def test_a_superseded_row_does_not_come_back_whichever_of_its_files_are_merged(
     assert revisions(dataset) == {("lq1", 2): 1, ("lq2", 0): 1, ("lq3", 0): 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_any_mix_of_commits_revisions_partial_merges_and_rollbacks_keeps_the_newest_of_every_row(
     store: Store, monkeypatch: pytest.MonkeyPatch, seed: int

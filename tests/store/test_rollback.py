@@ -20,8 +20,6 @@ from tests.store.test_dataset import labels, node, question, rollout, solution
 
 FACTS = [name for name in TABLES if name != "jobs"]
 TIMEOUT = 60
-LEAKS = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-"""verify leaves files open; see test_verify.py."""
 
 
 class Died(BaseException):
@@ -179,7 +177,6 @@ def run(store: Store, command: str) -> str:
     return done.stdout
 
 
-@LEAKS
 @pytest.mark.parametrize("swaps", range(5))
 def test_a_crash_between_two_tables_is_told_with_the_command_that_finishes_it(
     store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, swaps: int
