@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..config import build, parse_overrides
-from ..errors import InputError, UnknownName, UsageError
+from ..errors import InputError, OpenRError, UnknownName, UsageError
 from ..formats.files import Found, json_line, read_rows, write_rows
 from ..formats.format import Format, Tally
 from ..jobs.exporter import export_rows
@@ -19,7 +19,7 @@ from ..jobs.importer import ImportConfig, Imported, check_rows, import_rows, rea
 from ..registry import FORMATS, SOURCES, load
 from ..store.dataset import Store
 from ..store.refs import DatasetName
-from ..store.storage import storage_error
+from ..store.storage import is_full, storage_error
 from .output import hint, note
 
 AHEAD = 200
@@ -66,17 +66,20 @@ def import_(
     overrides = parse_overrides(options)
     form = _format(format_, overrides, source or name, split)
     _check_some(form, format_, file, ahead)
-    if strict or dry_run:
-        told = check_rows(form, read_rows(file, config, split), file) if strict else _look(form, file, config, split)
-        if dry_run:
-            note(f"{told.rows - sum(told.dropped.values()):,} of {told.rows:,} rows can be read as {format_}.")
-            _tell(told)
-            return
-    what = ImportConfig(format_, source or name, split, dict(overrides))
-    dataset = Store.open(store, create=True).dataset(name, create=True)
     with ExitStack() as stack:
+        tell = _reporter(report, stack)
+        if strict or dry_run:
+            told = _look(form, file, config, split, tell)
+            if strict:
+                check_rows(told, file)
+            if dry_run:
+                note(f"{told.rows - sum(told.dropped.values()):,} of {told.rows:,} rows can be read as {format_}.")
+                _tell(told)
+                return
+        what = ImportConfig(format_, source or name, split, dict(overrides))
+        dataset = Store.open(store, create=True).dataset(name, create=True)
         stream: Iterable[Found] = itertools.chain(ahead, rows)
-        found = import_rows(dataset, what, form, stream, Path(file).name, _reporter(report, stack))
+        found = import_rows(dataset, what, form, stream, Path(file).name, None if strict else tell)
     _say(name, found)
     assert found.snapshot is not None
     click.echo(f"{name}@{found.snapshot.name}")
@@ -91,7 +94,7 @@ def _reporter(report: Path | None, stack: ExitStack) -> Any:
     try:
         out = stack.enter_context(report.open("w", encoding="utf-8"))
     except OSError as error:
-        raise storage_error(report, error) from error
+        raise OpenRError(f"Cannot write {report}: {error.strerror}.") from error
 
     def tell(place: str, what: str, reason: str) -> None:
         out.write(json.dumps({"place": place, "what": what, "reason": reason}, ensure_ascii=False) + "\n")
@@ -99,8 +102,8 @@ def _reporter(report: Path | None, stack: ExitStack) -> Any:
     return tell
 
 
-def _look(form: Format, file: str, config: str, split: str) -> Tally:
-    tally = Tally()
+def _look(form: Format, file: str, config: str, split: str, tell: Any) -> Tally:
+    tally = Tally(tell=tell)
     for _ in read_items(form, read_rows(file, config, split), tally):
         pass
     return tally
@@ -147,14 +150,16 @@ def _format(name: str, options: dict[str, str], source: str, split: str) -> Form
 
 def _recognised(file: str, ahead: list[Found]) -> str:
     """The first format that reads the most of the first rows."""
-    best, most = "", 0
+    read: dict[str, int] = {}
     for name in FORMATS:
         form = _format(name, {}, "", "")
         tally = Tally()
         for _ in read_items(form, ahead, tally):
             pass
-        if (read := tally.rows - sum(tally.dropped.values())) > most:
-            best, most = name, read
+        read[name] = tally.rows - sum(tally.dropped.values())
+    most = max(read.values())
+    # The first that reads most of them: what asks for more fields stands before what takes almost anything.
+    best = next((name for name, count in read.items() if most and 2 * count >= most), "")
     if not best:
         place, row = ahead[0]
         there = row if isinstance(row, str) else "it has the fields " + ", ".join(map(str, row))
@@ -210,7 +215,9 @@ def export(
         try:
             count = write_rows(path, rows)
         except OSError as error:
-            raise storage_error(path, error) from error
+            if is_full(error):
+                raise storage_error(path, error) from error
+            raise OpenRError(f"Cannot write {path}: {error.strerror}.") from error
     sys.stdout.flush()
     note(f"{count:,} rows of {name} as {format_}.")
     _tell(tally)

@@ -8,10 +8,13 @@ import csv
 import functools
 import io
 import json
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -56,21 +59,21 @@ class Output:
         names = list(columns or (rows[0] if rows else ()))
         match self.mode:
             case "json":
-                click.echo(json.dumps(list(rows), default=str, ensure_ascii=False, indent=2))
+                click.echo(_json(list(rows), indent=2))
             case "jsonl":
                 for row in rows:
-                    click.echo(json.dumps(dict(row), default=str, ensure_ascii=False))
+                    click.echo(_json(dict(row)))
             case "csv":
                 text = io.StringIO()
                 writer = csv.writer(text, lineterminator="\n")
                 writer.writerow(names)
-                writer.writerows([[_plain(row.get(name)) for name in names] for row in rows])
+                writer.writerows([[_whole(row.get(name)) for name in names] for row in rows])
                 click.echo(text.getvalue(), nl=False)
             case "markdown":
-                click.echo("| " + " | ".join(names) + " |")
+                click.echo("| " + " | ".join(map(_markdown, names)) + " |")
                 click.echo("|" + "---|" * len(names))
                 for row in rows:
-                    cells = (_plain(row.get(name)).replace("|", "\\|").replace("\n", "<br>") for name in names)
+                    cells = (_markdown(_plain(row.get(name))) for name in names)
                     click.echo("| " + " | ".join(cells) + " |")
             case "quiet":
                 for row in rows:
@@ -86,7 +89,7 @@ class Output:
         """One thing with its properties."""
         if self.mode in ("json", "jsonl"):
             indent = 2 if self.mode == "json" else None
-            click.echo(json.dumps(dict(facts), default=str, ensure_ascii=False, indent=indent))
+            click.echo(_json(dict(facts), indent=indent))
         elif self.mode in ("csv", "markdown"):
             self.rows([facts])
         elif self.mode == "quiet":
@@ -171,6 +174,30 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: numbers of SQL are numbers, and what is no number is null."""
+    return json.dumps(_jsonable(value), default=str, ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"\r\n|\r|\n", "<br>", text.replace("|", "\\|"))
+
+
+def _whole(value: Any) -> str:
+    """A value for a machine: all digits."""
+    return repr(value) if isinstance(value, float) else _plain(value)
 
 
 def _plain(value: Any) -> str:

@@ -12,12 +12,12 @@ from .output import Output, hint, output_options
 
 @click.command()
 @click.argument("name", required=False, default="")
-@click.argument("query", required=False, default="")
+@click.argument("query", required=False, default=None)
 @click.option("--saved", default="", metavar="NAME", help="A ready query; --saved list shows them.")
 @click.option("--explain", is_flag=True, help="Show the plan: which files, columns and filters are read.")
 @output_options
 @click.pass_obj
-def sql(store: str, /, name: str, query: str, saved: str, explain: bool, out: Output) -> None:
+def sql(store: str, /, name: str, query: str | None, saved: str, explain: bool, out: Output) -> None:
     """Ask the dataset NAME or NAME@ref with DuckDB SQL; QUERY "-" reads stdin, none opens a prompt.
 
     Tables: questions, solutions, nodes, rollouts, labels, jobs. Views: records (question, steps and one
@@ -38,12 +38,12 @@ def sql(store: str, /, name: str, query: str, saved: str, explain: bool, out: Ou
     view = Store.open(store).view(name)
     if saved:
         query = saved_query(saved)
-    elif not query and sys.stdin.isatty():
+    elif query is None and sys.stdin.isatty():
         from .sql_prompt import prompt
 
         prompt(view, name, out)
         return
-    text = sys.stdin.read() if query in ("-", "") else query
+    text = sys.stdin.read() if query is None or query == "-" else query
     if not text.strip():
         raise UsageError('The query is empty. Write one, for example "select * from steps limit 5".')
     if explain:

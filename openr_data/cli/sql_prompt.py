@@ -90,6 +90,11 @@ def _answer(view: View, text: str, out: Output) -> None:
             out.rows(table.to_pylist(), table.column_names)
         except KeyboardInterrupt:
             note("Interrupted.")
+        except RuntimeError as error:
+            # What DuckDB makes of Ctrl-C.
+            if "interrupted" not in str(error).lower():
+                raise
+            note("Interrupted.")
 
 
 @contextmanager

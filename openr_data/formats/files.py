@@ -10,6 +10,7 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -25,6 +26,10 @@ Found = tuple[str, Row | str]
 
 SUFFIXES: Final = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")
 HUB: Final = "hf:"
+_TEXTS: Final = frozenset(
+    ("answer", "final_answer", "ground_truth", "question", "problem", "solution", "text", "input", "label_text")
+)
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK: Final = 1 << 20
 _BATCH: Final = 2_000
@@ -62,15 +67,15 @@ def _guarded(path: Path, read: Any) -> Iterator[Found]:
             yield from read(file, path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text in UTF-8; expected JSON lines, a JSON array, CSV or Parquet.") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"Cannot read {path}: {reason}.") from error
 
 
 def _open(path: Path) -> IO[str]:
     if path.suffix.lower() == ".gz":
-        return cast(IO[str], gzip.open(path, "rt", encoding="utf-8", newline=""))
-    return path.open(encoding="utf-8", newline="")
+        return cast(IO[str], gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _json(file: IO[str], path: Path) -> Iterator[Found]:
@@ -88,7 +93,7 @@ def _json(file: IO[str], path: Path) -> Iterator[Found]:
         except ValueError:
             whole = None
         if isinstance(whole, dict):
-            yield "the file", whole
+            yield "the file", _checked(whole, head)
             return
     for number, line in enumerate(file, start=1):
         if not line.isspace():
@@ -127,44 +132,70 @@ def _checked(row: Any, text: str) -> Row | str:
 def _json_array(file: IO[str], path: Path) -> Iterator[Found]:
     """The objects of one array, read a block at a time."""
     decoder = json.JSONDecoder()
-    text = file.read(_BLOCK).lstrip("\ufeff \t\r\n")[1:]
-    ended = False
-    for number in itertools.count(1):
-        while True:
-            text = text.lstrip(" \t\r\n,")
-            if text.startswith("]"):
-                return
+    text, at = file.read(_BLOCK), 0
+    at = _SPACE.match(text, at).end() + 1  # type: ignore[union-attr]
+    number, needs_comma = 1, False
+    while True:
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        row: Any = None
+        wanted = at < len(text)
+        if wanted and text[at] == "]" and (needs_comma or number == 1):
+            yield from _behind(file, text[at + 1 :])
+            return
+        if wanted and needs_comma:
+            if text[at] != ",":
+                raise _broken(path, number)
+            at, needs_comma = at + 1, False
+            continue
+        if wanted:
             try:
-                row, end = decoder.raw_decode(text)
-                # A number at the end of a block may go on in the next one; an object cannot.
-                break
-            except (ValueError, RecursionError) as error:
-                more = "" if ended else file.read(max(_BLOCK, len(text)))
-                if not more:
-                    raise InputError(
-                        f"{path} is not whole: the JSON array breaks off or is damaged at its object {number}."
-                    ) from error
-                text += more
-        yield f"object {number}", _checked(row, text[:end])
-        text = text[end:]
+                row, end = decoder.raw_decode(text, at)
+            except (ValueError, RecursionError):
+                wanted = False
+        if not wanted:
+            # The rest of an object may be in the next block.
+            more = file.read(max(_BLOCK, len(text) - at))
+            if not more:
+                raise _broken(path, number)
+            text, at = text[at:] + more, 0
+            continue
+        yield f"object {number}", _checked(row, text[at:end])
+        at, number, needs_comma = end, number + 1, True
+
+
+def _behind(file: IO[str], text: str) -> Iterator[Found]:
+    """What stands behind the end of an array is no row, and is said."""
+    while text or (text := file.read(_BLOCK)):
+        if text.strip():
+            yield "the end of the file", "text behind the end of the JSON array"
+            return
+        text = ""
+
+
+def _broken(path: Path, number: int) -> InputError:
+    return InputError(f"{path} is not whole: the JSON array breaks off or is damaged at its object {number}.")
 
 
 def _csv(file: IO[str], path: Path) -> Iterator[Found]:
     csv.field_size_limit(1 << 28)
     try:
         reader = csv.DictReader(file, delimiter="\t" if kind_of(path) == ".tsv" else ",", strict=True)
+        names = list(reader.fieldnames or ())
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f'{path} has two columns that are called "{twice}". Give one of them another name.')
         for row in reader:
             if None in row or None in row.values():
                 yield f"line {reader.line_num}", "not as many cells as the header has"
             else:
-                yield f"line {reader.line_num}", {name: _cell(value) for name, value in row.items()}
+                cells = {name: _cell(name, value) for name, value in row.items()}
+                yield f"line {reader.line_num}", _checked(cells, "".join(row.values()))
     except csv.Error as error:
         raise InputError(f"{path} is not CSV: {error}.") from error
 
 
-def _cell(text: str) -> Any:
-    """A cell; lists and objects are written as JSON in CSV."""
-    if text[:1] in ("[", "{"):
+def _cell(name: str, text: str) -> Any:
+    """A cell; lists and objects are written as JSON in CSV, but an answer like [0,2] is a text."""
+    if text[:1] in ("[", "{") and name not in _TEXTS:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -180,7 +211,7 @@ def _parquet(path: Path) -> Iterator[Found]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise InputError(f"{path} is no whole Parquet file: {reason}.") from error
 
@@ -216,6 +247,8 @@ def _hugging_face(name: str, config: str, split: str) -> Iterator[Found]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write rows into a container by its suffix; return how many. Raises `OSError`; then no file is left."""
+    if not path.name or path.name == "..":
+        raise UsageError(f"{path} is no name for a file.")
     temporary = path.with_name(f".{path.name}.part")
     try:
         count = _write(temporary, path, rows)
@@ -258,12 +291,11 @@ def _write_csv(file: IO[str], rows: Iterable[Row], delimiter: str) -> int:
     count = 0
     for row in rows:
         if writer is None:
-            writer = csv.DictWriter(file, list(row), delimiter=delimiter, lineterminator="\n", extrasaction="raise")
+            writer = csv.DictWriter(file, list(row), delimiter=delimiter)
             writer.writeheader()
-        try:
-            writer.writerow({name: _plain(value) for name, value in row.items()})
-        except ValueError as error:
-            raise UsageError("The rows differ in their fields, which CSV cannot hold. Export to .jsonl.") from error
+        if row.keys() != set(writer.fieldnames):
+            raise UsageError("The rows differ in their fields, which CSV cannot hold. Export to .jsonl.")
+        writer.writerow({name: _plain(value) for name, value in row.items()})
         count += 1
     return count
 
@@ -272,14 +304,30 @@ def _plain(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, tuple, dict, bool)) else value
 
 
-def _loose(rows: Sequence[Row]) -> set[str]:
-    """Fields that hold objects without fields, or with different ones: columns of JSON text and no structs."""
-    shapes: dict[str, set[tuple[str, ...]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, dict):
-                shapes.setdefault(name, set()).add(tuple(sorted(value)))
-    return {name for name, found in shapes.items() if len(found) > 1 or () in found}
+def _loose(rows: Sequence[Row], names: Sequence[str]) -> set[str]:
+    """Fields whose objects do not come back from a column as they went in: they become JSON text."""
+    found: set[str] = set()
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if any(isinstance(value, (dict, list)) for value in values):
+            try:
+                if pa.array(values).to_pylist() != values or () in _shapes(values):
+                    found.add(name)
+            except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+                found.add(name)
+    return found
+
+
+def _shapes(values: Sequence[Any]) -> set[tuple[str, ...]]:
+    """The fields of the objects among some values, at any depth."""
+    found: set[tuple[str, ...]] = set()
+    for value in values:
+        if isinstance(value, dict):
+            found.add(tuple(value))
+            found |= _shapes(list(value.values()))
+        elif isinstance(value, list):
+            found |= _shapes(value)
+    return found
 
 
 def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
@@ -287,19 +335,28 @@ def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
     count = 0
     stream = iter(rows)
     texts: set[str] = set()
+    names: list[str] = []
+    differ = UsageError("The rows differ in their fields or types, which Parquet cannot hold. Export to .jsonl.")
     try:
         # The types are those of the first many rows; a column that holds nothing there cannot be told.
         while batch := [dict(row) for row in itertools.islice(stream, 20_000)]:
-            texts = texts if writer else _loose(batch)
-            for row in batch:
-                for name in texts & row.keys():
-                    row[name] = None if row[name] is None else json.dumps(row[name], ensure_ascii=False)
+            if writer is None:
+                names = list(dict.fromkeys(name for row in batch for name in row))
+                texts = _loose(batch, names)
+            columns: dict[str, list[Any]] = {name: [row.get(name) for row in batch] for name in names}
+            for name in texts:
+                columns[name] = [
+                    None if item is None else json.dumps(item, ensure_ascii=False) for item in columns[name]
+                ]
             try:
-                table = pa.Table.from_pylist(batch, schema=writer.schema if writer else None)
-            except (pa.ArrowException, TypeError) as error:
-                raise UsageError(
-                    "The rows differ in their types, which Parquet cannot hold. Export to .jsonl."
-                ) from error
+                table = pa.table(columns, schema=writer.schema if writer else None)
+            except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
+                raise differ from error
+            nested = [name for name in names if pa.types.is_nested(table.schema.field(name).type)]
+            if any(row.keys() - set(names) for row in batch) or any(
+                table[name].to_pylist() != columns[name] for name in nested
+            ):
+                raise differ
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
             count += len(batch)

@@ -6,6 +6,7 @@ its reason in a `Tally`; nothing is dropped in silence.
 """
 
 import json
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ..types import Question, Record
 
 Row = Mapping[str, Any]
 KEPT_PLACES = 3
+_FLOAT32 = struct.Struct("f")
 
 
 class BadRow(ValueError):
@@ -142,7 +144,11 @@ def judged(record: Record) -> int:
 
 def plain_value(value: float) -> float:
     """A float32 of the store as the shortest decimal that is that float32: 0.1 and not 0.10000000149."""
-    return float(f"{value:.7g}")
+    for digits in (7, 8, 9):
+        short = float(f"{value:.{digits}g}")
+        if _FLOAT32.pack(short) == _FLOAT32.pack(value):
+            return short
+    return value
 
 
 def all_judged(record: Record, tally: Tally, neutral: int = 1) -> tuple[tuple[str, ...], list[int]]:

@@ -49,14 +49,18 @@ class RecordsFormat:
             outcome = {"true": True, "false": False, "": None}.get(outcome.lower(), outcome)
         if outcome is not None and not isinstance(outcome, bool):
             raise BadRow("`outcome` is no truth value")
+        correct = _list(row, "n_correct", len(steps), _count)
+        rollouts = _list(row, "n_rollouts", len(steps), _count)
+        if any(k > n for k, n in zip(correct, rollouts or (0,) * len(correct), strict=True)):
+            raise BadRow("more correct rollouts than rollouts")
         yield Record(
             question=question,
             steps=steps,
             label=_list(row, "label", len(steps), _label) or (None,) * len(steps),
             method=text_of(row, "method"),
             value=_list(row, "value", len(steps), _value),
-            n_correct=_list(row, "n_correct", len(steps), _count),
-            n_rollouts=_list(row, "n_rollouts", len(steps), _count),
+            n_correct=correct,
+            n_rollouts=rollouts,
             provenance=_list(row, "provenance", len(steps), _provenance),
             completer=_text(row, "completer"),
             generator=_text(row, "generator"),

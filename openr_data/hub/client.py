@@ -41,8 +41,8 @@ def status_of(error: BaseException | None) -> int:
         response = getattr(error, "response", None)
         if response is not None and getattr(response, "status_code", None):
             return int(response.status_code)
-        # The client stumbles over some answers: then the answer is what came before.
-        error = error.__cause__ or error.__context__
+        # The client stumbles over some answers (a KeyError of its own): then the answer is what came before.
+        error = error.__cause__ or (error.__context__ if isinstance(error, KeyError) else None)
     return 0
 
 

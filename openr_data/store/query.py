@@ -240,6 +240,9 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
         raise unreadable(error) from error
     except duckdb.Error as error:
+        if type(error) is duckdb.Error:
+            # Of no kind of its own: a page of a file that cannot be decoded.
+            raise unreadable(error) from error
         raise InputError(f"SQL: {_first_line(error)}") from error
     names = found.column_names
     if len(set(names)) < len(names):

@@ -154,7 +154,7 @@ _CHECKS: Final = (
         join nodes using (node_id, job_id) where (c > 0 or n > 0) and (c <> n_correct or n <> n_rollouts)"""),
     # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
     ("nodes", "no parent of that id", "node_id",
-     """select n.node_id from nodes n where parent_id is not null and depth > 1
+     """select n.node_id from nodes n where parent_id is not null
         and not exists (from nodes p where p.node_id = n.parent_id)
         and not exists (from (select unnest(node_id) as passed from labels) where passed = n.parent_id)"""),
     ("nodes", "no question of that id", "node_id", "from nodes anti join questions using (question_id)"),
@@ -189,7 +189,7 @@ def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, 
         ("questions", "question_id, question, answer", _right_question),
         ("solutions", "solution_id, question_id, steps", _right_solution),
         ("labels", "label_id, solution_id, method, job_id, completer", _right_label),
-        ("nodes", "node_id, question_id, parent_id, step, depth", _right_node),
+        ("nodes", "node_id, question_id, parent_id, step", _right_node),
     ):
         wrong: list[str] = []
         count = 0
@@ -227,9 +227,7 @@ def _right_label(found: str, solution: str, method: str, job: str, completer: st
     )
 
 
-def _right_node(found: str, question: str, parent: str | None, step: str, depth: int) -> bool:
-    if depth == 1 and parent != ids.root_id(question):
-        return False
+def _right_node(found: str, question: str, parent: str | None, step: str) -> bool:
     return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
 
 

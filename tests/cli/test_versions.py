@@ -92,7 +92,6 @@ def test_log_of_a_dataset_without_snapshots_is_empty(run: Run, small: Dataset) -
     assert asked(run("log", "e", "--json")) == []
 
 
-@pytest.mark.xfail(strict=True, reason="cli/versions.log names no columns, so an empty listing is an empty line")
 def test_an_empty_log_has_its_header(run: Run, small: Dataset) -> None:
     Store.open(ROOT).dataset("e", create=True)
     assert run("log", "e", "--csv").out.startswith("snapshot,")
@@ -200,12 +199,10 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(
     assert small.tags() == []
 
 
-@pytest.mark.xfail(strict=True, reason="cli/versions.tag: --delete without a TAG lists the tags and says nothing")
 def test_deleting_no_tag_is_a_mistake(run: Run, small: Dataset) -> None:
     assert run("tag", "d", "--delete").code == 2
 
 
-@pytest.mark.xfail(strict=True, reason="cli/versions.tag asks whether to delete before it looks whether there is one")
 def test_nobody_is_asked_about_a_tag_that_is_not_there(run: Run, small: Dataset) -> None:
     assert 'No snapshot "v9"' in run("tag", "d", "v9", "--delete").err
 
@@ -303,7 +300,6 @@ def test_the_exit_code_says_whether_anything_differs_where_it_is_asked_for(
     assert run("diff", *arguments, "--exit-code").code == code
 
 
-@pytest.mark.xfail(strict=True, reason="cli/versions.diff_: with --where the counts that --stat asks for are not given")
 def test_counts_are_given_for_a_condition_too(run: Run, small: Dataset) -> None:
     answer = run("diff", "d@1", "d", "--stat", "--where", "level = '2'", "--json")
     assert "table" in asked(answer)[0] or answer.code == 2
@@ -448,9 +444,11 @@ def litter(small: Dataset) -> Path:
 
 def test_gc_says_what_would_go_and_then_what_went(run: Run, small: Dataset, litter: Path) -> None:
     small.tag("v1", "1")
+    bytes_ = litter.stat().st_size
     said = run("gc", "d", "--keep-days", "-1", "--dry-run", "--json")
     assert asked(said) == {
-        "dataset": "d", "snapshots": ["2"], "files": 1, "paths": [f"labels/{litter.name}"], "dry_run": True,
+        "dataset": "d", "snapshots": ["2"], "files": 1, "bytes": bytes_, "paths": [f"labels/{litter.name}"],
+        "dry_run": True,
     }  # fmt: skip
     assert said.err == "1 snapshots and 1 files would go.\n"
     assert litter.exists()
@@ -458,7 +456,7 @@ def test_gc_says_what_would_go_and_then_what_went(run: Run, small: Dataset, litt
     done = run("gc", "d", "--keep-days", "-1")
     assert done.code == 0
     assert done.err == "1 snapshots and 1 files are gone.\n"
-    assert done.out.split() == ["dataset", "d", "snapshots", "2", "files", "1"]
+    assert done.out.split()[:6] == ["dataset", "d", "snapshots", "2", "files", "1"]
     assert not litter.exists()
     gone = run("sql", "d@2", "select 1 as one")
     assert gone.code == 2

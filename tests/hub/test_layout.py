@@ -160,11 +160,6 @@ def test_splits_are_kept_apart_and_named_as_load_dataset_takes_them(dataset: Dat
             assert set(table["split"].to_pylist()) == {names[part.split]}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="layout.py _split_names: '' sorts before 'train' and takes its name, so the true split 'train' is published "
-    "as 'train_2' and load_dataset(..., split='train') gives the questions without a split",
-)
 def test_a_split_with_a_good_name_keeps_it_beside_questions_without_a_split(dataset: Dataset, tmp_path: Path) -> None:
     layout = made_layout(dataset, tmp_path / "a")
     assert layout.manifest["splits"]["train"] == "train"
@@ -239,9 +234,6 @@ def test_a_dataset_name_with_signs_of_yaml_makes_a_card_that_is_read(tmp_path: P
     assert data["openr_data"]["digest"] == "0: {["
 
 
-@pytest.mark.xfail(
-    strict=True, raises=IndexError, reason="card.py _a_split: layout.parts[0] of a dataset without a row is an IndexError"
-)
 def test_an_empty_dataset_has_a_card(tmp_path: Path) -> None:
     dataset = Store.open(tmp_path / "store", create=True).dataset("d", create=True)
     made_layout(dataset, tmp_path / "a")

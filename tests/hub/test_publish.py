@@ -249,11 +249,6 @@ def test_a_mistake_is_told_before_the_hub_is_asked(
     assert hub.requests == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="publish.py checks ORG/NAME for one slash alone; the client's HFValidationError becomes 'The Hub did not take "
-    "the upload ... run the same command again' with code 1: it is a mistake in the name (2), and running again is no help",
-)
 @pytest.mark.parametrize("repo", ["org/a b", "org/-x", "org/x..y"])
 def test_a_name_that_the_hub_does_not_take_is_a_mistake_of_usage(
     run: Run, small: Dataset, hub: StandInHub, repo: str
@@ -416,11 +411,6 @@ def test_a_tag_that_means_something_else_is_never_moved(run: Run, small: Dataset
     assert hub.repos[REPO].tags == {"snapshot-2": head}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="publish.py looks at the tag after the commit: a publication that is refused for its tag has replaced the "
-    "data on main already",
-)
 def test_a_tag_that_is_taken_is_found_before_anything_is_sent(run: Run, small: Dataset, hub: StandInHub) -> None:
     published(run)
     before = hub.files(REPO)
@@ -433,11 +423,6 @@ def test_a_tag_that_is_taken_is_found_before_anything_is_sent(run: Run, small: D
     assert writes(hub) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="publish.py `send` returns the head where nothing differs, and `tag` wants the tag to be that head: after any "
-    "other commit (a file of notes) the same publication fails with 'a tag never moves'",
-)
 def test_publishing_again_after_somebody_added_a_file_is_done(run: Run, small: Dataset, hub: StandInHub) -> None:
     published(run)
     api = HfApi(endpoint=hub.url, token=TOKEN)
@@ -447,11 +432,6 @@ def test_publishing_again_after_somebody_added_a_file_is_done(run: Run, small: D
     assert answer.code == 0, answer.err
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="publish.py: an older snapshot that stands under its own tag already is sent again as a new commit, then "
-    "refused for that very tag",
-)
 def test_publishing_an_older_snapshot_again_is_done(run: Run, small: Dataset, hub: StandInHub) -> None:
     run("publish", "d@1", REPO)
     run("publish", "d@2", REPO)
@@ -459,17 +439,11 @@ def test_publishing_an_older_snapshot_again_is_done(run: Run, small: Dataset, hu
     assert answer.code == 0, answer.err
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="client.py hub_api: the client's own bars go to a stderr that is no terminal (the rule of the house: a pipe "
-    "has no bars); datasets' are switched off in files.py, huggingface_hub's are not",
-)
 def test_a_pipe_has_no_bars(run: Run, small: Dataset, hub: StandInHub) -> None:
     enable_progress_bars()
     assert "%|" not in published(run).err
 
 
-@pytest.mark.xfail(strict=True, reason="card.py _a_split: an IndexError of an empty dataset is called a bug")
 def test_an_empty_dataset_is_refused_in_one_sentence(run: Run, hub: StandInHub, tmp_path: Path) -> None:
     Store.open(tmp_path / "openr-store", create=True).dataset("d", create=True)
     answer = published(run)

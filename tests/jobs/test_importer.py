@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from openr_data.errors import InputError, StoreError
@@ -139,10 +138,6 @@ def test_a_changed_value_supersedes_and_a_float_that_is_the_same_does_not(store:
     assert bring(dataset, written(tmp_path / "a.jsonl", rows), "records").relabelled == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="importer.py `_mark` compares label and value alone: changed counts or provenance count as 'repeated'",
-)
 def test_changed_counts_supersede(store: Store, tmp_path: Path) -> None:
     rows = [a_row(0, value=[0.5, 0.5], n_correct=[1, 1], n_rollouts=[2, 2])]
     dataset = store.dataset("d", create=True)
@@ -161,11 +156,6 @@ def test_of_two_label_sets_of_one_process_in_a_file_the_first_counts(store: Stor
     assert dataset.view().arrow("labels")["label"].to_pylist() == [[1, -1]]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="importer.py add_record: a set that is as it is in the store is not marked _SEEN, so the second one of the "
-    "same file relabels it; every import of such a file flips the labels and makes a snapshot",
-)
 def test_a_file_that_labels_one_process_twice_can_be_imported_again(store: Store, tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [a_row(0, (1, -1)), a_row(0, (1, 1))])
     dataset = store.dataset("d", create=True)
@@ -301,12 +291,6 @@ def test_an_error_of_the_reader_comes_out_and_not_one_of_the_thread(store: Store
     assert dataset.view().counts()["labels"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=pa.ArrowInvalid,
-    reason="importer.py flush: first_error is int16, so a first wrong step beyond 32,767 is 'Unexpected ArrowInvalid' "
-    "and the whole batch is gone; such a row should be dropped with its reason",
-)
 def test_a_process_of_very_many_steps_comes_in_or_is_dropped_with_a_reason(store: Store, tmp_path: Path) -> None:
     dataset = store.dataset("d", create=True)
     found = bring(dataset, written(tmp_path / "a.jsonl", [a_row(0, (1,) * 40_000 + (-1,)), a_row(1)]), "records")
@@ -394,11 +378,6 @@ def test_a_kill_between_any_two_commits_is_made_good_by_the_same_command(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="importer.py note_end: after a kill behind the last labels the same command finds nothing new and writes no "
-    "row into `jobs`, so the card does not know the import",
-)
 def test_an_import_that_was_killed_before_its_note_is_noted_by_the_same_command(
     unbroken: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -438,12 +417,8 @@ def test_a_kill_at_any_moment_of_a_real_import_is_made_good(shared_data: Path, t
 def test_two_imports_of_one_file_at_once_give_what_one_gives(unbroken: tuple[Path, Path], tmp_path: Path) -> None:
     path, whole = unbroken
     arguments = ["import", "d", str(path)]
-    processes = [
-        subprocess.Popen(
-            command(arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )  # fmt: skip
-        for _ in range(2)
-    ]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command(arguments), cwd=tmp_path, **pipes) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert [out for out, _ in said] == ["d@1\n", "d@1\n"]
@@ -515,10 +490,6 @@ def test_an_import_of_sixty_thousand_processes_is_bounded_in_memory(tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="importer.py BATCH counts records and not bytes: 20,000 long processes are held at once, twice",
-)
 def test_an_import_of_long_processes_is_bounded_in_memory_too(tmp_path: Path) -> None:
     rng = random.Random(0)
     with (tmp_path / "long.jsonl").open("w", encoding="utf-8") as out:

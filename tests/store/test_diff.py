@@ -220,10 +220,6 @@ def test_a_condition_that_fails_is_an_input_error(dataset: Dataset, where: str) 
         rows_of(dataset, "1", "main", where)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="diff._table_diff compares revisions alone: of two datasets other content under the same revision is no change",
-)
 def test_the_same_rollouts_regraded_by_two_graders_differ(store: Store) -> None:
     views = []
     for name, verdict in (("d", "correct"), ("e", "incorrect")):

@@ -230,7 +230,6 @@ def damage(file: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["torn", "missing"])
-@pytest.mark.xfail(strict=True, reason="maintenance._sorted_batches lets an error of DuckDB through as it is")
 def test_a_file_that_cannot_be_read_stops_a_compaction_in_one_sentence(dataset: Dataset, how: str) -> None:
     damage(sorted(files(dataset, "labels"))[3], how)
     with pytest.raises(StoreError, match="missing or damaged"):
@@ -238,9 +237,6 @@ def test_a_file_that_cannot_be_read_stops_a_compaction_in_one_sentence(dataset: 
 
 
 @pytest.mark.parametrize("how", ["torn", "missing"])
-@pytest.mark.xfail(
-    strict=True, reason="maintenance.tidy catches StoreError alone, an unreadable file is a DuckDB error"
-)
 def test_a_file_that_cannot_be_read_does_not_stop_who_commits(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -269,13 +265,11 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance.storage, "write_parquet", refuse)
 
 
-@pytest.mark.xfail(strict=True, reason="maintenance._merge lets the OSError of a full disk through as it is")
 def test_a_full_disk_stops_a_compaction_in_one_sentence(dataset: Dataset, full_disk: None) -> None:
     with pytest.raises(StoreError, match="The disk is full"):
         maintenance.compact(dataset)
 
 
-@pytest.mark.xfail(strict=True, reason="maintenance.tidy catches StoreError alone, a full disk is an OSError there")
 def test_a_disk_too_full_to_compact_is_not_too_full_for_a_snapshot(
     dataset: Dataset, full_disk: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,11 +507,6 @@ def test_a_compaction_that_is_killed_leaves_the_dataset_whole(store: Store, data
     assert (held(dataset), held(dataset, "1")) == (before, first)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="tables.append: a retry that finds its transaction done removes its file where a swap took it out of the "
-    "newest version, although snapshots hold it",
-)
 def test_a_commit_whose_answer_got_lost_before_a_compaction_keeps_its_file_for_snapshots(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -650,7 +639,6 @@ def test_files_that_a_dead_writer_left_go_when_they_are_old_and_only_then(versio
     assert held(versions) == before
 
 
-@pytest.mark.xfail(strict=True, reason="maintenance.gc never counts Garbage.bytes, which it promises")
 def test_gc_says_how_many_bytes_go(versions: Dataset) -> None:
     size = orphan(versions, "labels", 8).stat().st_size
     assert maintenance.gc(versions).bytes == size

@@ -9,7 +9,6 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,7 +127,6 @@ def test_a_moment_means_the_newest_snapshot_of_then(dated_dataset: Dataset, mome
 
 
 @pytest.mark.parametrize("moment", ["2026-03-01T10:00Z", "2026-03-01T12:00+02:00"])
-@pytest.mark.xfail(strict=True, reason="refs._until: a minute with a zone ends at its first second, not at its last")
 def test_a_minute_with_a_zone_is_as_long_as_one_without(dated_dataset: Dataset, moment: str) -> None:
     assert questions(dated_dataset, moment) == 2
 
@@ -155,9 +153,6 @@ def test_a_snapshot_that_gc_let_go_is_told_and_the_line_of_parents_goes_through_
     assert [row.name for row in dated_dataset.snapshots()] == ["1", "3"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="refs.find: a moment whose snapshot gc let go gives the one before it, without a word"
-)
 def test_a_moment_whose_snapshot_is_gone_does_not_mean_an_older_state(dated_dataset: Dataset) -> None:
     dated_dataset.tag("v1", "1")
     maintenance.gc(dated_dataset, keep_days=-1)
@@ -258,10 +253,6 @@ def test_a_tag_of_a_snapshot_that_is_not_there_is_refused(dataset: Dataset) -> N
         dataset.tag("v1", "1")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Dataset.tag does not hold the dataset: gc may let the snapshot go between looking it up and naming it",
-)
 def test_gc_cannot_come_between_a_snapshot_and_its_new_tag(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     real = refs.write_tag
     threads: list[threading.Thread] = []
@@ -342,27 +333,6 @@ def test_of_processes_that_make_the_same_tag_exactly_one_wins(store: Store, data
         assert f"process {tag.parent}" == tag.message == second.removeprefix("won ")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="refs.write takes an equal row of another process (same target, message and second) for its own",
-)
-def test_of_two_that_make_the_very_same_tag_in_the_same_second_one_is_told(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = tables.append
-    calls: list[str] = []
-
-    def another_comes_first(path: Path, rows: pa.Table, app: str, seq: int) -> int:
-        if not calls:
-            calls.append(app)
-            real(path, rows, app, seq)
-        return real(path, rows, app, seq)
-
-    monkeypatch.setattr(tables, "append", another_comes_first)
-    with pytest.raises(StoreError, match="exists already"):
-        dataset.tag("v1", "1")
-
-
 @pytest.mark.slow
 def test_processes_that_delete_the_same_tag_delete_it_once(store: Store, dataset: Dataset) -> None:
     dataset.tag("v1", "1")
@@ -411,22 +381,20 @@ def test_a_snapshot_of_a_number_that_another_took_takes_the_next(
 
 
 @pytest.mark.slow
-def test_the_rows_of_hundreds_of_snapshots_stand_in_few_files(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dated(dataset, *[f"2020-01-01T00:{n // 60:02}:{n % 60:02}Z" for n in range(220)])
-    dataset.tag("v1", "200")
+def test_the_rows_of_many_snapshots_stand_in_few_files(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    dated(dataset, *[f"2020-01-01T00:{n // 60:02}:{n % 60:02}Z" for n in range(80)])
+    dataset.tag("v1", "60")
     dataset.tag("v0", "1")
     path = dataset.path / "refs"
     assert len(tables.open_table(path).file_uris()) <= refs.MAX_FILES + 1
     read: list[str] = []
     real = refs.read_parquet
     monkeypatch.setattr(refs, "read_parquet", lambda file: read.append(file) or real(file))
-    assert [row.name for row in dataset.snapshots()] == [str(n) for n in range(1, 224)]
+    assert [row.name for row in dataset.snapshots()] == [str(n) for n in range(1, 84)]
     assert len(read) <= refs.MAX_FILES + 1
     assert dataset.view("v0").versions == dataset.view("1").versions
-    assert dataset.view("v1~10").versions == dataset.view("190").versions
-    assert dataset.view("main~222").versions == dataset.view("1").versions
+    assert dataset.view("v1~10").versions == dataset.view("50").versions
+    assert dataset.view("main~82").versions == dataset.view("1").versions
 
 
 def test_one_reference_reads_every_file_of_refs_at_most_twice(

@@ -207,7 +207,6 @@ def test_the_command_finishes_it_whatever_the_reference_was(
     dataset.check_whole()
 
 
-@pytest.mark.xfail(strict=True, reason="Dataset.rollback: a reference with a space stands unquoted in the command")
 def test_the_command_can_be_run_for_a_moment_with_a_space(
     store: Store, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,9 +275,6 @@ def test_a_marker_that_cannot_be_read_still_names_a_way_out(store: Store, datase
     assert held(dataset) == held(dataset, "3")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Dataset.rollback marks the dataset as half done before it looks whether the files are there"
-)
 def test_a_rollback_that_cannot_be_done_leaves_the_dataset_as_it_was(dataset: Dataset) -> None:
     maintenance.compact(dataset)
     expected = held(dataset)
@@ -292,10 +288,6 @@ def test_a_rollback_that_cannot_be_done_leaves_the_dataset_as_it_was(dataset: Da
 # Who reads and writes beside it
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Dataset.view resolves labels before solutions: a rollback in between shows labels without their solution",
-)
 def test_who_reads_while_a_rollback_runs_sees_no_label_without_its_solution(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,21 +310,12 @@ def test_who_reads_while_a_rollback_runs_sees_no_label_without_its_solution(
     assert view.sql("select label_id from labels anti join solutions using (solution_id)").to_pylist() == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="add_questions: the transaction of a job outlives the rollback that took its questions, so a resumed job "
-    "adds labels whose question is not there (jobs/runner.py adds them as transaction 1 each time)",
-)
 def test_questions_that_a_rollback_took_away_come_back_with_the_job_that_brought_them(dataset: Dataset) -> None:
     dataset.rollback("1")
     assert dataset.add_questions([question("q2")], "j2/questions", 1) == 1
     assert dataset.view().counts()["questions"] == 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Spool: after a rollback a resumed job takes the questions whose rows are gone for done, without a word",
-)
 def test_a_job_whose_rows_a_rollback_took_away_does_not_pass_for_done(dataset: Dataset, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", dataset, "k/w0")
     spool.add(

@@ -68,8 +68,8 @@ def test_a_death_between_the_tables_of_a_commit_neither_loses_nor_doubles(
 
     real = Dataset.append
 
-    def append_and_die(self: Dataset, table: str, *args: Any) -> int:
-        added = real(self, table, *args)
+    def append_and_die(self: Dataset, table: str, *args: Any, **options: Any) -> int:
+        added = real(self, table, *args, **options)
         if table == dies_after:
             raise Died
         return added
