@@ -148,8 +148,10 @@ class _Sender:
 
         try:
             self._api.dataset_info(self._repo)
+            return
         except RepositoryNotFoundError:
-            self._api.create_repo(self._repo, repo_type=KIND, private=private, exist_ok=True)
+            self._say(f"making {self._repo}")
+        self._api.create_repo(self._repo, repo_type=KIND, private=private, exist_ok=True)
 
     def plan(self) -> list[Planned]:
         """What would be sent; a repository that is not there yet has nothing."""

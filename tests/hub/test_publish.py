@@ -287,11 +287,6 @@ def test_a_refusal_at_any_stage_is_one_sentence_and_the_same_command_finishes(
         assert hub.asked("PUT", "/lfs/") == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="client.py told: of a 409 without a body that names the repository huggingface_hub's create_repo(exist_ok=True) "
-    "raises KeyError('url'), which is not caught: 'Unexpected KeyError ... This is a bug'",
-)
 def test_a_conflict_while_the_repository_is_made_is_one_sentence(run: Run, small: Dataset, hub: StandInHub) -> None:
     hub.fail(status=409, when=STAGES["create_repo"])
     is_one_sentence(published(run), REPO, "run the same command again")
