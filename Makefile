@@ -38,10 +38,12 @@ types: $(READY) ## mypy --strict over the hub and the leaves
 docs: $(READY) ## Run every command that the README shows
 	$(BIN)/python -m pytest tests/test_docs.py $(PYTEST_OPTIONS)
 
-bench: $(READY) ## Measure label quality, grading and the speed of the backend (writes benchmarks/results)
+bench: $(READY) ## Measure label quality, grading, the store and the speed of the backend (writes benchmarks/results)
 	$(BIN)/python benchmarks/label_quality.py
 	$(BIN)/python benchmarks/grading.py
 	$(BIN)/python benchmarks/transformers_backend.py
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/store_crash.py
 
 clean: ## Remove the environment, caches and builds (never a store)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

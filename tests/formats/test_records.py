@@ -44,6 +44,8 @@ def records(draw: st.DrawFn) -> Record:
     def maybe(kind: Any) -> tuple[Any, ...]:
         return of(kind) if draw(st.booleans()) else ()
 
+    rollouts = maybe(COUNT)
+    correct = tuple(draw(st.integers(0, most)) for most in rollouts)
     text, answer = draw(SOLID), draw(TEXT)
     question = Question(
         question_id(text, answer), text, answer, draw(SOLID), draw(TEXT), draw(TEXT), draw(TEXT), text_of(draw(OBJECT))
@@ -54,8 +56,8 @@ def records(draw: st.DrawFn) -> Record:
         label=of(st.sampled_from([1, 0, -1, None])),
         method=draw(SOLID),
         value=of(st.none() | FLOAT32.filter(seven_digits)),
-        n_correct=maybe(COUNT),
-        n_rollouts=maybe(COUNT),
+        n_correct=correct,
+        n_rollouts=rollouts,
         provenance=maybe(st.sampled_from(list(map(int, Provenance)))),
         generator=draw(TEXT),
         completer=draw(TEXT),
