@@ -265,7 +265,8 @@ def test_a_query_of_labels_answers_where_the_texts_cannot_even_be_read(run: Run,
     spoil_texts(dataset)
     after = run("sql", "d", query, "--json")
     assert after.code == 0, after.err
-    assert json.loads(after.out) == json.loads(before.out)
+    # A query that orders nothing may give its rows in any order.
+    assert sorted(map(str, json.loads(after.out))) == sorted(map(str, json.loads(before.out)))
     texts = run("sql", "d", "select step from steps")
     assert texts.code > 0
     assert texts.out == ""
