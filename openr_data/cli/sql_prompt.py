@@ -3,15 +3,17 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import click
+import pyarrow as pa
 
 from ..errors import OpenRError
 from ..registry import catalog_names
-from ..store import View
+from ..store import View, query
 from ..store.query import NAMES
 from ..store.views import MACROS
 from .output import Output, hint, note
@@ -85,16 +87,31 @@ def _dot(view: View, command: str, argument: str, out: Output) -> None:
 
 def _answer(view: View, text: str, out: Output) -> None:
     with _told():
-        try:
-            table = view.sql(text)
+        table = _interruptible(view, text)
+        if table is None:
+            note("Interrupted.")
+        else:
             out.rows(table.to_pylist(), table.column_names)
+
+
+def _interruptible(view: View, text: str) -> pa.Table | None:
+    """The answer of a query, or None where Ctrl-C came first.
+
+    DuckDB runs beside us: waiting for it in this thread, Python would hear of the key when the query is done.
+    """
+    cursor = view.cursor(text)
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(query.arrow, cursor, text)
+        try:
+            while not answer.done():
+                wait([answer], timeout=0.1)
         except KeyboardInterrupt:
-            note("Interrupted.")
-        except RuntimeError as error:
-            # What DuckDB makes of Ctrl-C.
-            if "interrupted" not in str(error).lower():
-                raise
-            note("Interrupted.")
+            # Again and again: the first may come before the query has begun.
+            while not answer.done():
+                cursor.interrupt()
+                wait([answer], timeout=0.1)
+            return None
+    return answer.result()
 
 
 @contextmanager

@@ -69,16 +69,20 @@ class View:
         return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement, memory)
 
     def sql(self, statement: str) -> pa.Table:
-        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails.
+        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
+        return query.arrow(self.cursor(statement), statement)
 
-        The next query finds the connection and the footers of the files as this one left them.
+    def cursor(self, statement: str) -> "duckdb.DuckDBPyConnection":
+        """A connection for one query, which another thread may `interrupt`.
+
+        The next query finds the footers of the files as this one left them.
         """
         wanted = query.names_in(statement)
         known = next((found for names, found in list(self._connections.items()) if wanted <= names), None)
         if known is None:
             known = self._connections.setdefault(wanted, self.connect(statement))
-        # A cursor of its own, so that threads do not meet in one answer.
-        return query.arrow(known.cursor(), statement)
+        # Each query has its own, so that threads do not meet in one answer.
+        return known.cursor()
 
     def digest(self) -> str:
         """A hash of the content of all tables, whatever the order of rows and files."""

@@ -510,3 +510,15 @@ def test_a_history_that_cannot_be_written_is_no_failure(run: Run, tmp_path: Path
         assert "42" in terminal.ask("select 6 * 7 as answer;")
         terminal.send("\x04")
         assert terminal.end() == 0
+
+
+def test_ctrl_c_ends_a_query_and_not_the_session(run: Run) -> None:
+    bring(ROW)
+    with prompt("off") as terminal:
+        terminal.send("select sum(sqrt(a.range * b.range)) from range(10000000) a, range(10000000) b;\n")
+        time.sleep(1)
+        terminal.send("\x03")
+        terminal.until("(?s)Interrupted.*d> ", seconds=5)
+        assert "42" in terminal.ask("select 6 * 7 as answer;")
+        terminal.send("\x04")
+        assert terminal.end() == 0
