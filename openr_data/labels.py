@@ -91,15 +91,18 @@ def repair(labels: Sequence[HardLabel]) -> list[HardLabel]:
 
 
 def pooled_labels(
-    path: Sequence[Evidence], certified: Iterable[int] = (), threshold: float = 0.0
+    path: Sequence[Evidence], certified: Iterable[int] = (), threshold: float = 0.0, outcome: bool | None = None
 ) -> tuple[list[HardLabel], list[float | None]]:
     """Hard labels (repaired) and soft values of a process from the evidence on each of its prefixes.
 
-    `certified` are indexes of steps through which a correct rollout passes.
+    `certified` are indexes of steps through which a correct rollout passes; `outcome`, where it is known, says whether
+    the answer of the complete process is right, and its last step is as good as that.
     """
     counts = [total(evidence) for evidence in path]
     through = set(certified)
     labels = [1 if index in through else hard_label(item, threshold) for index, item in enumerate(counts)]
+    if labels and outcome is not None:
+        labels[-1] = 1 if outcome else -1
     return repair(labels), [soft_label(item) for item in counts]
 
 

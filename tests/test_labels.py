@@ -216,6 +216,13 @@ def test_pooled_labels_follow_from_the_merged_counts(
     assert all(a == b or a == 1 for a, b in zip(found, measured, strict=True))
 
 
+def test_the_last_step_of_a_process_is_as_good_as_its_answer() -> None:
+    path = [{"a": Counts(8, 2)}, {"a": Counts(8, 0)}, {}]
+    assert pooled_labels(path, outcome=False)[0] == [1, -1, -1]
+    assert pooled_labels(path, outcome=True)[0] == [1, 1, 1]
+    assert pooled_labels(path)[0] == [1, -1, None]
+
+
 # Agreement of two methods
 
 
@@ -342,12 +349,8 @@ def test_the_view_pooled_is_the_same_as_python(tmp_path: Path) -> None:
         rows["solutions"].append({**solution(name, "q", ["a"] * length), "outcome": outcome})
         made = labels(f"l{name}", name, "q", [1] * length)
         rows["labels"].append({**made, "completer": "p", "node_id": [f"{name}-{index}" for index in range(length)]})
-        hard, soft = pooled_labels(path, certified)
+        hard, soft = pooled_labels(path, certified, outcome=outcome)
         counts = [total(evidence) for evidence in path]
-        if outcome is not None:
-            # The last step of a complete process is as good as its answer.
-            measured = [1 if index in certified else hard_label(item) for index, item in enumerate(counts)]
-            hard = repair([*measured[:-1], 1 if outcome else -1])
         expected[name] = (hard, soft, [c.n_correct for c in counts], [c.n_rollouts for c in counts], first_error(hard))
     dataset.add_questions([question("q")], "x/questions", 1)
     for table, found in rows.items():

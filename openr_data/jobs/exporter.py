@@ -7,6 +7,7 @@ from typing import Any, Final
 from ..errors import InputError
 from ..formats.format import Format, Group, Row, Tally
 from ..store import View
+from ..store.query import quoted
 from ..types import Question, Record
 
 AT_ONCE: Final = 5_000
@@ -32,7 +33,7 @@ def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", whe
         return
     told = [f"({where})"] if where.strip() else []
     if method:
-        told.append(f"method = {_text(method)}")
+        told.append(f"method = '{quoted(method)}'")
     condition = " and ".join(told) or "true"
     if not told:
         missing = view.sql("select count(*) as n from questions anti join labels using (question_id)")["n"][0].as_py()
@@ -57,10 +58,6 @@ def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", whe
             yield from form.write(Group(question, found, nodes.get(name, ())), tally)
 
 
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Ranges of question ids that hold about `AT_ONCE` records each."""
     first, size = "", 0
@@ -75,7 +72,7 @@ def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 def _questions(view: View, form: Format, tally: Tally, method: str, where: str) -> Iterator[Row]:
     told = [f"({where})"] if where.strip() else []
     if method:
-        told.append(f"question_id in (select question_id from labels where method = {_text(method)})")
+        told.append(f"question_id in (select question_id from labels where method = '{quoted(method)}')")
     condition = f" where {' and '.join(told)}" if told else ""
     lost = view.sql("select count(*) as n from labels")["n"][0].as_py()
     if lost:

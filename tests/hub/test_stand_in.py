@@ -6,16 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -31,18 +29,6 @@ from tests.hub.stand_in import File, StandInHub
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 NAME, DATASET = "org/steps", "dataset"
 BINARY = bytes(range(256)) * 40
-
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A client without Xet, telemetry and the user's own token, which notes how long it would wait."""
-    asked: list[float] = []
-    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
-        monkeypatch.setattr(constants, name, True)
-    clock = SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=asked.append)
-    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
-    monkeypatch.setattr("huggingface_hub.file_download.time", clock)
-    return asked
 
 
 @pytest.fixture
