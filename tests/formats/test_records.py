@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openr_data.formats.format import BadRow, Group, NoOptions, Tally
+from openr_data.formats.format import BadRow, Group, NoOptions, Tally, plain_value
 from openr_data.formats.records import RecordsFormat
 from openr_data.ids import question_id
 from openr_data.types import Provenance, Question, Record
@@ -215,3 +215,8 @@ def test_a_row_without_the_field_steps_is_none_of_ours() -> None:
 def test_more_correct_rollouts_than_rollouts_are_refused() -> None:
     with pytest.raises(BadRow):
         read(a_row(n_correct=[5, 0], n_rollouts=[2, 2]))
+
+
+def test_a_value_is_written_as_the_shortest_number_that_is_that_value() -> None:
+    written = [repr(plain_value(struct.unpack("f", struct.pack("f", value))[0])) for value in (0.1, 0.875, 1 / 3, 1e-8)]
+    assert written == ["0.1", "0.875", "0.33333334", "1e-08"]

@@ -395,6 +395,27 @@ def test_a_commit_of_somebody_else_in_between_is_built_upon(run: Run, small: Dat
     assert data_commits(hub) == 3
 
 
+def test_a_data_file_that_came_in_between_does_not_stay_beside_ours(run: Run, small: Dataset, hub: StandInHub) -> None:
+    published(run)
+    questions(small, "5?")
+    stray = "data/questions/train-00009-of-00010.parquet"
+    struck: list[str] = []
+
+    def meddle(method: str, path: str) -> bool:
+        if STAGES["commit"](method, path) and not struck:
+            struck.append(path)
+            repo = hub.repos[REPO]
+            files = dict(repo.resolve("main").files)
+            files[stray] = files[".gitattributes"]
+            repo.grow("main", files, "a file that load_dataset would take for ours")
+        return False
+
+    hub.fail(when=meddle)
+    assert published(run).code == 0
+    assert struck
+    assert stray not in hub.files(REPO)
+
+
 def test_a_tag_that_means_something_else_is_never_moved(run: Run, small: Dataset, hub: StandInHub) -> None:
     published(run)
     head = hub.repos[REPO].branches["main"]

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,20 @@ def test_sql_reads_the_files_of_the_snapshot_and_nothing_else(uri: str) -> None:
             view.sql(f"select * from read_parquet('{wanted}')")
     with pytest.raises(PermissionError, match="read-only"):
         SnapshotFiles([file]).open(file, "wb")
+
+
+def test_a_file_is_read_on_from_where_it_was_left_and_by_each_thread_for_itself(uri: str) -> None:
+    there = place(uri) / "letters"
+    assert isinstance(there, RemotePath)
+    there.write_bytes(b"0123456789")
+    file = SnapshotFiles([str(there)]).open(str(there))
+    assert [file.read(3), file.read(3), file.tell()] == [b"012", b"345", 6]
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(file.read, 2).result() == b"01"
+    assert file.read() == b"6789"
+    assert file.seek(-2, 2) == 8
+    assert file.read(9) == b"89"
+    file.close()
 
 
 def test_a_spool_commits_to_an_object_store_and_a_replay_doubles_nothing(uri: str, tmp_path: Path) -> None:
