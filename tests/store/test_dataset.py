@@ -272,3 +272,21 @@ def test_what_an_interrupted_first_use_left_does_not_spoil_the_folder(tmp_path: 
     (tmp_path / "s" / ".openr-store.json.123").write_text("")
     assert Store.at(tmp_path / "s") is None
     assert Store.open(tmp_path / "s", create=True).names() == []
+
+
+def test_two_that_add_the_same_question_at_once_add_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openr_data.store import tables
+
+    dataset = store.dataset("d", create=True)
+    real, raced = tables.write_parquet, []
+
+    def somebody_else_comes_first(*arguments: Any) -> Any:
+        written = real(*arguments)
+        if not raced:
+            raced.append(1)
+            dataset.add_questions([question("q1"), question("q2")], "other/questions", 1)
+        return written
+
+    monkeypatch.setattr(tables, "write_parquet", somebody_else_comes_first)
+    assert dataset.add_questions([question("q1"), question("q3")], "ours/questions", 1) == 1
+    assert sorted(dataset.view().arrow("questions")["question_id"].to_pylist()) == ["q1", "q2", "q3"]
