@@ -55,7 +55,7 @@ class MathShepherdFormat:
             raise BadRow("a step without text")
         task = str(row.get("task") or "")
         # The two texts are the same up to their tags, so one of them tells for both.
-        is_usual = end == len(labelled) and text == _render(question, steps, [TAG] * len(steps))
+        is_usual = end == len(labelled) and text == _tagged(question, steps)
         raw = {} if is_usual else {"math_shepherd": {"input": text, "label": labelled}}
         yield Record(
             question=self._question(question, task),
@@ -91,8 +91,8 @@ class MathShepherdFormat:
                 continue
             signs = ["+" if label == 1 else "-" for label in labels]
             yield {
-                "input": _render(question, steps, [TAG] * len(steps)),
-                "label": _render(question, steps, signs),
+                "input": _tagged(question, steps),
+                "label": question + " " + "\n".join(map(" ".join, zip(steps, signs, strict=True))),
                 "task": task,
             }
 
@@ -114,8 +114,9 @@ def _labels(pieces: list[str], labelled: str) -> tuple[list[int], int]:
     return found, at
 
 
-def _render(question: str, steps: tuple[str, ...], signs: list[str]) -> str:
-    return question + " " + "\n".join(f"{step} {sign}" for step, sign in zip(steps, signs, strict=True))
+def _tagged(question: str, steps: tuple[str, ...]) -> str:
+    between = f" {TAG}\n"
+    return f"{question} {between.join(steps)} {TAG}"
 
 
 def _answer(step: str) -> str | None:

@@ -8,9 +8,11 @@ hundred bytes a record, for the ids seen.
 
 import gc
 import json
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -113,19 +115,15 @@ def import_rows(
         writer = _Writer(dataset, config)
         found = writer.found
         found.tally.tell = tell
-        # Nothing here makes cycles; looking for them among millions of rows took a tenth of the time.
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            for item in read_items(form, rows, found.tally):
-                if isinstance(item, Record):
-                    writer.add_record(item)
-                else:
-                    writer.add_question(item)
-        finally:
-            if collects:
-                gc.enable()
-            writer.close()
+        with _busy():
+            try:
+                for item in read_items(form, rows, found.tally):
+                    if isinstance(item, Record):
+                        writer.add_record(item)
+                    else:
+                        writer.add_question(item)
+            finally:
+                writer.close()
         if found.tally.rows and not found.read:
             reason, _ = found.tally.dropped.most_common(1)[0]
             raise InputError(
@@ -137,6 +135,23 @@ def import_rows(
         message = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing new"
         found.snapshot = dataset.snapshot("import", f"{message} from {name}", config.job_id())
     return found
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """The interpreter set for one thread that makes millions of objects while another one commits."""
+    collects, interval = gc.isenabled(), sys.getswitchinterval()
+    # Nothing here makes cycles; looking for them among millions of rows took a tenth of the time.
+    gc.disable()
+    # A commit gives the interpreter up and takes it back a hundred times, by default 5 ms each: it took longer than
+    # the rows of the next batch, which then waited.
+    sys.setswitchinterval(1e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
 
 
 class _Writer:
