@@ -244,15 +244,18 @@ def versions(folder: Path) -> None:
     dataset.tag("v1", "500")
     code = (
         "import time; from openr_data.store import Store; import duckdb, deltalake, pyarrow.parquet\n"
-        "best = 9\n"
+        "took = []\n"
         "for _ in range(3):\n"
         f"    start = time.perf_counter(); view = Store.open({str(folder / 'many')!r}).view('d@v1')\n"
         "    row = view.sql('select * from records limit 1').to_pylist()\n"
-        "    best = min(best, time.perf_counter() - start)\n"
-        "assert len(row) == 1; print(best)"
+        "    took.append(time.perf_counter() - start)\n"
+        "assert len(row) == 1; print(*took)"
     )
-    seconds = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
-    tell("open NAME@tag and read a record, 1,000 snapshots", seconds * 1000, "ms", None, "≤ 200", seconds <= 0.2)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    first_call, *later = map(float, done.stdout.split())
+    name = "open NAME@tag and read a record, 1,000 snapshots"
+    tell(f"{name}, the first time in a process", first_call * 1000, "ms", None, "≤ 200", first_call <= 0.2)
+    tell(name, min(later) * 1000, "ms", None, "≤ 200", min(later) <= 0.2)
 
 
 def _worker(folder: str, number: int, units: int, ready: Any, queue: Any) -> None:
