@@ -20,7 +20,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -74,6 +74,8 @@ class TransformersPolicy:
     `max_rows` bounds the sequences decoded together; lower it where memory is short. Raises `InputError`
     for a model that cannot be found or has an unsupported cache.
     """
+
+    live_options: ClassVar[tuple[str, ...]] = ("device", "max_rows")
 
     def __init__(self, model: str, *, device: str = "auto", max_rows: int = 256) -> None:
         self.entry = model_entry(model)

@@ -41,6 +41,10 @@ POLICIES: Final[Mapping[str, Entry]] = {
         "any causal LM in this process, CPU or GPU",
         extra="models",
     ),
+    "openai": Entry(
+        "openr_data.inference.openai_server:OpenAIServer",
+        "running servers that speak the OpenAI API: vllm serve, SGLang, llama.cpp, hosted ones",
+    ),
 }
 SOURCES: Final[Mapping[str, Entry]] = {
     "arithmetic": Entry(

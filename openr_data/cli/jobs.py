@@ -70,12 +70,17 @@ def status(store: str, /, job_id: str, out: Output) -> None:
 @run_options
 @output_options
 @click.pass_obj
-def resume(store: str, /, job_id: str, live: int, device: str, max_rows: int, out: Output) -> None:
+def resume(store: str, /, job_id: str, live: int, backend: dict[str, Any], out: Output) -> None:
     """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
     note(f"Resuming the job {job.job_id}.")
-    run_plan(opened, resumed(opened, job), out, live, {"device": device, "max_rows": max_rows})
+    plan = resumed(opened, job)
+    began = job.described().get("run", {})
+    if "base_url" in began:
+        # The server is where it was, unless it is said to be elsewhere.
+        backend = {"base_url": began["base_url"], **backend}
+    run_plan(opened, plan, out, live, backend)
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT = click.IntRange(min=1)
+_BACKEND: Final = ("device", "max_rows", "base_url", "max_requests")
 
 FAILURES_SHOWN = 3
 LINE_EVERY = 30.0
@@ -28,22 +30,37 @@ LINE_EVERY = 30.0
 
 
 def run_options(function: F) -> F:
-    """The options of a run that do not change its result."""
+    """The options of a run that do not change its result: `live`, and as `backend` what was said of the backend."""
+
+    @wraps(function)
+    def gathered(*args: Any, **given: Any) -> Any:
+        backend = {name: given.pop(name) for name in _BACKEND}
+        backend["base_url"] = list(backend["base_url"])
+        return function(*args, backend={name: value for name, value in backend.items() if value}, **given)
+
     options = (
         click.option("--live", type=_COUNT, default=64, show_default=True, help="Questions under way at a time."),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
-        click.option("--max-rows", type=_COUNT, default=256, show_default=True, help="Sequences decoded together."),
+        click.option("--device", help="transformers: cpu, cuda or auto (the default)."),
+        click.option("--max-rows", type=_COUNT, help="transformers: sequences decoded together (default: 256)."),
+        click.option(
+            "--base-url",
+            multiple=True,
+            metavar="URL",
+            help="openai: a server, again for more of the same (default: http://localhost:8000/v1).",
+        ),
+        click.option("--max-requests", type=_COUNT, help="openai: requests at a time and server (default: 256)."),
     )
+    decorated: Any = gathered
     for option in reversed(options):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return cast(F, decorated)
 
 
 @click.command()
 @click.argument("source", default="")
 @click.option("--method", help="How to label: omegaprm, math-shepherd (see: openr-data catalog ls).")
 @click.option("--policy", help="The model that answers: a catalog name, a Hub repository or a folder.")
-@click.option("--backend", help="What runs the model: transformers.")
+@click.option("--backend", help="What runs the model: transformers, openai (a running server).")
 @click.option("--into", help="The dataset to write (default: the source's name).")
 @click.option("--recipe", "recipe_name", help="Begin with a recipe of the catalog.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of options, over the recipe.")
@@ -76,8 +93,7 @@ def label(
     options: tuple[str, ...],
     no_rollout_text: bool,
     live: int,
-    device: str,
-    max_rows: int,
+    backend: dict[str, Any],
     dry_run: bool,
     out: Output,
     **flags: Any,
@@ -108,7 +124,7 @@ def label(
     if dry_run:
         _dry_run(resolved, out)
         return
-    run_plan(Store.open(store, create=True), resolved, out, live, {"device": device, "max_rows": max_rows})
+    run_plan(Store.open(store, create=True), resolved, out, live, backend)
 
 
 def run_plan(store: Store, resolved: Plan, out: Output, live: int, backend: dict[str, Any]) -> None:

@@ -49,8 +49,16 @@ class Plan:
         return grader
 
     def policy(self, **live: Any) -> Backend:
-        """The policy of the backend; `live` are options that do not change its answers."""
-        policy: Backend = load("policy", self.config.backend)(self.config.policy, **live)
+        """The policy of the backend; `live` are options that do not change its answers. Raises `UsageError`."""
+        kind = load("policy", self.config.backend)
+        known = getattr(kind, "live_options", tuple(live))
+        for name in live:
+            if name not in known:
+                raise UsageError(
+                    f"The backend {self.config.backend!r} has no option --{name.replace('_', '-')}. "
+                    "See: openr-data label --help"
+                )
+        policy: Backend = kind(self.config.policy, **live)
         return policy
 
     def budget(self) -> Budget:

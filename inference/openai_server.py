@@ -1,0 +1,259 @@
+"""A policy on any server that speaks the OpenAI completions API: vllm serve, SGLang, llama.cpp, hosted ones.
+
+A prefix is sent as the text (template "plain") or, where a chat template writes it, as token ids made here with the
+model's own tokenizer: so the assistant's turn goes on where the steps end, on every server, whatever its chat endpoint
+makes of a prefill. The n samples of a prefix are one request; a server that knows no n or does not tell the tokens of
+each sample is asked for them one by one. Cancelling a request closes its connection, which frees its place.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any, ClassVar, Final
+
+import httpx
+
+from openr_data.errors import InputError, MissingDependency, PolicyError, PolicyLost
+from openr_data.ids import derive_seed
+from openr_data.models import model_entry, prompt_hash, render, stop_strings, uses_chat
+from openr_data.steps import split_steps
+from openr_data.types import Completion, FinishReason, Prefix, Sampling
+
+from .http_client import Servers
+
+DEFAULT_URL: Final = "http://localhost:8000/v1"
+SEEDS: Final = 2**31
+"""Servers take seeds below this."""
+
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
+
+
+class OpenAIServer:
+    """A `Policy` over running servers of one model, named by `base_url`; close it after use.
+
+    `max_requests` bounds the requests under way at each server, `patience` the seconds without any reply before they
+    count as lost. The key is read from `OPENAI_API_KEY`. Raises `InputError` where no server answers or it serves
+    another model.
+    """
+
+    live_options: ClassVar[tuple[str, ...]] = ("base_url", "max_requests")
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: Sequence[str] = (DEFAULT_URL,),
+        max_requests: int = 256,
+        patience: float = 600.0,
+        timeout: float = 900.0,
+    ) -> None:
+        self.entry = model_entry(model)
+        key = os.environ.get("OPENAI_API_KEY", "")
+        urls = tuple(_checked(url) for url in base_url)
+        # All servers serve one model under one name.
+        (self._served, *_) = [_served(url, key, model, self.entry.path) for url in urls]
+        self._name = f"{model}@{self.entry.revision[:12] or 'served'}.{prompt_hash(self.entry)}"
+        self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
+        self._tells_tokens = True
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
+        self._thread.start()
+        self._servers: Servers = self._wait(self._open(urls, key, max_requests, patience, timeout))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def retries(self) -> int:
+        """Requests that were sent again."""
+        return self._servers.retries
+
+    @property
+    def requests_under_way(self) -> int:
+        """Requests that the servers work on now."""
+        return self._servers.in_flight
+
+    def steps_of(self, text: str) -> tuple[str, ...]:
+        return split_steps(text, self.entry.separator)
+
+    async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+        """n samples of one prefix. Raises `PolicyError` for a request that is refused, `PolicyLost` without servers."""
+        if n == 0:
+            return ()
+        if self._closed:
+            raise PolicyLost(f"The policy {self._name} is closed.")
+        # A loop of its own: the connections outlive that of any one caller, and replies are parsed beside its work.
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._sample(prefix, n, sampling), self._loop)
+        )
+
+    def close(self) -> None:
+        """Close the connections; requests under way fail."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wait(self._finish())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _open(self, urls: Sequence[str], key: str, most: int, patience: float, timeout: float) -> Servers:
+        return Servers(urls, key, most, patience, timeout)
+
+    async def _finish(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._servers.close()
+
+    def _prompt(self, prefix: Prefix) -> str | list[int]:
+        if self._tokenizer is None:
+            # Plain text is written without a tokenizer, and the server adds the special tokens.
+            return render(prefix, self.entry, _NO_TEMPLATE)
+        is_chat = uses_chat(self.entry, self._tokenizer)
+        text = render(prefix, self.entry, self._tokenizer)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not is_chat)
+        # Some tokenizers close every text: a prompt that goes on must stay open.
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
+
+    async def _sample(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
+        prompt = self._prompt(prefix)
+        if self._tells_tokens or n == 1:
+            replies = await self._ask(prompt, n, sampling, sampling.seed)
+            if replies is not None:
+                return replies
+            self._tells_tokens = False
+        seeds = [sampling.seed if n == 1 else derive_seed(sampling.seed, index) for index in range(n)]
+        singles = await asyncio.gather(*(self._ask(prompt, 1, sampling, seed) for seed in seeds))
+        if any(single is None for single in singles):
+            raise PolicyError(
+                f"The server of {self._name} tells neither `logprobs` nor `usage`: the tokens of a reply cannot be "
+                "counted. Use a server that tells one of them."
+            )
+        return tuple(item for single in singles if single for item in single)
+
+    async def _ask(self, prompt: Any, n: int, sampling: Sampling, seed: int) -> tuple[Completion, ...] | None:
+        """The n samples of one request, or None where the server does not give n, or not their tokens."""
+        body: dict[str, Any] = {
+            "model": self._served,
+            "prompt": prompt,
+            "n": n,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed % SEEDS,
+        }
+        if self._tells_tokens:
+            body["logprobs"] = 1
+        stop = stop_strings(self.entry, sampling.stop)
+        if stop:
+            body["stop"] = list(stop)
+        try:
+            reply = await self._servers.post("completions", body)
+        except PolicyLost:
+            raise
+        except PolicyError as error:
+            # A server without log-probabilities or without n says so in its own words; asked simply, it may answer.
+            if self._tells_tokens and ("logprob" in str(error).lower() or (n > 1 and "`n`" in str(error))):
+                return None
+            raise
+        usage = reply.get("usage") or {}
+        choices = sorted(reply.get("choices") or (), key=lambda choice: choice.get("index", 0))
+        counts = [_tokens(choice, usage if n == 1 else {}) for choice in choices]
+        if len(choices) != n or any(count is None for count in counts):
+            return None
+        is_own = sampling.temperature == 1 and sampling.top_p == 1
+        return tuple(
+            Completion(
+                text=str(choice.get("text") or ""),
+                n_tokens=count or 0,
+                finish_reason=_FINISH.get(str(choice.get("finish_reason")), "abort"),
+                # Servers tell the model's own distribution, which is the one sampled from at temperature 1 alone.
+                logprob=_logprob(choice) if is_own else None,
+                prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            )
+            for choice, count in zip(choices, counts, strict=True)
+        )
+
+
+class _NoTemplate:
+    """A tokenizer for text that needs none."""
+
+    chat_template = None
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+_NO_TEMPLATE: Final = _NoTemplate()
+
+
+def _tokens(choice: dict[str, Any], usage: dict[str, Any]) -> int | None:
+    """How many tokens were sampled: those whose log-probabilities came, else what the usage of a single sample says."""
+    told = (choice.get("logprobs") or {}).get("token_logprobs")
+    if told is not None:
+        return len(told)
+    count = usage.get("completion_tokens")
+    return None if count is None else int(count)
+
+
+def _logprob(choice: dict[str, Any]) -> float | None:
+    told = (choice.get("logprobs") or {}).get("token_logprobs")
+    return sum(told) if told is not None and None not in told else None
+
+
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{url!r} is no address of a server; expected for example --base-url {DEFAULT_URL}")
+    return url.rstrip("/")
+
+
+def _served(url: str, key: str, model: str, path: str) -> str:
+    """The name under which a server serves the model. Raises `InputError`."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        reply = httpx.get(f"{url}/models", headers=headers, timeout=10.0)
+        reply.raise_for_status()
+        models = {str(item["id"]): str(item.get("root") or "") for item in reply.json()["data"]}
+    except httpx.HTTPStatusError as error:
+        raise InputError(
+            f"{url}/models says {error.response.status_code} {error.response.reason_phrase}. Give the address up to "
+            "its /v1 with --base-url, and the key in OPENAI_API_KEY."
+        ) from error
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"No server of the OpenAI kind answers at {url} ({reason}). Start one, for example with: vllm serve {model}"
+        ) from error
+    for name, root in models.items():
+        if name in (model, path) or root == path:
+            return name
+    raise InputError(
+        f"{url} does not serve {model!r} but {', '.join(sorted(models)) or 'nothing'}. Name that with --policy, or "
+        f"start the server with --served-model-name {model}"
+    )
+
+
+def _tokenizer(path: str, revision: str) -> Any:
+    """The model's tokenizer, which writes its chat template."""
+    try:
+        from transformers import AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "The chat template of the model needs the package 'transformers', which is not installed. "
+            "Install it with: pip install 'openr-data[models]'"
+        ) from error
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Cannot load the tokenizer of {path!r}, which its chat template needs: "
+            f"{str(error).strip().splitlines()[0]} Name the model as the Hub does, or a folder that has its tokenizer."
+        ) from error
