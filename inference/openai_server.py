@@ -169,13 +169,13 @@ class OpenAIServer:
         counts = [_tokens(choice, usage if n == 1 else {}) for choice in choices]
         if len(choices) != n or any(count is None for count in counts):
             return None
-        is_own = sampling.temperature == 1 and sampling.top_p == 1
+        is_own = sampling.temperature in (0, 1) and sampling.top_p == 1
         return tuple(
             Completion(
                 text=str(choice.get("text") or ""),
                 n_tokens=count or 0,
                 finish_reason=_FINISH.get(str(choice.get("finish_reason")), "abort"),
-                # Servers tell the model's own distribution, which is the one sampled from at temperature 1 alone.
+                # Servers tell the model's own distribution, not one that temperature or top_p have changed.
                 logprob=_logprob(choice) if is_own else None,
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
             )
@@ -230,7 +230,8 @@ def _served(url: str, key: str, model: str, path: str) -> str:
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         reason = str(error) or type(error).__name__
         raise InputError(
-            f"No server of the OpenAI kind answers at {url} ({reason}). Start one, for example with: vllm serve {model}"
+            f"No server of the OpenAI kind answers at {url} ({reason}). Start one, for example with: vllm serve {path}"
+            + ("" if path == model else f" --served-model-name {model}")
         ) from error
     for name, root in models.items():
         if name in (model, path) or root == path:

@@ -70,7 +70,7 @@ def status(store: str, /, job_id: str, out: Output) -> None:
 @run_options
 @output_options
 @click.pass_obj
-def resume(store: str, /, job_id: str, live: int, backend: dict[str, Any], out: Output) -> None:
+def resume(store: str, /, job_id: str, live: int, backend_options: dict[str, Any], out: Output) -> None:
     """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
@@ -79,8 +79,8 @@ def resume(store: str, /, job_id: str, live: int, backend: dict[str, Any], out: 
     began = job.described().get("run", {})
     if "base_url" in began:
         # The server is where it was, unless it is said to be elsewhere.
-        backend = {"base_url": began["base_url"], **backend}
-    run_plan(opened, plan, out, live, backend)
+        backend_options = {"base_url": began["base_url"], **backend_options}
+    run_plan(store, plan, out, live, backend_options)
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -30,13 +30,13 @@ LINE_EVERY = 30.0
 
 
 def run_options(function: F) -> F:
-    """The options of a run that do not change its result: `live`, and as `backend` what was said of the backend."""
+    """The options of a run that do not change its result: `live`, and in `backend_options` those of its backend."""
 
     @wraps(function)
     def gathered(*args: Any, **given: Any) -> Any:
         backend = {name: given.pop(name) for name in _BACKEND}
         backend["base_url"] = list(backend["base_url"])
-        return function(*args, backend={name: value for name, value in backend.items() if value}, **given)
+        return function(*args, backend_options={name: value for name, value in backend.items() if value}, **given)
 
     options = (
         click.option("--live", type=_COUNT, default=64, show_default=True, help="Questions under way at a time."),
@@ -93,7 +93,7 @@ def label(
     options: tuple[str, ...],
     no_rollout_text: bool,
     live: int,
-    backend: dict[str, Any],
+    backend_options: dict[str, Any],
     dry_run: bool,
     out: Output,
     **flags: Any,
@@ -124,22 +124,24 @@ def label(
     if dry_run:
         _dry_run(resolved, out)
         return
-    run_plan(Store.open(store, create=True), resolved, out, live, backend)
+    run_plan(store, resolved, out, live, backend_options)
 
 
-def run_plan(store: Store, resolved: Plan, out: Output, live: int, backend: dict[str, Any]) -> None:
-    """Run a resolved job and print what came of it."""
+def run_plan(where: str, resolved: Plan, out: Output, live: int, backend: dict[str, Any]) -> None:
+    """Run a resolved job in the store `where` and print what came of it; a store is made once the policy is there."""
     config = resolved.config
     job_id = config.job_id()
-    known = [job for job in Job.all(store) if job.job_id == job_id]
+    there = Store.at(where)
+    known = [job for job in Job.all(there) if job.job_id == job_id] if there else []
     if known and (result := known[0].result()) and not result["failed"]:
         note(f"The job {job_id} is done already. Label anew with another --seed.")
         _summary(out, job_id, config.into, result)
         return
-    dataset = store.dataset(config.into, create=True)
     labeler, grader = resolved.labeler(), resolved.grader()
     note(f"{config.method} on {resolved.read} ({len(resolved.questions):,} questions) → {config.into}, job {job_id}")
     with closing(resolved.policy(**backend)) as policy:
+        store = Store.open(where, create=True)
+        dataset = store.dataset(config.into, create=True)
         began = {"policy_revision": policy.name, "grader_revision": grader.name, "read": resolved.read}
         job = Job.create(store, config, {**began, **backend})
         with _progress(f"{config.method} → {config.into}") as report:

@@ -45,6 +45,8 @@ def test_every_command_has_help_and_the_group_knows_its_first_line(run: Run) -> 
         (["label", "-o", "k=0"], 2, "at least 1"),
         (["label", "--policy", "./nowhere"], 2, "No model folder './nowhere'"),
         (["label", "--backend", "vlm"], 2, "No policy 'vlm'"),
+        (["label", "--backend", "openai", "--device", "cpu"], 2, "The backend 'openai' has no option --device"),
+        (["label", "--backend", "openai", "--base-url", "localhost"], 2, "is no address of a server"),
         (["label", "--recipe", "none"], 2, "No recipe 'none' (there are: arithmetic)."),
         (["label", "--config", "absent.toml"], 2, "Cannot read absent.toml"),
         (["label", "--limit", "0"], 2, "endless"),
