@@ -195,12 +195,14 @@ def _csv(file: IO[str], path: Path) -> Iterator[Found]:
 
 def _cell(name: str, text: str) -> Any:
     """A cell; lists and objects are written as JSON in CSV, but an answer like [0,2] is a text."""
-    if text[:1] in ("[", "{") and name not in _TEXTS:
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return text
-    return text
+    if text[:1] not in ("[", "{", '"') or name in _TEXTS:
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    # A text in JSON's quotes is one that would be taken for something else without them; others are as they stand.
+    return text if isinstance(value, str) and _cell(name, value) == value else value
 
 
 def _parquet(path: Path) -> Iterator[Found]:
@@ -295,13 +297,15 @@ def _write_csv(file: IO[str], rows: Iterable[Row], delimiter: str) -> int:
             writer.writeheader()
         if row.keys() != set(writer.fieldnames):
             raise UsageError("The rows differ in their fields, which CSV cannot hold. Export to .jsonl.")
-        writer.writerow({name: _plain(value) for name, value in row.items()})
+        writer.writerow({name: _plain(name, value) for name, value in row.items()})
         count += 1
     return count
 
 
-def _plain(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, tuple, dict, bool)) else value
+def _plain(name: str, value: Any) -> Any:
+    """What `_cell` reads as the value."""
+    is_json = isinstance(value, (list, tuple, dict, bool)) or (isinstance(value, str) and _cell(name, value) != value)
+    return json.dumps(value, ensure_ascii=False) if is_json else value
 
 
 def _loose(rows: Sequence[Row], names: Sequence[str]) -> set[str]:

@@ -111,11 +111,6 @@ def test_an_array_is_read_whatever_stands_at_the_borders_of_its_blocks(
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8) | TRICKY
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="files.py _write_csv: with lineterminator='\\n' Python 3.11 does not quote a cell that holds a lone \\r, and "
-    "_cell reads a text that happens to be JSON ('[0,2]', a gold answer of MATH) as a list: neither comes back, in silence",
-)
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 @given(rows=st.lists(st.fixed_dictionaries({"a": CELL, "b": CELL}), min_size=1, max_size=5))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
