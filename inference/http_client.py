@@ -24,7 +24,7 @@ REST: Final = 0.25
 LONGEST_REST: Final = 15.0
 """Seconds that a server rests after its first failure and after many."""
 TRIES: Final = 5
-"""Times that one request may fail with an error of the server's own (500) or a reply that never ends."""
+"""Times that one request may fail while the server is there: with an error of its own (500), without an end, or cut."""
 
 _TOO_MANY: Final = frozenset((429, 503))
 _REFUSED: Final = {
@@ -68,10 +68,14 @@ class _Server:
 
     def rest(self, now: float, seconds: float = 0.0) -> float:
         """Leave it alone for a while, longer each time; return how long."""
+        if now < self.rests_until:
+            # Of a hundred requests that fail together the first one tells; the others may only ask for longer.
+            self.rests_until = max(self.rests_until, now + seconds)
+            return self.rests_until - now
         longest = min(LONGEST_REST, REST * 2.0 ** min(self.failures, 10))
         self.failures += 1
         pause = max(seconds, longest * (0.5 + random.random() / 2))
-        self.rests_until = max(self.rests_until, now + pause)
+        self.rests_until = now + pause
         return pause
 
 
@@ -107,6 +111,7 @@ class Servers:
         failed = 0
         while True:
             server = await self._take()
+            sent = time.monotonic()
             try:
                 reply = await self._client.post(f"{server.url}/{path}", json=body)
                 problem = self._judge(server, reply)
@@ -120,9 +125,11 @@ class Servers:
                 failed += reply.status_code not in _TOO_MANY
             except httpx.ReadTimeout:
                 problem, failed = "took too long to answer", failed + 1
-            except (httpx.TransportError, ValueError) as error:
-                # It cannot be reached, cut the connection, or sent half a body: it may be starting again.
+            except (httpx.RequestError, ValueError) as error:
+                # It cannot be reached, cut the connection, or sent half a body: it may be starting again. Where others
+                # were answered meanwhile it may be the request that does it, and that must come to an end.
                 problem = str(error) or type(error).__name__
+                failed += self._replied > sent
                 self._rest(server)
             finally:
                 server.in_flight -= 1

@@ -16,7 +16,7 @@ import httpx
 
 from openr_data.errors import InputError, MissingDependency, PolicyError, PolicyLost
 from openr_data.ids import derive_seed
-from openr_data.models import model_entry, prompt_hash, render, stop_strings, uses_chat
+from openr_data.models import encode, model_entry, prompt_hash, render, stop_strings
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
@@ -51,8 +51,11 @@ class OpenAIServer:
         self.entry = model_entry(model)
         key = os.environ.get("OPENAI_API_KEY", "")
         urls = tuple(_checked(url) for url in base_url)
-        # All servers serve one model under one name.
-        (self._served, *_) = [_served(url, key, model, self.entry.path) for url in urls]
+        names = {_served(url, key, model, self.entry.path): url for url in urls}
+        if len(names) > 1:
+            told = ", ".join(f"{name!r} ({url})" for name, url in names.items())
+            raise InputError(f"The servers serve {model!r} under several names: {told}. Start them with the same name.")
+        (self._served,) = names
         self._name = f"{model}@{self.entry.revision[:12] or 'served'}.{prompt_hash(self.entry)}"
         self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
         self._tells_tokens = True
@@ -117,11 +120,7 @@ class OpenAIServer:
         if self._tokenizer is None:
             # Plain text is written without a tokenizer, and the server adds the special tokens.
             return render(prefix, self.entry, _NO_TEMPLATE)
-        is_chat = uses_chat(self.entry, self._tokenizer)
-        text = render(prefix, self.entry, self._tokenizer)
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=not is_chat)
-        # Some tokenizers close every text: a prompt that goes on must stay open.
-        return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
+        return encode(prefix, self.entry, self._tokenizer)
 
     async def _sample(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
         prompt = self._prompt(prefix)

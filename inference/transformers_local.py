@@ -27,7 +27,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
-from openr_data.models import model_entry, prompt_hash, render, stop_strings, uses_chat
+from openr_data.models import encode, model_entry, prompt_hash, stop_strings
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
@@ -135,11 +135,7 @@ class TransformersPolicy:
         self._thread.join()
 
     def _encode_now(self, prefix: Prefix) -> tuple[int, ...]:
-        text = render(prefix, self.entry, self._tokenizer)
-        ids = self._tokenizer.encode(text, add_special_tokens=not uses_chat(self.entry, self._tokenizer))
-        end = self._tokenizer.eos_token_id
-        # Some tokenizers close every text: a prompt that goes on must stay open.
-        return tuple(ids[:-1] if len(ids) > 1 and ids[-1] == end else ids)
+        return tuple(encode(prefix, self.entry, self._tokenizer))
 
     def _serve(self) -> None:
         try:

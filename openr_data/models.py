@@ -99,6 +99,14 @@ def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
     return opened + written
 
 
+def encode(prefix: Prefix, entry: ModelEntry, tokenizer: Any) -> list[int]:
+    """The token ids of `render` with a Hugging Face tokenizer; the same for every backend."""
+    text = render(prefix, entry, tokenizer)
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=not uses_chat(entry, tokenizer))
+    # Some tokenizers close every text: a prompt that goes on must stay open.
+    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+
 def stop_strings(entry: ModelEntry, extra: Sequence[str]) -> tuple[str, ...]:
     """The model's own stop strings and those of the request, without repeats."""
     return tuple(dict.fromkeys((*entry.stop, *extra)))

@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from openr_data.jobs.rows import question_row
+from openr_data.store import Store
+from openr_data.types import Question
 
 HEAVY = ("torch", "transformers", "vllm", "datasets", "pandas")
 
@@ -36,3 +41,16 @@ def test_the_help_of_the_program_loads_no_arrow_and_no_database() -> None:
         "with contextlib.suppress(SystemExit): main()"
     )
     assert not loaded_after(code) & {"pyarrow", "duckdb", "deltalake", "polars", "rich"}
+
+
+def test_a_look_at_a_store_loads_no_pandas(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store", create=True)
+    dataset = store.dataset("d", create=True)
+    dataset.add_questions([question_row(Question("0" * 32, "How many?", "1", "mine"))], "a", 1)
+    dataset.snapshot("test", "one question")
+    code = (
+        "from openr_data.store import Store\n"
+        f"view = Store.open({str(store.path)!r}).view('d@1')\n"
+        "assert view.sql('select * from questions').num_rows == view.arrow('questions').num_rows == 1"
+    )
+    assert not loaded_after(code) & set(HEAVY)

@@ -27,7 +27,7 @@ class CompletionsServer:
         self.seconds = 0.0
         self.under_way = self.most_under_way = self.cancelled = 0
         self.most_at_once = 10_000
-        self.key = ""
+        self.key = self.poison = ""
         self.connections: set[socket.socket] = set()
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -121,6 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             fault = owner.faults.pop(0) if owner.faults else ""
             owner.under_way += 1
             owner.most_under_way = max(owner.most_under_way, owner.under_way)
+            if owner.poison and owner.poison in body["prompt"]:
+                fault = "reset"
             if owner.under_way > owner.most_at_once:
                 fault = fault or "429"
         try:

@@ -165,6 +165,40 @@ def test_an_error_of_the_server_at_every_try_is_told(server: CompletionsServer) 
         ask(policy(server), (PREFIX, 1, SAMPLING))
 
 
+def test_a_request_that_cuts_its_connection_each_time_fails_alone(server: CompletionsServer) -> None:
+    server.poison = "poison"
+    made = policy(server)
+
+    async def beside_others() -> list[Any]:
+        bad = asyncio.ensure_future(made.sample(Prefix("poison"), 1, SAMPLING))
+        while not bad.done():
+            await asyncio.gather(*(made.sample(*request) for request in many(4)))
+        return await asyncio.gather(bad, return_exceptions=True)
+
+    (refused,) = asyncio.run(asyncio.wait_for(beside_others(), 20.0))
+    made.close()
+    assert type(refused) is PolicyError
+    assert "failed 5 times to answer one request" in str(refused)
+
+
+def test_requests_that_fail_together_are_one_failure_of_the_server() -> None:
+    server = http_client._Server("u", most=9)
+    pause = server.rest(100.0)
+    assert pause <= http_client.REST
+    for _ in range(50):
+        server.rest(100.0)
+    assert (server.failures, server.rests_until) == (1, 100.0 + pause)
+    server.rest(100.0, seconds=7.0)
+    assert server.rests_until == 107.0
+    server.rest(108.0)
+    assert server.failures == 2
+
+
+def test_servers_that_name_the_model_differently_are_told_apart(server: CompletionsServer) -> None:
+    with serving(model="/models/m") as other, pytest.raises(InputError, match="under several names"):
+        OpenAIServer("/models/m", base_url=[server.url, other.url])
+
+
 @pytest.mark.parametrize("status", ["401", "403", "404"])
 def test_no_way_in_ends_the_run(server: CompletionsServer, status: str) -> None:
     server.faults = [status]
