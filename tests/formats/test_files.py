@@ -606,3 +606,9 @@ def test_a_csv_reader_of_somebody_else_reads_what_was_written(tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     assert [row["q"] for row in rows] == [row["q"] for row in ROWS]
     assert [json.loads(row["steps"]) for row in rows] == [row["steps"] for row in ROWS]
+
+
+def test_a_cell_in_json_s_quotes_is_a_text_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('a,b\n"""hello""","""[0"\n')
+    assert read(path) == [{"a": '"hello"', "b": '"[0'}]

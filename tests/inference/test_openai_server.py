@@ -228,6 +228,13 @@ def test_a_busy_server_that_is_well_gets_more_requests_at_a_time(server: Complet
     assert server.most_under_way > http_client.FIRST_LIMIT
 
 
+def test_each_request_goes_to_the_least_loaded_server(server: CompletionsServer) -> None:
+    with serving() as other:
+        server.seconds = other.seconds = 0.5
+        ask(policy(server, other), *many(20))
+        assert (len(server.requests), len(other.requests)) == (10, 10)
+
+
 def test_two_servers_share_the_work_and_one_takes_over_for_the_other(server: CompletionsServer) -> None:
     with serving() as other:
         server.seconds = other.seconds = 0.02

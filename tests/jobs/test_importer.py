@@ -1,6 +1,7 @@
 """An import: every row of the real files once, again nothing, and whole after a kill, a failure or a rival."""
 
 import errno
+import gc
 import json
 import os
 import random
@@ -106,6 +107,16 @@ def test_the_same_real_file_again_adds_nothing(store: Store, shared_data: Path, 
     assert again.snapshot == first.snapshot
     assert contents(dataset) == before
     assert dataset.view().counts()["jobs"] == 1
+
+
+def test_an_import_leaves_the_interpreter_as_it_was_whether_it_ends_or_breaks_off(store: Store, tmp_path: Path) -> None:
+    before = gc.isenabled(), sys.getswitchinterval()
+    bring(store.dataset("good", create=True), written(tmp_path / "a.jsonl", [a_row(1)]), "records")
+    assert (gc.isenabled(), sys.getswitchinterval()) == before
+    (tmp_path / "b.jsonl").write_bytes(json.dumps(a_row(1)).encode() + b"\n\xff\xfe\n")
+    with pytest.raises(InputError):
+        bring(store.dataset("bad", create=True), tmp_path / "b.jsonl", "records")
+    assert (gc.isenabled(), sys.getswitchinterval()) == before
 
 
 def test_a_changed_label_supersedes_and_shows_as_relabelled(store: Store, tmp_path: Path) -> None:
