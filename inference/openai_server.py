@@ -70,6 +70,14 @@ class OpenAIServer:
         return self._name
 
     @property
+    def room(self) -> int | None:
+        return None
+
+    @property
+    def gpus(self) -> int:
+        return 0
+
+    @property
     def retries(self) -> int:
         """Requests that were sent again."""
         return self._servers.retries
@@ -168,6 +176,8 @@ class OpenAIServer:
         counts = [_tokens(choice, usage if n == 1 else {}) for choice in choices]
         if len(choices) != n or any(count is None for count in counts):
             return None
+        details = usage.get("prompt_tokens_details") or {}
+        cached = details.get("cached_tokens")
         is_own = sampling.temperature in (0, 1) and sampling.top_p == 1
         return tuple(
             Completion(
@@ -177,6 +187,7 @@ class OpenAIServer:
                 # Servers tell the model's own distribution, not one that temperature or top_p have changed.
                 logprob=_logprob(choice) if is_own else None,
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
+                cached_tokens=None if cached is None else int(cached),
             )
             for choice, count in zip(choices, counts, strict=True)
         )

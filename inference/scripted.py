@@ -54,6 +54,21 @@ class ScriptedPolicy:
     def name(self) -> str:
         return self._name
 
+    @property
+    def room(self) -> int | None:
+        return None
+
+    @property
+    def gpus(self) -> int:
+        return 0
+
+    @property
+    def retries(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
     def steps_of(self, text: str) -> tuple[str, ...]:
         return split_steps(text)
 

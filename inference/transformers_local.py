@@ -98,6 +98,18 @@ class TransformersPolicy:
         return self._name
 
     @property
+    def room(self) -> int | None:
+        return None
+
+    @property
+    def gpus(self) -> int:
+        return int(self._model.device.type == "cuda")
+
+    @property
+    def retries(self) -> int:
+        return 0
+
+    @property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._tokenizer

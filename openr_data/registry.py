@@ -45,6 +45,11 @@ POLICIES: Final[Mapping[str, Entry]] = {
         "openr_data.inference.openai_server:OpenAIServer",
         "running servers that speak the OpenAI API: vllm serve, SGLang, llama.cpp, hosted ones",
     ),
+    "vllm": Entry(
+        "openr_data.inference.vllm_engine:VLLMEngine",
+        "vLLM in this process, on the GPUs of this machine",
+        extra="vllm",
+    ),
 }
 SOURCES: Final[Mapping[str, Entry]] = {
     "arithmetic": Entry(

@@ -86,8 +86,10 @@ class Sampling:
 class Completion:
     """One sampled continuation of a prefix.
 
-    `n_tokens` counts the sampled tokens (the end token too), `prompt_tokens` those of the shared prompt;
-    `logprob` is the sum over the sampled tokens under the distribution sampled from, or None.
+    `n_tokens` counts the sampled tokens (the end token too), `prompt_tokens` those of the shared prompt and
+    `cached_tokens` the ones of them that the engine had read before, or None where it does not tell; `logprob` is the
+    sum over the sampled tokens under the distribution sampled from, or None. `draw` is the seed and the index of the
+    request it was first drawn by, where that is not the one it answers.
     """
 
     text: str
@@ -95,6 +97,8 @@ class Completion:
     finish_reason: FinishReason
     logprob: float | None = None
     prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    draw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

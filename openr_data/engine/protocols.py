@@ -23,7 +23,20 @@ class Policy(Protocol):
 
 
 class Backend(Policy, Protocol):
-    """A policy that holds a model or a connection: `close` lets it go, and fails what is under way."""
+    """A policy that holds a model or a connection: `close` lets it go, and fails what is under way.
+
+    `room` is how many tokens (prompts and completions) it can hold at once, or None where it is not known; `gpus` how
+    many GPUs it keeps busy in this process; `retries` how many requests were sent again.
+    """
+
+    @property
+    def room(self) -> int | None: ...
+
+    @property
+    def gpus(self) -> int: ...
+
+    @property
+    def retries(self) -> int: ...
 
     def close(self) -> None: ...
 
