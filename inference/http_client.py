@@ -101,6 +101,11 @@ class Servers:
         """Requests under way."""
         return sum(server.in_flight for server in self._servers)
 
+    @property
+    def places(self) -> int:
+        """Requests that all servers together take at a time, as far as is known now."""
+        return sum(int(server.limit) for server in self._servers)
+
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON object that a server answers.
 

@@ -74,6 +74,10 @@ class OpenAIServer:
         return None
 
     @property
+    def places(self) -> int | None:
+        return self._servers.places
+
+    @property
     def gpus(self) -> int:
         return 0
 

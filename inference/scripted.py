@@ -59,6 +59,10 @@ class ScriptedPolicy:
         return None
 
     @property
+    def places(self) -> int | None:
+        return None
+
+    @property
     def gpus(self) -> int:
         return 0
 

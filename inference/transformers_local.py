@@ -102,6 +102,10 @@ class TransformersPolicy:
         return None
 
     @property
+    def places(self) -> int | None:
+        return self._max_rows
+
+    @property
     def gpus(self) -> int:
         return int(self._model.device.type == "cuda")
 

@@ -117,6 +117,8 @@ class Evidence:
         shape = f"{self.sampling.temperature} {self.sampling.top_p} {self.sampling.max_tokens}"
         drawn: list[Drawn] = []
         for index, completion in enumerate(completions):
+            # A sample that another job has drawn stays the rollout it was there.
+            drawn_by, position = completion.draw or (seed, index)
             found = extract_finished(completion.text, completion.finish_reason, state.steps)
             grade = Grade(Verdict.UNKNOWN, f"cut by {completion.finish_reason}")
             if found.answer is not None:
@@ -124,7 +126,7 @@ class Evidence:
             elif completion.finish_reason == "stop":
                 grade = Grade(Verdict.UNKNOWN, "no answer in the text")
             row = Rollout(
-                rollout_id=rollout_id(self.policy.name, state.node_id, seed, index, shape, completion.text),
+                rollout_id=rollout_id(self.policy.name, state.node_id, drawn_by, position, shape, completion.text),
                 question_id=question.question_id,
                 node_id=state.node_id,
                 text=completion.text,
@@ -136,7 +138,7 @@ class Evidence:
                 finish_reason=completion.finish_reason,
                 n_tokens=completion.n_tokens,
                 logprob=completion.logprob,
-                seed=seed,
+                seed=drawn_by,
             )
             steps = self.policy.steps_of(completion.text)
             path = tuple(prefix_ids(question.question_id, steps, state.node_id))[1:]

@@ -29,7 +29,7 @@ class CheckedLines:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         end = sum(len(line) for line in self._whole_lines())
         os.ftruncate(self._file, end)
         os.lseek(self._file, end, os.SEEK_SET)
@@ -64,14 +64,14 @@ class CheckedLines:
             # Half a line would swallow the next one.
             os.ftruncate(self._file, start)
             os.lseek(self._file, start, os.SEEK_SET)
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def sync(self) -> None:
         """Flush to the disk itself: after this a power cut does not lose it."""
         try:
             os.fsync(self._file)
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Flush and close."""
@@ -97,7 +97,8 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> StoreError:
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """The one sentence for a file that cannot be written."""
     if error.errno == errno.ENOSPC:
         return StoreError(f"The disk is full: cannot write {path}. Free some space and run again.")
     return StoreError(f"Cannot write {path}: {error.strerror}.")

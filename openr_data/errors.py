@@ -12,6 +12,7 @@
     ├── PolicyError               1   the model or its server failed
     ├── JobError                  1   a job cannot start or go on
     ├── HubError                  1   the Hugging Face Hub did not do what was asked
+    ├── BudgetReached             1   a job has spent what it was allowed to spend
     └── Interrupted             130   stopped by the user; the same command resumes
 
 Rules for a message: one sentence that says what was found and what was expected, then the next command.
@@ -97,6 +98,10 @@ class JobError(OpenRError):
 
 class HubError(OpenRError):
     """The Hugging Face Hub refused, failed or could not be reached; what was uploaded is kept."""
+
+
+class BudgetReached(OpenRError):
+    """A job has spent what it was allowed to, or has what it was to find: it asks for nothing more."""
 
 
 class Interrupted(OpenRError):

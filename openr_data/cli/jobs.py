@@ -1,5 +1,6 @@
 """`openr-data jobs`: what the job folders say; nothing else is asked, so it works from any machine."""
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from ..jobs import Job
 from ..jobs.plan import resumed
 from ..store.dataset import Store
 from ..view.terminal import status_lines
-from .label import run_options, run_plan
+from .label import RunOptions, run_options, run_plan
 from .output import Output, ago, hint, note, output_options
 
 
@@ -70,7 +71,7 @@ def status(store: str, /, job_id: str, out: Output) -> None:
 @run_options
 @output_options
 @click.pass_obj
-def resume(store: str, /, job_id: str, live: int, backend_options: dict[str, Any], out: Output) -> None:
+def resume(store: str, /, job_id: str, running: RunOptions, out: Output) -> None:
     """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
@@ -79,8 +80,8 @@ def resume(store: str, /, job_id: str, live: int, backend_options: dict[str, Any
     began = job.described().get("run", {})
     if "base_url" in began:
         # The server is where it was, unless it is said to be elsewhere.
-        backend_options = {"base_url": began["base_url"], **backend_options}
-    run_plan(store, plan, out, live, backend_options)
+        running = replace(running, backend={"base_url": began["base_url"], **running.backend})
+    run_plan(store, plan, out, running)
 
 
 def _last(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -11,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from ..config import parse_overrides, read_toml
+from ..engine.prices import find_price
+from ..errors import UsageError
 from ..jobs import Job, Status, run_label
+from ..jobs.estimate import donors, estimate
+from ..jobs.limits import Limits
 from ..jobs.plan import Plan, plan, recipe
 from ..store.dataset import Store
-from ..view.terminal import status_lines
+from ..view.terminal import spent, status_lines
+from .estimate import show_estimate
 from .output import Output, hint, note, output_options
 
 if TYPE_CHECKING:
@@ -22,24 +28,76 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT = click.IntRange(min=1)
-_BACKEND: Final = ("device", "max_rows", "base_url", "max_requests")
+_BACKEND: Final = ("device", "max_rows", "base_url", "max_requests", "max_sequences", "gpu_memory", "tensor_parallel")
+_LIMITS: Final = tuple(item.name for item in fields(Limits))
+
+
+class _Count(click.ParamType[int]):
+    """A number that may end in k or M."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        factor = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}.get(text[-1:], 1)
+        try:
+            number = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            number = -1.0
+        if number < 1 or number != int(number):
+            self.fail(f"{value!r} is no number of things, for example 20000, 25.6k or 1M.", param, ctx)
+        return int(number)
+
 
 FAILURES_SHOWN = 3
+SPENT: Final = (
+    "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused cancelled retries "
+    "seconds_total gpu_hours cost currency"
+).split()
+"""The ledger of a job as `--json` tells it."""
 LINE_EVERY = 30.0
 """Seconds between two progress lines where stderr is no terminal."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What shapes a run and not its result. `backend` are options of the backend."""
+
+    live: int
+    backend: dict[str, Any]
+    limits: Limits
+    gpus: int
+    prices: Path | None
+    first: int | None = None
+
+
 def run_options(function: F) -> F:
-    """The options of a run that do not change its result: `live`, and in `backend_options` those of its backend."""
+    """The options of a run that do not change its result, gathered as `running`."""
 
     @wraps(function)
     def gathered(*args: Any, **given: Any) -> Any:
         backend = {name: given.pop(name) for name in _BACKEND}
         backend["base_url"] = list(backend["base_url"])
-        return function(*args, backend_options={name: value for name, value in backend.items() if value}, **given)
+        running = RunOptions(
+            live=given.pop("live"),
+            backend={name: value for name, value in backend.items() if value},
+            limits=Limits(**{name: given.pop(name) for name in _LIMITS}),
+            gpus=given.pop("gpus"),
+            prices=given.pop("prices"),
+        )
+        return function(*args, running=running, **given)
 
+    positive = click.FloatRange(min=0, min_open=True)
     options = (
-        click.option("--live", type=_COUNT, default=64, show_default=True, help="Questions under way at a time."),
+        click.option("--live", type=_COUNT, default=256, show_default=True, help="Questions under way at a time."),
+        click.option("--max-tokens", type=_Count(), help="Stop asking after so many tokens (1M: a million)."),
+        click.option("--max-cost", type=positive, help="Stop asking after so much money; needs a known price."),
+        click.option("--max-hours", type=positive, help="Stop asking after so many hours."),
+        click.option("--target-first-errors", type=_Count(), help="Stop asking once so many are located."),
+        click.option(
+            "--prices", type=click.Path(path_type=Path), help="Your prices (default: prices.toml of the store)."
+        ),
+        click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs behind the server, to count GPU-hours."),
         click.option("--device", help="transformers: cpu, cuda or auto (the default)."),
         click.option("--max-rows", type=_COUNT, help="transformers: sequences decoded together (default: 256)."),
         click.option(
@@ -49,6 +107,9 @@ def run_options(function: F) -> F:
             help="openai: a server, again for more of the same (default: http://localhost:8000/v1).",
         ),
         click.option("--max-requests", type=_COUNT, help="openai: requests at a time and server (default: 256)."),
+        click.option("--max-sequences", type=_COUNT, help="vllm: sequences decoded together (default: vLLM's)."),
+        click.option("--gpu-memory", type=click.FloatRange(0, 1, min_open=True), help="vllm: share of GPU memory."),
+        click.option("--tensor-parallel", type=_COUNT, help="vllm: GPUs to lay the model over (default: 1)."),
     )
     decorated: Any = gathered
     for option in reversed(options):
@@ -60,7 +121,9 @@ def run_options(function: F) -> F:
 @click.argument("source", default="")
 @click.option("--method", help="How to label: omegaprm, math-shepherd (see: openr-data catalog ls).")
 @click.option("--policy", help="The model that answers: a catalog name, a Hub repository or a folder.")
-@click.option("--backend", help="What runs the model: transformers, openai (a running server).")
+@click.option(
+    "--backend", help="What runs the model: transformers, vllm (both in this process), openai (a running server)."
+)
 @click.option("--into", help="The dataset to write (default: the source's name).")
 @click.option("--recipe", "recipe_name", help="Begin with a recipe of the catalog.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of options, over the recipe.")
@@ -80,8 +143,10 @@ def run_options(function: F) -> F:
     help="An option of the method or of the sampling, for example -o k=8.",
 )
 @click.option("--no-rollout-text", is_flag=True, help="Keep counts and answers of rollouts, not texts.")
+@click.option("--reuse", is_flag=True, help="Begin with rollouts that other jobs have drawn from the same model.")
 @run_options
-@click.option("--dry-run", is_flag=True, help="Say what the job is and costs at most; ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what the job is and what it costs; ask nothing.")
+@click.option("--pilot", type=_COUNT, help="With --dry-run: label so many questions for real, to say what is typical.")
 @output_options
 @click.pass_obj
 def label(
@@ -92,17 +157,18 @@ def label(
     config: Path | None,
     options: tuple[str, ...],
     no_rollout_text: bool,
-    live: int,
-    backend_options: dict[str, Any],
+    reuse: bool,
+    running: RunOptions,
     dry_run: bool,
+    pilot: int | None,
     out: Output,
     **flags: Any,
 ) -> None:
     """Label the steps of solutions to the questions of SOURCE (a dataset or a catalog source).
 
     Without SOURCE: the arithmetic world with its shipped policy. The same command again goes on where it
-    stopped. The first Ctrl-C lets the questions under way finish, the second stops at once; nothing that
-    is finished is lost.
+    stopped. The first Ctrl-C waits for the requests under way, the second stops at once; nothing that was
+    answered is lost, and nothing is asked twice.
 
     \b
     Examples:
@@ -120,15 +186,34 @@ def label(
         layers.append({"method": "omegaprm"})
     if no_rollout_text:
         layers.append({"rollout_text": False})
+    if reuse:
+        layers.append({"reuse": True})
+    if pilot and not dry_run:
+        raise UsageError("--pilot belongs to --dry-run; to label only so many questions use --limit.")
     resolved = plan(Store.at(store), layers, parse_overrides(options))
-    if dry_run:
-        _dry_run(resolved, out)
+    if not dry_run:
+        run_plan(store, resolved, out, running)
         return
-    run_plan(store, resolved, out, live, backend_options)
+    if pilot:
+        _run(store, resolved, replace(running, first=pilot))
+    urls = running.backend.get("base_url", ())
+    price = find_price(resolved.config.policy, urls, _price_files(store, running.prices))
+    show_estimate(estimate(Store.at(store), resolved, price), resolved, price, out)
+    hint(
+        f"{pilot} questions were labelled for real and are part of the job. Run without --dry-run to go on."
+        if pilot
+        else "Nothing was asked. Run without --dry-run to start."
+    )
 
 
-def run_plan(where: str, resolved: Plan, out: Output, live: int, backend: dict[str, Any]) -> None:
-    """Run a resolved job in the store `where` and print what came of it; a store is made once the policy is there."""
+def _price_files(where: str, given: Path | None) -> list[Path]:
+    """The user's own prices: the file that was named, else that of the store."""
+    own = Path(where) / "prices.toml"
+    return [given] if given else [own] if own.is_file() else []
+
+
+def run_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> None:
+    """Run a resolved job in the store `where` and print what came of it."""
     config = resolved.config
     job_id = config.job_id()
     there = Store.at(where)
@@ -137,12 +222,38 @@ def run_plan(where: str, resolved: Plan, out: Output, live: int, backend: dict[s
         note(f"The job {job_id} is done already. Label anew with another --seed.")
         _summary(out, job_id, config.into, result)
         return
+    job, status = _run(where, resolved, running)
+    _summary(out, job_id, config.into, job.result() or status.as_dict())
+    if status.failed:
+        note(f"{status.failed:,} questions failed, for example:")
+        for question, reason in list(job.failures().items())[-FAILURES_SHOWN:]:
+            note(f"  {question[:10]}  {reason}")
+        hint(f"Try them again with: openr-data jobs resume {job_id}")
+        raise click.exceptions.Exit(3)
+    if status.stopped_by:
+        note(f"Stopped: {status.stopped_by}. {status.done:,} of {status.total:,} questions are safe in {config.into}.")
+        hint(f"Go on, with a higher limit, with: openr-data jobs resume {job_id}")
+        return
+    hint(f"Look at the steps with: openr-data view {config.into} --errors")
+
+
+def _run(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:
+    """Run a job as far as it goes; a store is made once the policy is there."""
+    config, backend = resolved.config, running.backend
     labeler, grader = resolved.labeler(), resolved.grader()
-    note(f"{config.method} on {resolved.read} ({len(resolved.questions):,} questions) → {config.into}, job {job_id}")
+    urls = backend.get("base_url", ())
+    price = find_price(config.policy, urls, _price_files(where, running.prices))
+    running.limits.check(price is not None)
+    note(
+        f"{config.method} on {resolved.read} ({len(resolved.questions):,} questions) → {config.into}, "
+        f"job {config.job_id()}"
+    )
     with closing(resolved.policy(**backend)) as policy:
         store = Store.open(where, create=True)
         dataset = store.dataset(config.into, create=True)
-        began = {"policy_revision": policy.name, "grader_revision": grader.name, "read": resolved.read}
+        began: dict[str, Any] = {"policy_revision": policy.name, "grader_revision": grader.name, "read": resolved.read}
+        if config.reuse:
+            began["reuse"] = donors(store, config, policy.name)
         job = Job.create(store, config, {**began, **backend})
         with _progress(f"{config.method} → {config.into}") as report:
             status = run_label(
@@ -153,19 +264,15 @@ def run_plan(where: str, resolved: Plan, out: Output, live: int, backend: dict[s
                 labeler,
                 policy,
                 grader,
-                live=live,
+                live=running.live,
+                limits=running.limits,
+                price=price,
+                gpus=running.gpus,
+                first=running.first,
                 report=report,
-                on_stop=lambda: note("Finishing the questions under way; press again to stop at once."),
+                on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),
             )
-    result = job.result() or status.as_dict()
-    _summary(out, job_id, config.into, result)
-    if status.failed:
-        note(f"{status.failed:,} questions failed, for example:")
-        for question, reason in list(job.failures().items())[-FAILURES_SHOWN:]:
-            note(f"  {question[:10]}  {reason}")
-        hint(f"Try them again with: openr-data jobs resume {job_id}")
-        raise click.exceptions.Exit(3)
-    hint(f"Look at the steps with: openr-data view {config.into} --errors")
+    return job, status
 
 
 def _summary(out: Output, job_id: str, into: str, result: dict[str, Any]) -> None:
@@ -183,33 +290,16 @@ def _summary(out: Output, job_id: str, into: str, result: dict[str, Any]) -> Non
         "calls_per_first_error": round(per_error, 2) if per_error else None,
         "repeated_probes": result["repeated_probes"],
         "completion_tokens": result["tokens"],
+        "spent": spent(result),
         "truncated": result["truncated"],
         "seconds": round(result["seconds"], 1),
         "tokens_per_second": round(result["tokens_per_second"]),
     }
+    if not out.is_human:
+        facts["spent"] = {name: result.get(name) for name in SPENT}
     if out.is_human and screened:
         facts["screened_out"] = ", ".join(f"{n} {name}" for name, n in screened.items())
     out.facts(facts)
-
-
-def _dry_run(resolved: Plan, out: Output) -> None:
-    budget, config = resolved.budget(), resolved.config
-    out.facts(
-        {
-            "job": config.job_id(),
-            "method": config.method,
-            "source": config.source,
-            "into": config.into,
-            "policy": config.policy,
-            "backend": config.backend,
-            "questions": len(resolved.questions),
-            "requests_at_most": budget.requests,
-            "completions_at_most": budget.completions,
-            "completion_tokens_at_most": budget.completion_tokens,
-            "options": config.options,
-        }
-    )
-    hint("Nothing was asked. Run without --dry-run to start.")
 
 
 @contextmanager

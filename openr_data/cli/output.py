@@ -157,16 +157,6 @@ def ago(moment: str) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def duration(seconds: float) -> str:
-    """A time span for people."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def size(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -25,12 +25,16 @@ class Policy(Protocol):
 class Backend(Policy, Protocol):
     """A policy that holds a model or a connection: `close` lets it go, and fails what is under way.
 
-    `room` is how many tokens (prompts and completions) it can hold at once, or None where it is not known; `gpus` how
-    many GPUs it keeps busy in this process; `retries` how many requests were sent again.
+    `room` is how many tokens (prompts and completions) it can hold at once and `places` how many requests it takes
+    now, None where there is no such bound; `gpus` how many GPUs it keeps busy in this process, `retries` how many
+    requests were sent again.
     """
 
     @property
     def room(self) -> int | None: ...
+
+    @property
+    def places(self) -> int | None: ...
 
     @property
     def gpus(self) -> int: ...

@@ -47,7 +47,7 @@ QUERIES: Final[Mapping[str, str]] = {
     "rollouts": """
         select r.* from rollouts r join questions q using (question_id) where q.split = $split
         order by question_id, rollout_id, job_id""",
-    "jobs": 'select * from jobs where $split = $split order by "at", job_id',
+    "jobs": 'select * from job_events where $split = $split order by "at", job_id',
 }
 """Configuration to the rows of one split."""
 

@@ -2,7 +2,7 @@
 
     <store>/jobs/<job_id>/
         job.toml        configuration, versions, the snapshot read; written first
-        journal.jsonl   every reply of the policy
+        journal.bin     every reply of the policy
         spool/          finished questions on their way into the tables
         failed.jsonl    questions that failed, with the reason
         events.jsonl    start, progress, stop, end: what `jobs status` reads
@@ -47,7 +47,7 @@ class LabelConfig:
 
     `source` is a catalog source ("arithmetic") or `NAME@ref` of the store; `split`, `source_seed` and
     `limit` choose its questions, and `questions` is the hash of the chosen ones: a job is pinned to them,
-    whatever is added to the dataset later.
+    whatever is added to the dataset later. With `reuse` it begins with what other jobs have drawn.
     """
 
     source: str
@@ -65,6 +65,7 @@ class LabelConfig:
     top_p: float = 1.0
     max_tokens: int = 1024
     rollout_text: bool = True
+    reuse: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,7 +76,11 @@ class LabelConfig:
 
     def job_id(self) -> str:
         """12 hex digits over the configuration."""
-        return config_id(as_dict(self))
+        plain = as_dict(self)
+        if not self.reuse:
+            # It came later: a job from before keeps its id.
+            del plain["reuse"]
+        return config_id(plain)
 
     def changed(self, **values: Any) -> "LabelConfig":
         """The same with other values."""

@@ -1,19 +1,27 @@
 """Where a job stands: counted as questions finish, told to whoever watches."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ..engine.ledger import JournaledPolicy
-from ..types import Labeling, Outcome
+from ..engine.prices import Price
+from ..types import Labeling, Outcome, Usage
+
+RECENT: Final = 64
+"""Finished questions that the pace is taken from."""
+_CARRIED: Final = ("seconds_total", "gpu_hours", "retries", "cancelled")
+"""What earlier runs of a job have added up, beside what the journal tells."""
 
 
 @dataclass(slots=True)
 class Status:
     """The numbers of a job. `done` are questions with an outcome, `failed` those with an error.
 
-    `calls` are completions asked for by finished questions, `located` distinct first errors.
+    `calls` are completions asked for by finished questions, `located` distinct first errors; `requests` and all that
+    follows is what the job has paid for in all its runs, `seconds` is this run alone. `cost` None: no price is known.
     """
 
     job_id: str
@@ -30,38 +38,79 @@ class Status:
     resumed: int = 0
     in_flight: int = 0
     journal_hits: int = 0
-    completion_tokens: int = 0
     truncated: int = 0
     tokens_per_second_now: float = 0.0
     tokens_per_second: float = 0.0
     seconds: float = 0.0
+    requests: int = 0
+    completions: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    completion_tokens: int = 0
+    cut_tokens: int = 0
+    reused: int = 0
+    cancelled: int = 0
+    retries: int = 0
+    seconds_total: float = 0.0
+    gpu_hours: float | None = None
+    cost: float | None = None
+    currency: str = ""
+    max_cost: float | None = None
+    stopped_by: str = ""
+    earlier: dict[str, float] = field(default_factory=dict, repr=False)
+    finishes: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
+
+    def go_on(self, last: Mapping[str, Any]) -> None:
+        """Begin where the last event of an earlier run ended."""
+        self.earlier = {name: last.get(name) or 0 for name in _CARRIED}
 
     def count(self, summary: Mapping[str, Any], resumed: bool = False) -> None:
         """Add a finished question."""
         self.done += 1
         self.resumed += resumed
+        if not resumed:
+            self.finishes.append(time.monotonic())
         outcome = summary["outcome"]
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.labelled += outcome == Outcome.LABELLED
         for name in ("located", "calls", "probes", "repeated_probes", "tokens", "truncated"):
             setattr(self, name, getattr(self, name) + summary[name])
 
-    def watch(self, policy: JournaledPolicy, started: float) -> None:
-        """Take in what the policy has done since `started` (`time.monotonic()`)."""
-        usage = policy.usage
+    def watch(self, policy: JournaledPolicy, started: float, gpus: int = 0, price: Price | None = None) -> None:
+        """Take in what the policy has done since `started` (`time.monotonic()`) on so many GPUs."""
+        paid = policy.paid
         self.seconds = time.monotonic() - started
         self.in_flight = policy.in_flight
-        self.journal_hits = usage.requests - usage.fresh_requests
-        self.completion_tokens = usage.completion_tokens
-        self.tokens_per_second = usage.fresh_completion_tokens / max(self.seconds, 1e-9)
+        self.journal_hits = policy.hits
+        for name in ("requests", "completions", "prompt_tokens", "cached_tokens", "completion_tokens", "cut_tokens"):
+            setattr(self, name, getattr(paid, name))
+        self.reused = paid.reused
+        self.tokens_per_second = policy.fresh_tokens / max(self.seconds, 1e-9)
         self.tokens_per_second_now = policy.speed_now()
+        before = self.earlier
+        self.cancelled = policy.cancelled + int(before.get("cancelled", 0))
+        self.retries = policy.retries + int(before.get("retries", 0))
+        self.seconds_total = self.seconds + before.get("seconds_total", 0.0)
+        hours = gpus * self.seconds / 3600 + before.get("gpu_hours", 0.0)
+        self.gpu_hours = hours if gpus or hours else None
+        self.cost = self.cost_of(paid, hours, price)
+        self.currency = price.currency if price else ""
+
+    @staticmethod
+    def cost_of(paid: Usage, gpu_hours: float, price: Price | None) -> float | None:
+        """What was spent, or None where no price is known."""
+        return price.cost(paid, gpu_hours) if price else None
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds left at the pace of this run, or None before the first question is done."""
-        fresh = self.done - self.resumed
+        """Seconds left at the pace of the last questions of this run, or None before the first one is done."""
         left = self.total - self.done - self.failed
-        return self.seconds / fresh * left if fresh else None
+        fresh = self.done - self.resumed
+        if not fresh:
+            return None
+        if len(self.finishes) < RECENT or fresh == len(self.finishes):
+            return self.seconds / fresh * left
+        return (time.monotonic() - self.finishes[0]) / (len(self.finishes) - 1) * left
 
     @property
     def calls_per_located(self) -> float | None:
@@ -70,11 +119,9 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers, the derived ones too."""
-        return {
-            **asdict(self),
-            "eta_seconds": self.eta_seconds,
-            "calls_per_located": self.calls_per_located,
-        }
+        numbers = asdict(self)
+        del numbers["earlier"], numbers["finishes"]
+        return {**numbers, "eta_seconds": self.eta_seconds, "calls_per_located": self.calls_per_located}
 
 
 def summary_of(labeling: Labeling) -> dict[str, Any]:

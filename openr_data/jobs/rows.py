@@ -1,7 +1,11 @@
 """A labeling as rows of the tables."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from ..engine.ledger import Account
 from ..ids import label_id
 from ..store.spool import Rows
 from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, Verdict
@@ -37,6 +41,20 @@ def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: 
         ],
         "rollouts": [_rollout(item, job, policy, text) for item in labeling.rollouts],
         "labels": [_label(item, labeling.question_id, job, method, policy) for item in labeling.labels],
+    }
+
+
+def spending_row(job: str, question: str, summary: Mapping[str, Any], account: Account) -> dict[str, Any]:
+    """A row of `jobs` that says what one question has cost. It has no time of its own: told twice it is one row."""
+    totals = {"question_id": question, "seconds": round(account.seconds, 3), **summary, **asdict(account.usage)}
+    return {
+        "job_id": job,
+        "kind": "label",
+        "event": f"question:{question}",
+        "config": "",
+        "versions": "",
+        "totals": json.dumps(totals),
+        "at": "",
     }
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from ..checked_lines import CheckedLines
 from ..config import as_dict
-from ..engine.journal import Journal
-from ..engine.ledger import JournaledPolicy
-from ..engine.protocols import Grader, Labeler, Policy
+from ..engine.journal import Journal, question_key
+from ..engine.ledger import Account, JournaledPolicy
+from ..engine.prices import Price
+from ..engine.protocols import Backend, Grader, Labeler
+from ..engine.reuse import Rollouts
 from ..engine.scheduler import Failure, run
 from ..errors import Interrupted, JobError, OpenRError
 from ..store.dataset import Dataset
@@ -20,11 +22,14 @@ from ..store.refs import now
 from ..store.spool import Spool
 from ..types import Labeling, Question
 from .job import Job, LabelConfig, versions
+from .limits import Limits
 from .progress import Status, summary_of
-from .rows import labeling_rows, question_row
+from .rows import labeling_rows, question_row, spending_row
 
 EVENT_EVERY = 5.0
 """Seconds between two progress events in the job folder."""
+
+INTERRUPTED = "it was interrupted"
 
 Report = Callable[[Status], None]
 
@@ -35,19 +40,26 @@ def run_label(
     questions: Sequence[Question],
     dataset: Dataset,
     labeler: Labeler,
-    policy: Policy,
+    policy: Backend,
     grader: Grader,
     *,
-    live: int = 64,
+    live: int = 256,
+    limits: Limits | None = None,
+    price: Price | None = None,
+    gpus: int = 0,
+    first: int | None = None,
     report: Report | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> Status:
     """Label `questions` into `dataset`; return where the job ends.
 
-    What is finished already is skipped, what the journal knows is not asked again. The first SIGINT or
-    SIGTERM lets the live questions finish (`on_stop` is called), the second stops at once; both raise
-    `Interrupted` after everything finished is committed. Raises `JobError` when the job runs elsewhere or
-    its policy has changed, and `StoreError` when the disk fails; the job can then be resumed.
+    What is finished already is skipped, what the journal knows is not asked again. `live` bounds the questions under
+    way. Where `limits` are reached nothing more is asked and the job ends as far as it is, with `stopped_by` in its
+    status; `gpus` are those behind a server (a local policy counts its own), and with `first` only so many more
+    questions are labelled. The first SIGINT or SIGTERM waits for the requests under way (`on_stop` is called), the
+    second stops at once; both raise `Interrupted` after everything finished is committed. Raises `JobError`
+    when the job runs elsewhere or its policy has changed, and `StoreError` when the disk fails; the job can then be
+    resumed.
     """
     with job.lock():
         _check_same(job, policy, grader)
@@ -55,7 +67,20 @@ def run_label(
         try:
             return asyncio.run(
                 _run(
-                    _Work(job, config, questions, dataset, labeler, policy, grader, events),
+                    _Work(
+                        job,
+                        config,
+                        questions,
+                        dataset,
+                        labeler,
+                        policy,
+                        grader,
+                        events,
+                        limits or Limits(),
+                        price,
+                        gpus,
+                        first,
+                    ),
                     live,
                     report,
                     on_stop,
@@ -65,7 +90,7 @@ def run_label(
             events.close()
 
 
-def _check_same(job: Job, policy: Policy, grader: Grader) -> None:
+def _check_same(job: Job, policy: Backend, grader: Grader) -> None:
     began = job.described().get("run", {})
     for kind, name in (("policy", policy.name), ("grader", grader.name)):
         before = began.get(f"{kind}_revision", name)
@@ -86,27 +111,61 @@ class _Work:
         questions: Sequence[Question],
         dataset: Dataset,
         labeler: Labeler,
-        policy: Policy,
+        policy: Backend,
         grader: Grader,
         events: CheckedLines,
+        limits: Limits,
+        price: Price | None,
+        gpus: int,
+        first: int | None,
     ) -> None:
         self.job, self.config, self.dataset = job, config, dataset
         self.labeler, self.grader, self.events = labeler, grader, events
+        self.limits, self.price, self.gpus = limits, price, gpus or policy.gpus
+        self.started = time.monotonic()
         app = f"{job.job_id}/w0"
         dataset.add_questions((question_row(item) for item in questions), f"{app}/questions", 1)
         self.spool = Spool(job.path / "spool", dataset, app)
         self.failed = CheckedLines(job.path / "failed.jsonl")
-        self.journal = Journal(job.path / "journal.jsonl")
-        self.policy = JournaledPolicy(policy, self.journal)
-        self.status = Status(job.job_id, len(questions))
+        self.journal = Journal(job.path / "journal.bin", {question_key(name) for name in self.spool.finished})
+        self.rollouts = self._reused(questions)
+        self.policy = JournaledPolicy(policy, self.journal, self.rollouts, self._limit if limits else None)
+        self.status = Status(job.job_id, len(questions), max_cost=limits.max_cost)
+        self.status.go_on(job.last_event())
+        self._age = 0
         self.waiting = [item for item in questions if item.question_id not in self.spool.finished]
+        self.waiting = self.waiting[:first]
         for summary in self.spool.finished.values():
             self.status.count(summary, resumed=True)
 
-    async def label(self, question: Question) -> Labeling:
-        return await self.labeler.label(question, self.policy, self.grader)
+    def _reused(self, questions: Sequence[Question]) -> Rollouts | None:
+        """What the jobs pinned as donors have drawn for the questions that are not finished."""
+        donors = self.job.described().get("run", {}).get("reuse", [])
+        if not donors:
+            return None
+        waiting = {question_key(item.question_id) for item in questions} - {
+            question_key(name) for name in self.spool.finished
+        }
+        return Rollouts([self.job.path.parent / name / "journal.bin" for name in donors], waiting)
 
-    def finished(self, labeling: Labeling) -> None:
+    def _limit(self) -> str:
+        status, seconds = self.status, time.monotonic() - self.started
+        hours = self.gpus * seconds / 3600 + status.earlier.get("gpu_hours", 0.0)
+        cost = status.cost_of(self.policy.paid, hours, self.price)
+        return self.limits.reached(self.policy.paid, cost, seconds / 3600, status.located)
+
+    def watch(self) -> None:
+        """Bring the status up to date."""
+        self.status.watch(self.policy, self.started, self.gpus, self.price)
+
+    async def label(self, question: Question) -> tuple[Labeling, Account]:
+        """Label one question on its own account."""
+        self._age += 1
+        with self.policy.account(question.question_id, self._age) as account:
+            labeling = await self.labeler.label(question, self.policy, self.grader)
+        return labeling, account
+
+    def finished(self, labeling: Labeling, account: Account) -> None:
         """Acknowledge the result of one question."""
         summary = summary_of(labeling)
         rows = labeling_rows(
@@ -116,7 +175,9 @@ class _Work:
             self.policy.name,
             self.config.rollout_text,
         )
-        self.spool.add(labeling.question_id, summary, rows)
+        spent = spending_row(self.job.job_id, labeling.question_id, summary, account)
+        self.spool.add(labeling.question_id, summary, {**rows, "jobs": [spent]})
+        self.policy.forget(labeling.question_id)
         self.status.count(summary)
 
     def not_finished(self, failure: Failure[Question]) -> None:
@@ -133,27 +194,37 @@ class _Work:
         """Close the files; what is finished stays acknowledged in the spool."""
         for file in (self.journal, self.failed):
             file.close()
+        if self.rollouts is not None:
+            self.rollouts.close()
 
 
 async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[[], None] | None) -> Status:
-    started = time.monotonic()
     stopping = asyncio.Event()
     status = work.status
+    work.watch()
     work.event("start", versions=versions())
-    ticking = asyncio.ensure_future(_tick(work, report, started))
+    ticking = asyncio.ensure_future(_tick(work, report))
+
+    def stop() -> None:
+        stopping.set()
+        work.policy.stop(INTERRUPTED)
+        if on_stop:
+            on_stop()
+
     outcome = "end"
     try:
-        with _signals(stopping, on_stop):
-            async with aclosing(run(work.waiting, work.label, live, stopping)) as finished:
+        with _signals(stopping, stop):
+            async with aclosing(run(work.waiting, work.label, live, stopping, work.policy.admission)) as finished:
                 async for item in finished:
                     if isinstance(item, Failure):
                         work.not_finished(item)
                     else:
-                        work.finished(item.result)
+                        work.finished(*item.result)
         if status.done + status.failed < status.total:
             outcome = "stopped"
     except asyncio.CancelledError:
         outcome = "stopped"
+        work.policy.stop(INTERRUPTED)
     except BaseException:
         outcome = "error"
         raise
@@ -161,7 +232,9 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
         ticking.cancel()
         # Whoever watches may have gone (a closed terminal): that must not keep the job from committing.
         await asyncio.gather(ticking, return_exceptions=True)
-        status.watch(work.policy, started)
+        work.watch()
+        if outcome == "stopped":
+            status.stopped_by = work.policy.stopped_by or (INTERRUPTED if stopping.is_set() else "the pilot is over")
         try:
             work.spool.close()
             work.event(outcome)
@@ -172,7 +245,7 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
                 raise
     _tell(report, status)
     _conclude(work, outcome)
-    if outcome == "stopped":
+    if outcome == "stopped" and status.stopped_by == INTERRUPTED:
         raise Interrupted(
             f"Stopped. {status.done:,} of {status.total:,} questions are safe in {work.dataset.name}. "
             f"Continue with: openr-data jobs resume {work.job.job_id}"
@@ -217,11 +290,11 @@ def _tell(report: Report | None, status: Status) -> None:
             report(status)
 
 
-async def _tick(work: _Work, report: Report | None, started: float) -> None:
-    written = started
+async def _tick(work: _Work, report: Report | None) -> None:
+    written = time.monotonic()
     while True:
         await asyncio.sleep(0.5)
-        work.status.watch(work.policy, started)
+        work.watch()
         _tell(report, work.status)
         if time.monotonic() - written > EVENT_EVERY:
             work.event("progress")
@@ -229,8 +302,8 @@ async def _tick(work: _Work, report: Report | None, started: float) -> None:
 
 
 @contextmanager
-def _signals(stopping: asyncio.Event, on_stop: Callable[[], None] | None) -> Iterator[None]:
-    """First signal: stop starting questions. Second: cancel the run."""
+def _signals(stopping: asyncio.Event, stop: Callable[[], None]) -> Iterator[None]:
+    """First signal: ask for nothing more. Second: cancel the run."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
@@ -239,9 +312,7 @@ def _signals(stopping: asyncio.Event, on_stop: Callable[[], None] | None) -> Ite
         if stopping.is_set():
             task.cancel()
             return
-        stopping.set()
-        if on_stop:
-            on_stop()
+        stop()
 
     handled = (signal.SIGINT, signal.SIGTERM)
     # Outside the main thread a loop takes no signals: then its owner stops it.

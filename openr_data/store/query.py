@@ -20,7 +20,7 @@ from ..schema import ADDED, HASHED, KEYS, TABLES
 from .refs import Snapshot
 from .remote import SnapshotFiles, is_remote
 from .storage import is_current, is_fresh
-from .views import MACROS, VIEWS
+from .views import EVENTS, MACROS, VIEWS
 
 _EXPLAIN: Final = re.compile(r"\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
@@ -29,7 +29,7 @@ _CATALOG: Final = re.compile(r"information_schema|duckdb_|show|describe|summariz
 _DIGEST: Final = "2-"
 SNAPSHOTS: Final = "snapshots"
 _MACRO_NAMES: Final = tuple(signature.partition("(")[0] for signature in MACROS)
-NAMES: Final = (*TABLES, *VIEWS, SNAPSHOTS)
+NAMES: Final = (*TABLES, EVENTS, *VIEWS, SNAPSHOTS)
 """Everything a query can name."""
 
 
@@ -58,17 +58,19 @@ def _behind(names: Iterable[str]) -> set[str]:
     """The tables behind some tables and views."""
     found: set[str] = set()
     for name in names:
-        if name in TABLES:
-            found.add(name)
+        if name == EVENTS:
+            found.add("jobs")
         elif name in VIEWS:
             found |= _behind(_inside(name))
+        elif name in TABLES:
+            found.add(name)
     return found
 
 
 def _inside(view: str) -> set[str]:
     """The tables and views that a view may name; it knows those before it alone ("steps" is also a column)."""
-    earlier = (*TABLES, *list(VIEWS)[: list(VIEWS).index(view)])
-    return set(_WORD.findall(VIEWS[view])) & set(earlier)
+    earlier = {EVENTS, *TABLES, *list(VIEWS)[: list(VIEWS).index(view)]} - {view}
+    return set(_WORD.findall(VIEWS[view])) & earlier
 
 
 def _views_in(statement: str) -> tuple[str, ...]:
@@ -105,7 +107,8 @@ def connect(
         _register(connection, [file for found in listed.values() for file in found])
         for name in TABLES:
             if name in listed:
-                connection.execute(f'create view "{name}" as {_relation(connection, name, listed[name])}')
+                shown = EVENTS if name == "jobs" else name
+                connection.execute(f'create view "{shown}" as {_relation(connection, name, listed[name])}')
         for signature, definition in MACROS.items():
             if signature.partition("(")[0] in known:
                 connection.execute(f"create macro {signature} as {definition}")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ..schema import TABLES
 from . import query, refs, tables
 from .storage import is_current, is_fresh, read_tables
+from .views import VIEWS
 
 if TYPE_CHECKING:
     import datasets
@@ -40,7 +41,7 @@ class View:
 
     def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table, or a view such as `records`, as Arrow."""
-        files = self.files(table) if table in TABLES else []
+        files = self.files(table) if table in TABLES and table not in VIEWS else []
         if files and all(is_fresh(file) and is_current(file) for file in files):
             return read_tables(files, list(columns or TABLES[table].names), TABLES[table])
         chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"

@@ -48,7 +48,36 @@ MACROS: Final[Mapping[str, str]] = {
 }
 """Signature to definition."""
 
+EVENTS: Final = "job_events"
+"""The rows of the table `jobs` as they are stored; under its own name a view shows them read."""
+
+
+def _spent(names: str) -> str:
+    """Columns out of the totals of an event; older ones lack some."""
+    kinds = {"calls": "bigint", "seconds": "double", "seconds_total": "double", "gpu_hours": "double", "cost": "double"}
+    text = {"currency", "outcome", "question_id", "stopped_by"}
+    columns = []
+    for name in names.split():
+        read = f"totals->>'$.{name}'"
+        kind = "varchar" if name in text else kinds.get(name, "bigint")
+        columns.append(f'try_cast({read} as {kind}) as "{name}"')
+    return ", ".join(columns)
+
+
+_TOKENS: Final = (
+    "requests completions prompt_tokens cached_tokens completion_tokens truncated cut_tokens reused cancelled"
+)
+
 VIEWS: Final[Mapping[str, str]] = {
+    "jobs": f"""
+        select job_id, kind, event, config, versions, totals, "at",
+               {_spent(f"done failed labelled located calls {_TOKENS} retries seconds_total gpu_hours cost currency")}
+        from job_events where event not like 'question:%'
+    """,
+    "question_costs": f"""
+        select job_id, {_spent(f"question_id outcome located calls probes {_TOKENS} seconds")}
+        from job_events where event like 'question:%'
+    """,
     "records": """
         select l.label_id, l.question_id, l.solution_id, l.method, l.completer, l.job_id,
                q.question, q.answer, q.source, q.split, q.level, q.subject,

@@ -76,16 +76,49 @@ def _evidence(record: Mapping[str, Any], index: int) -> str:
 
 
 def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
-    """The numbers of a running job on three lines, for a terminal and for a log alike."""
+    """The numbers of a running job on four lines, for a terminal and for a log alike."""
     per_error = status["calls_per_located"]
     eta = status["eta_seconds"]
     share = (status["done"] + status["failed"]) / status["total"] if status["total"] else 1.0
     return [
         f"{title}  {share:.0%}  {status['done'] + status['failed']:,}/{status['total']:,} questions"
-        + (f"  eta {eta:,.0f} s" if eta is not None and share < 1 else ""),
+        + (f"  eta {duration(eta)}" if eta is not None and share < 1 else ""),
         f"  now {status['tokens_per_second_now']:,.0f} tok/s · mean {status['tokens_per_second']:,.0f} tok/s · "
-        f"in flight {status['in_flight']:,} · journal hits {status['journal_hits']:,}",
+        f"in flight {status['in_flight']:,} · journal hits {status['journal_hits']:,} · "
+        f"retries {status.get('retries', 0):,}",
         f"  labelled {status['labelled']:,} · screened out "
         f"{status['done'] - status['labelled']:,} · failed {status['failed']:,} · "
         f"first errors {status['located']:,}" + (f" · {per_error:.1f} calls per first error" if per_error else ""),
+        f"  paid {spent(status)}",
     ]
+
+
+def spent(status: Mapping[str, Any]) -> str:
+    """Tokens, GPU-hours and money; a price that is not known is called so."""
+    cached, reused = status.get("cached_tokens"), status.get("reused")
+    cost, limit, hours = status.get("cost"), status.get("max_cost"), status.get("gpu_hours")
+    parts = [
+        f"{status.get('prompt_tokens', 0):,} prompt tokens" + (f" ({cached:,} cached)" if cached is not None else ""),
+        f"{status.get('completion_tokens', 0):,} completion tokens",
+    ]
+    parts += [f"{reused:,} rollouts reused"] if reused else []
+    parts += [f"{hours:.2f} GPU-hours"] if hours is not None else []
+    parts.append("price unknown" if cost is None else f"{money(cost, status.get('currency', ''))}")
+    if cost is not None and limit is not None:
+        parts[-1] += f" of at most {money(limit, status.get('currency', ''))}"
+    return " · ".join(parts)
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount for people; small ones keep their digits."""
+    return f"{amount:,.2f} {currency}" if amount >= 1 or not amount else f"{amount:.3g} {currency}"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

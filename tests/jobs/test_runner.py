@@ -130,25 +130,33 @@ def test_a_failing_question_is_reported_and_tried_again(store: Store, unbroken: 
     assert contents(store) == unbroken
 
 
-def test_the_first_signal_finishes_what_is_live_and_the_job_resumes(
+def test_the_first_signal_waits_for_the_requests_under_way_and_the_job_resumes(
     store: Store, unbroken: dict[str, list[Any]]
 ) -> None:
     class Signals(ScriptedPolicy):
+        answered = 0
+
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
-            if len(self.asked) == 2:
+            reply = await super().sample(prefix, n, sampling)
+            if len(self.asked) == 20:
                 signal.raise_signal(signal.SIGINT)
-            await asyncio.sleep(0)
-            return await super().sample(prefix, n, sampling)
+            await asyncio.sleep(0.01)
+            self.answered += 1
+            return reply
 
     told: list[str] = []
+    first, second = Signals(four_steps), ScriptedPolicy(four_steps)
     with pytest.raises(Interrupted, match=rf"of 12 questions are safe.*jobs resume {CONFIG.job_id()}"):
-        run(store, Signals(four_steps), live=2, on_stop=lambda: told.append("finishing"))
-    assert told == ["finishing"]
-    done = store.view("d").sql("select count(distinct question_id) from rollouts").column(0)[0].as_py()
-    assert 2 <= done < 12
-    assert Job.find(store, CONFIG.job_id()).state() == "stopped"
-    status = run(store, ScriptedPolicy(four_steps))
-    assert (status.done, status.resumed) == (12, done)
+        run(store, first, live=3, on_stop=lambda: told.append("waiting"))
+    assert told == ["waiting"]
+    # Those on their way were waited for, and none was sent after them.
+    assert 20 <= len(first.asked) == first.answered <= 23
+    job = Job.find(store, CONFIG.job_id())
+    assert (job.state(), job.last_event()["stopped_by"]) == ("stopped", "it was interrupted")
+    status = run(store, second)
+    assert (status.done, status.failed) == (12, 0)
+    asked = [(prefix.question, prefix.steps) for prefix, _ in first.asked + second.asked]
+    assert len(asked) == len(set(asked)), "something was asked twice"
     assert contents(store) == unbroken
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from openr_data.types import Provenance
-from openr_data.view.terminal import record_lines, status_lines
+from openr_data.view.terminal import duration, record_lines, spent, status_lines
 
 RECORD: dict[str, Any] = {
     "solution_id": "abcdef0123456789", "question_id": "q", "question": "How many [bold]?", "answer": "18",
@@ -30,12 +30,29 @@ def test_each_step_shows_its_shape_value_counts_and_the_first_error() -> None:
     ]
 
 
-def test_the_status_says_everything_on_three_lines() -> None:
+def test_the_status_says_everything_on_four_lines() -> None:
     status = {"done": 3, "failed": 1, "total": 8, "labelled": 2, "located": 4, "eta_seconds": 12.0,
               "calls_per_located": 10.25, "tokens_per_second": 1000.0, "tokens_per_second_now": 1500.0,
               "in_flight": 64, "journal_hits": 2}  # fmt: skip
     assert status_lines(status, "omegaprm → d") == [
         "omegaprm → d  50%  4/8 questions  eta 12 s",
-        "  now 1,500 tok/s · mean 1,000 tok/s · in flight 64 · journal hits 2",
+        "  now 1,500 tok/s · mean 1,000 tok/s · in flight 64 · journal hits 2 · retries 0",
         "  labelled 2 · screened out 1 · failed 1 · first errors 4 · 10.2 calls per first error",
+        "  paid 0 prompt tokens · 0 completion tokens · price unknown",
     ]
+
+
+def test_what_was_paid_is_tokens_hours_and_money_with_its_limit() -> None:
+    status = {"prompt_tokens": 1_200, "cached_tokens": 900, "completion_tokens": 3_400, "reused": 16,
+              "gpu_hours": 1.5, "cost": 12.9, "currency": "USD", "max_cost": 40.0}  # fmt: skip
+    assert spent(status) == (
+        "1,200 prompt tokens (900 cached) · 3,400 completion tokens · 16 rollouts reused · 1.50 GPU-hours · "
+        "12.90 USD of at most 40.00 USD"
+    )
+    assert spent({"cost": 0.00123, "currency": "USD"}).endswith("· 0.00123 USD")
+
+
+def test_time_spans_are_for_people() -> None:
+    assert [duration(seconds) for seconds in (0.4, 59, 61, 3_599.7, 11_520)] == [
+        "0 s", "59 s", "1 min 1 s", "1 h 0 min", "3 h 12 min",
+    ]  # fmt: skip

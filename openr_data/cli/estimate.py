@@ -1,0 +1,70 @@
+"""The answer of `label --dry-run`: what a job is, what it costs at most and typically."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ..engine.prices import Price
+from ..jobs.estimate import Case, Estimate
+from ..jobs.plan import Plan
+from ..view.terminal import duration, money
+from .output import Output
+
+_COUNTED = ("requests", "completions", "prompt_tokens", "completion_tokens")
+
+
+def show_estimate(found: Estimate, plan: Plan, price: Price | None, out: Output) -> None:
+    """Print it: a table of facts for people, every number under a name of its own for machines."""
+    config = plan.config
+    facts: dict[str, Any] = {
+        "job": config.job_id(),
+        "method": config.method,
+        "source": config.source,
+        "into": config.into,
+        "policy": config.policy,
+        "backend": config.backend,
+        "questions": len(plan.questions),
+        "options": config.options,
+    }
+    if out.is_human:
+        out.facts({**facts, **_for_people(found, config.policy, price)})
+        return
+    for kind, case in (("at_most", found.at_most), ("typical", found.typical)):
+        numbers = asdict(case) if case else dict.fromkeys((*_COUNTED, "cost"))
+        facts |= {f"{name}_{kind}": value for name, value in numbers.items()}
+    facts |= {
+        "currency": price.currency if price else None,
+        "seconds_typical": found.seconds,
+        "tokens_per_second": found.tokens_per_second or None,
+        "typical_from": found.measured or None,
+        "typical_from_questions": found.questions or None,
+        "speed_from": found.timed or None,
+    }
+    out.facts(facts)
+
+
+def _for_people(found: Estimate, policy: str, price: Price | None) -> dict[str, str]:
+    lines = {name: _both(found, name) for name in _COUNTED}
+    if price is None:
+        lines["cost"] = f"no price of {policy} is known (catalog, or prices.toml of the store)"
+    else:
+        typical = f"about {money(found.typical.cost or 0.0, price.currency)}" if found.typical else ""
+        most = found.at_most.cost
+        at_most = f"at most {money(most, price.currency)}" if most is not None else ""
+        told = ", ".join(part for part in (typical, at_most) if part) or "known after a pilot"
+        lines["cost"] = f"{told} (prices of {price.as_of})"
+    if found.seconds is not None:
+        lines["time"] = f"about {duration(found.seconds)} at {found.tokens_per_second:,.0f} tok/s (job {found.timed})"
+    else:
+        lines["time"] = "not known: no job of this policy and backend has been measured in this store"
+    lines["typical_from"] = (
+        f"{found.questions:,} questions of the job {found.measured}"
+        if found.typical
+        else "nothing yet: --pilot 8 labels eight questions for real, as a part of the job"
+    )
+    return lines
+
+
+def _both(found: Estimate, name: str) -> str:
+    most: int = getattr(found.at_most, name)
+    typical: Case | None = found.typical
+    return (f"about {getattr(typical, name):,}, " if typical else "") + f"at most {most:,}"

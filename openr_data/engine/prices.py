@@ -1,0 +1,72 @@
+"""What a job costs, where a price is known; where none is, nobody guesses."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ..config import build, read_toml
+from ..errors import InputError
+from ..registry import catalog_text
+from ..types import Usage
+
+MILLION: Final = 1_000_000
+CATALOG: Final = "prices.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The price of one model: per million tokens, or per hour of a GPU. `host` "" means any server."""
+
+    model: str
+    currency: str
+    as_of: str
+    host: str = ""
+    prompt: float = 0.0
+    cached: float | None = None
+    completion: float = 0.0
+    gpu_hour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.prompt, self.cached or 0.0, self.completion, self.gpu_hour) < 0:
+            raise ValueError("a price is not negative")
+
+    def cost(self, usage: Usage, gpu_hours: float) -> float:
+        """What these tokens and hours cost."""
+        cached = usage.cached_tokens or 0
+        per_cached = self.prompt if self.cached is None else self.cached
+        tokens = (usage.prompt_tokens - cached) * self.prompt + cached * per_cached
+        return (tokens + usage.completion_tokens * self.completion) / MILLION + gpu_hours * self.gpu_hour
+
+
+def find_price(model: str, urls: Sequence[str], files: Sequence[Path]) -> Price | None:
+    """The price of a model behind some servers: the first one that fits, the user's files before the catalog.
+
+    Raises `InputError` for a file that is no list of prices.
+    """
+    hosts = {urlsplit(url).hostname or "" for url in urls}
+    tables = [(str(file), read_toml(file)) for file in files]
+    for where, table in (*tables, (CATALOG, _catalog())):
+        for price in _prices(where, table):
+            if price.model == model and (not price.host or hosts == {price.host}):
+                return price
+    return None
+
+
+def _catalog() -> dict[str, Any]:
+    return tomllib.loads(catalog_text(CATALOG))
+
+
+def _prices(where: str, table: dict[str, Any]) -> list[Price]:
+    found = table.get("price", [])
+    if not isinstance(found, list) or set(table) - {"price"}:
+        raise InputError(f"{where} is no list of prices: expected tables [[price]] with model, currency and as_of.")
+    prices = []
+    for item in found:
+        missing = [name for name in ("model", "currency", "as_of") if not item.get(name)]
+        if missing:
+            raise InputError(f"{where}: a price lacks {', '.join(missing)}.")
+        prices.append(build(Price, {name: str(item[name]) if name == "as_of" else item[name] for name in item}))
+    return prices

@@ -1,0 +1,88 @@
+"""Rollouts that earlier jobs have paid for: samples of the same model from the same prefix are worth the same.
+
+A sample is independent of the seed it was drawn with, so a job may begin with what other jobs have drawn from a prefix
+under the same temperature, top_p, limit and stop strings, and ask for the rest alone. A rollout keeps the seed and the
+index it was drawn with: in the tables it stays one rollout, however many jobs use it. What was taken stands in the
+job's own journal, so a resumed job takes the same.
+"""
+
+from array import array
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ..errors import StoreError
+from ..ids import derive_seed
+from ..types import Completion, Sampling
+from .journal import Journal
+
+READ: Final = 256
+"""Questions whose samples are kept in memory by place."""
+
+
+class Rollouts:
+    """The samples in some journals that `questions` (`question_key`) of a job can use; close it after use."""
+
+    def __init__(self, journals: Iterable[Path], questions: Collection[bytes]) -> None:
+        self._journals: list[Journal] = []
+        # Places as plain numbers: a journal of millions of replies takes 24 bytes each.
+        self._places: dict[bytes, array[int]] = {}
+        self._stems: dict[bytes, dict[bytes, list[tuple[int, int, int]]]] = {}
+        self._names: dict[bytes, int] = {}
+        self._keys: list[bytes] = []
+        for path in journals:
+            # A job that has never asked anything has no journal.
+            with suppress(StoreError):
+                self._journals.append(Journal(path, questions, read_only=True))
+                self._read(len(self._journals) - 1, set(questions))
+
+    def _read(self, number: int, questions: Collection[bytes]) -> None:
+        for entry in self._journals[number].entries():
+            if entry.place is None or entry.question not in questions:
+                continue
+            name = self._names.setdefault(entry.stem, len(self._keys))
+            if name == len(self._keys):
+                self._keys.append(entry.stem)
+            self._places.setdefault(entry.question, array("q")).extend((name, number, *entry.place))
+
+    def __len__(self) -> int:
+        """Questions for which there is something."""
+        return len(self._places)
+
+    def take(self, question: bytes, stem: bytes, skip: int, n: int) -> tuple[Completion, ...]:
+        """Up to n samples of a prefix in the order they were drawn, without the first `skip`."""
+        found: dict[tuple[int, int], Completion] = {}
+        for number, start, index in self._of(question).get(stem, ()):
+            seed, reply = self._journals[number].at((start, index))
+            for position, item in enumerate(reply):
+                # What a donor had reused itself is the sample of another donor.
+                draw = item.draw or (seed, position)
+                if item.finish_reason != "abort":
+                    found.setdefault(draw, replace(item, draw=draw))
+            if len(found) >= skip + n:
+                break
+        return tuple(list(found.values())[skip : skip + n])
+
+    def beyond(self, sampling: Sampling, n: int) -> Sampling:
+        """The sampling of what is asked for beside n reused samples: with the old seed it might draw them again."""
+        return replace(sampling, seed=derive_seed(sampling.seed, "beyond", n))
+
+    def close(self) -> None:
+        """Close the journals."""
+        for journal in self._journals:
+            journal.close()
+
+    def _of(self, question: bytes) -> dict[bytes, list[tuple[int, int, int]]]:
+        known = self._stems.get(question)
+        if known is None:
+            known = {}
+            numbers = self._places.get(question, array("q"))
+            for i in range(0, len(numbers), 4):
+                name, number, start, index = numbers[i : i + 4]
+                known.setdefault(self._keys[name], []).append((number, start, index))
+            while len(self._stems) >= READ:
+                self._stems.pop(next(iter(self._stems)))
+            self._stems[question] = known
+        return known

@@ -1,0 +1,122 @@
+"""What a job will cost: at most, by its labeler's own worst case; typically, by what such a job has cost before."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.prices import Price
+from ..errors import InputError
+from ..models import model_entry
+from ..store.dataset import Store
+from ..types import Usage
+from .job import Job, LabelConfig
+from .plan import Plan
+
+_SAME = ("method", "policy", "max_tokens", "temperature", "top_p")
+"""What a job must share with another one to say what is typical for it, beside the labeler's options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a job asks for. `cost` is None where no price is known."""
+
+    requests: int
+    completions: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`typical` is taken from `questions` finished ones of the job `measured`, the speed from the job `timed`."""
+
+    at_most: Case
+    typical: Case | None = None
+    measured: str = ""
+    questions: int = 0
+    tokens_per_second: float = 0.0
+    timed: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the typical case takes at the last measured speed."""
+        if self.typical is None or not self.tokens_per_second:
+            return None
+        return self.typical.completion_tokens / self.tokens_per_second
+
+
+def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
+    """Estimate a job from the worst case of its labeler and the jobs of the store."""
+    at_most = _at_most(plan, price)
+    jobs = [(job, _config(job), _numbers(job)) for job in (Job.all(store) if store else [])]
+    config = plan.config
+    # The job itself first, then finished ones before others, newer before older.
+    order = sorted(jobs, key=lambda item: (item[0].job_id != config.job_id(), item[0].result() is None))
+    like = next((item for item in order if item[1] and _is_like(item[1], config) and item[2].get("done")), None)
+    timed = next((item for item in jobs if item[1] and _is_as_fast(item[1], config) and _speed(item[2])), None)
+    found = Estimate(at_most)
+    if like is not None:
+        share = len(plan.questions) / like[2]["done"]
+        usage = {name: round(like[2].get(name, 0) * share) for name in ("requests", "completions")}
+        tokens = {name: round(like[2].get(name, 0) * share) for name in ("prompt_tokens", "completion_tokens")}
+        cached = round((like[2].get("cached_tokens") or 0) * share)
+        hours = (like[2].get("gpu_hours") or 0.0) * share
+        paid = Usage(**usage, **tokens, cached_tokens=cached)
+        cost = price.cost(paid, hours) if price else None
+        found = Estimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
+    if timed is not None:
+        speed = _speed(timed[2])
+        found = Estimate(at_most, found.typical, found.measured, found.questions, speed, timed[0].job_id)
+    return found
+
+
+def donors(store: Store, config: LabelConfig, policy: str) -> list[str]:
+    """The jobs, oldest first, whose rollouts a job with this policy (and revision) may begin with."""
+    found = []
+    for job in reversed(Job.all(store)):
+        try:
+            run = job.described().get("run", {})
+        except InputError:
+            continue
+        if job.job_id != config.job_id() and run.get("policy_revision") == policy:
+            found.append(job.job_id)
+    return found
+
+
+def _at_most(plan: Plan, price: Price | None) -> Case:
+    budget = plan.budget()
+    entry = model_entry(plan.config.policy)
+    # No tokenizer writes more tokens than there are bytes; a template adds some words of its own.
+    longest = (
+        max((len(item.question.encode()) for item in plan.questions), default=0) + len(entry.system.encode()) + 256
+    )
+    prompts = budget.requests * (longest + plan.config.max_tokens)
+    # Hours of GPUs have no worst case: how fast they are is not known.
+    usage = Usage(prompt_tokens=prompts, completion_tokens=budget.completion_tokens)
+    cost = price.cost(usage, 0.0) if price and not price.gpu_hour else None
+    return Case(budget.requests, budget.completions, prompts, budget.completion_tokens, cost)
+
+
+def _config(job: Job) -> LabelConfig | None:
+    try:
+        return job.config()
+    except InputError:
+        return None
+
+
+def _numbers(job: Job) -> dict[str, Any]:
+    return job.result() or job.last_event()
+
+
+def _is_like(one: LabelConfig, other: LabelConfig) -> bool:
+    return one.options == other.options and all(getattr(one, name) == getattr(other, name) for name in _SAME)
+
+
+def _is_as_fast(one: LabelConfig, other: LabelConfig) -> bool:
+    return (one.policy, one.backend) == (other.policy, other.backend)
+
+
+def _speed(numbers: dict[str, Any]) -> float:
+    """Completion tokens a second over all runs of a job; 0 where it is not known."""
+    seconds = numbers.get("seconds_total") or 0.0
+    return numbers.get("completion_tokens", 0) / seconds if seconds > 0 else 0.0
