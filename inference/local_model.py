@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from openr_data.errors import InputError
-from openr_data.models import ModelEntry
+from openr_data.models import ModelEntry, check_template
 
 
 def load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
@@ -39,6 +39,7 @@ def load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
             f"Cannot load the model {entry.path!r}: {reason} "
             "Name a folder with a model, a Hub repository, or see: openr-data catalog ls"
         ) from error
+    check_template(entry, tokenizer)
     return model.to(device).eval(), tokenizer
 
 

@@ -16,7 +16,7 @@ import httpx
 
 from openr_data.errors import InputError, MissingDependency, PolicyError, PolicyLost
 from openr_data.ids import derive_seed
-from openr_data.models import encode, model_entry, prompt_hash, render, stop_strings
+from openr_data.models import check_template, encode, model_entry, prompt_hash, render, stop_strings
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
@@ -58,6 +58,8 @@ class OpenAIServer:
         (self._served,) = names
         self._name = f"{model}@{self.entry.revision[:12] or 'served'}.{prompt_hash(self.entry)}"
         self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
+        if self._tokenizer is not None:
+            check_template(self.entry, self._tokenizer)
         self._tells_tokens = True
         self._closed = False
         self._loop = asyncio.new_event_loop()

@@ -97,8 +97,10 @@ class VLLMEngine:
                 f"vLLM cannot start {self.entry.path!r}: {_reason(error)} Where memory is short, give it another share "
                 "(--gpu-memory 0.8), fewer samples at once (--max-sequences 64) or more GPUs (--tensor-parallel 2)."
             ) from error
-        self._positions = int(self._engine.model_config.max_model_len)
-        cache = self._engine.vllm_config.cache_config
+        found = self._engine.vllm_config
+        self._positions = int(found.model_config.max_model_len)
+        self._places = int(found.scheduler_config.max_num_seqs)
+        cache = found.cache_config
         self._room = cache.num_gpu_blocks * cache.block_size if cache.num_gpu_blocks else None
 
     @property
@@ -109,6 +111,11 @@ class VLLMEngine:
     def room(self) -> int | None:
         """Tokens that the cache of the engine holds."""
         return self._room
+
+    @property
+    def places(self) -> int | None:
+        """Samples that it decodes together."""
+        return self._places
 
     @property
     def gpus(self) -> int:

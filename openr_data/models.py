@@ -99,6 +99,19 @@ def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
     return opened + written
 
 
+def check_template(entry: ModelEntry, tokenizer: ChatTokenizer) -> None:
+    """Raise `InputError` where the model's chat template cannot write a prompt: once, before anything is asked."""
+    try:
+        render(Prefix("How much is 1+1?", ("First we add.",)), entry, tokenizer)
+    except Exception as error:  # A template is a program of its author's: it raises what it likes.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        system = ", without `system` where it takes no system message" if entry.system else ""
+        raise InputError(
+            f"The chat template of {entry.path!r} cannot write the prompt ({reason}). Give the model an entry in "
+            f'catalogs/models.toml{system}, or one with template = "plain".'
+        ) from error
+
+
 def encode(prefix: Prefix, entry: ModelEntry, tokenizer: Any) -> list[int]:
     """The token ids of `render` with a Hugging Face tokenizer; the same for every backend."""
     text = render(prefix, entry, tokenizer)

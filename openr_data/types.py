@@ -89,7 +89,7 @@ class Completion:
     `n_tokens` counts the sampled tokens (the end token too), `prompt_tokens` those of the shared prompt and
     `cached_tokens` the ones of them that the engine had read before, or None where it does not tell; `logprob` is the
     sum over the sampled tokens under the distribution sampled from, or None. `draw` is the seed and the index of the
-    request it was first drawn by, where that is not the one it answers.
+    request it was drawn by, where that is not the one it answers; `reused`: another job has paid for it.
     """
 
     text: str
@@ -99,6 +99,7 @@ class Completion:
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     draw: tuple[int, int] | None = None
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from openr_data.errors import InputError
-from openr_data.models import ModelEntry, catalog, model_entry, render, stop_strings
+from openr_data.models import ModelEntry, catalog, check_template, model_entry, render, stop_strings
 from openr_data.types import Prefix
 
 
@@ -61,3 +61,23 @@ def test_every_entry_of_the_catalog_is_valid() -> None:
 
 def test_stop_strings_are_joined_without_repeats() -> None:
     assert stop_strings(ModelEntry("m", stop=("a", "b")), ("b", "c")) == ("a", "b", "c")
+
+
+class NoSystem(Chat):
+    """A template that takes no system message, as some do."""
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        if conversation[0]["role"] == "system":
+            raise ValueError("System role not supported\nat line 3")
+        return super().apply_chat_template(conversation, **options)
+
+
+def test_a_template_that_cannot_write_the_prompt_is_told_before_anything_is_asked() -> None:
+    check_template(ModelEntry("m"), NoSystem())
+    check_template(ModelEntry("m", template="plain", system="S"), NoSystem())
+    with pytest.raises(
+        InputError, match=r"'m' cannot write the prompt \(System role not supported\)\. .*without `system`"
+    ):
+        check_template(ModelEntry("m", system="S"), NoSystem())
+    with pytest.raises(InputError, match=r'AssertionError|a plain model.*template = "plain"'):
+        check_template(ModelEntry("m", template="chat"), Plain())

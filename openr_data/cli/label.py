@@ -50,6 +50,8 @@ class _Count(click.ParamType[int]):
 
 
 FAILURES_SHOWN = 3
+MANY_CUT: Final = 0.2
+"""The share of rollouts that ended at their limit which is worth a word."""
 SPENT: Final = (
     "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused cancelled retries "
     "seconds_total gpu_hours cost currency"
@@ -97,7 +99,9 @@ def run_options(function: F) -> F:
         click.option(
             "--prices", type=click.Path(path_type=Path), help="Your prices (default: prices.toml of the store)."
         ),
-        click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs behind the server, to count GPU-hours."),
+        click.option(
+            "--gpus", type=click.IntRange(min=0), default=0, help="GPUs behind the server, to count GPU-hours."
+        ),
         click.option("--device", help="transformers: cpu, cuda or auto (the default)."),
         click.option("--max-rows", type=_COUNT, help="transformers: sequences decoded together (default: 256)."),
         click.option(
@@ -230,11 +234,21 @@ def run_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> No
             note(f"  {question[:10]}  {reason}")
         hint(f"Try them again with: openr-data jobs resume {job_id}")
         raise click.exceptions.Exit(3)
+    _warn_of_cuts(status, config.max_tokens)
     if status.stopped_by:
         note(f"Stopped: {status.stopped_by}. {status.done:,} of {status.total:,} questions are safe in {config.into}.")
         hint(f"Go on, with a higher limit, with: openr-data jobs resume {job_id}")
         return
     hint(f"Look at the steps with: openr-data view {config.into} --errors")
+
+
+def _warn_of_cuts(status: Status, limit: int) -> None:
+    """Say it once where a policy does not come to an end: its rollouts have no answer and teach nothing."""
+    if status.calls and status.truncated > MANY_CUT * status.calls:
+        note(
+            f"{status.truncated / status.calls:.0%} of the rollouts were cut at {limit:,} tokens and have no verdict. "
+            f"Give them more with -o max_tokens={2 * limit}, or a stop string in the model's entry."
+        )
 
 
 def _run(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:

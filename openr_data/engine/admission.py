@@ -67,6 +67,9 @@ class Admission:
             if turn.done() and not turn.cancelled():
                 # Its turn had come: it is the next one's.
                 self.leave(tokens)
+            else:
+                # A large one that gives up may have held up smaller ones.
+                self.wake()
             raise
 
     def leave(self, tokens: int) -> None:

@@ -48,7 +48,8 @@ Place = tuple[int, int]
 
 def stem_key(policy: str, prefix: Prefix, sampling: Sampling) -> bytes:
     """What a sample is drawn from, 16 bytes: model and template (the policy's name), prefix, and all but the seed."""
-    shape = f"{sampling.temperature!r} {sampling.top_p!r} {sampling.max_tokens}"
+    # With the number of steps: an empty stop string must not look like the end of them.
+    shape = f"{sampling.temperature!r} {sampling.top_p!r} {sampling.max_tokens} {len(prefix.steps)}"
     parts = (policy, shape, prefix.question, *prefix.steps, "", *sampling.stop)
     data = [part.encode("utf-8", "surrogatepass") for part in parts]
     # Length-prefixed: no two lists of parts collide by concatenation.
@@ -105,6 +106,8 @@ class Journal:
                         self._remember(entry.key, entry.place, entry.question)
                 os.ftruncate(self._file, self._end)
                 os.lseek(self._file, self._end, os.SEEK_SET)
+            # Held open: a file that is removed meanwhile can still be read. Without a buffer: it may still grow.
+            self._reader = path.open("rb", buffering=0)
         except OSError as error:
             raise unwritable(path, error) from error
         # A stream cannot go on where a dead process left it.
@@ -133,16 +136,16 @@ class Journal:
         pieces = self._open_pieces if start == self._open_start else self._decode(start, index)
         seed, prompt, cached, items = json.loads(pieces[index])
         return seed, tuple(
-            Completion(text, n, finish, logprob, prompt, cached, tuple(draw) if draw else None)
-            for text, n, finish, logprob, draw in items
+            Completion(text, n, finish, logprob, prompt, cached, tuple(draw) if draw else None, reused)
+            for text, n, finish, logprob, draw, reused in items
         )
 
     def put(self, key: bytes, stem: bytes, question: bytes, seed: int, reply: Sequence[Completion]) -> Usage:
         """Remember a reply: after this call a crash of the process does not lose it. Returns what it cost."""
         if self._failure is not None:
             raise unwritable(self.path, self._failure)
-        items = [[c.text, c.n_tokens, c.finish_reason, c.logprob, c.draw] for c in reply]
-        first = next((c for c in reply if c.draw is None), reply[0] if reply else Completion("", 0, "stop"))
+        items = [[c.text, c.n_tokens, c.finish_reason, c.logprob, c.draw, c.reused] for c in reply]
+        first = next((c for c in reply if not c.reused), reply[0] if reply else Completion("", 0, "stop"))
         payload = _as_json([seed, first.prompt_tokens, first.cached_tokens, items]).encode()
         usage = usage_of(reply)
         if self._written > SEGMENT:
@@ -171,6 +174,7 @@ class Journal:
             self._closed.set()
             self._syncing.join()
             self._sync()
+        self._reader.close()
         os.close(self._file)
         if self._failure is not None:
             raise unwritable(self.path, self._failure)
@@ -230,16 +234,16 @@ class Journal:
         if index >= len(pieces):
             pieces = []
             stream = zlib.decompressobj(-15)
-            with self.path.open("rb") as file:
-                file.seek(start)
-                while header := file.read(_HEADER.size):
-                    fields = _HEADER.unpack(header) if len(header) == _HEADER.size else ()
-                    if not fields or (pieces and fields[3] & _FIRST) or fields[0] != _MAGIC:
-                        break
-                    try:
-                        pieces.append(stream.decompress(file.read(fields[2])))
-                    except zlib.error:
-                        break
+            self._reader.seek(start)
+            while record := self._reader.read(_HEADER.size):
+                fields = _HEADER.unpack(record) if len(record) == _HEADER.size else (b"",)
+                if fields[0] != _MAGIC or (pieces and fields[3] & _FIRST):
+                    break
+                piece = self._reader.read(fields[2])
+                # What somebody is still writing is not there yet; what is damaged is never believed.
+                if len(piece) < fields[2] or zlib.crc32(piece, zlib.crc32(record[8:])) != fields[1]:
+                    break
+                pieces.append(stream.decompress(piece))
             if index >= len(pieces):
                 raise StoreError(f"{self.path} was changed while it was read. Run the same command again.")
             self._decoded[start] = pieces
@@ -264,7 +268,7 @@ class Journal:
 
 def usage_of(reply: Sequence[Completion]) -> Usage:
     """What a reply cost; samples that another job had paid for cost nothing here."""
-    paid = [item for item in reply if item.draw is None]
+    paid = [item for item in reply if not item.reused]
     cut = [item.n_tokens for item in paid if item.finish_reason == "length"]
     return Usage(
         requests=1 if paid or not reply else 0,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..errors import BudgetReached
@@ -116,7 +116,10 @@ class JournaledPolicy:
             known = self._journal.get(key)
             if known is not None:
                 self.hits += 1
-                self._count(account, key, stem, usage_of(known))
+                usage = usage_of(known)
+                if usage.reused and key not in account.counted:
+                    account.taken[stem] = account.taken.get(stem, 0) + usage.reused
+                self._count(account, key, usage)
                 return known
             waiting = self._waiting.get(key)
             if waiting is None:
@@ -132,7 +135,7 @@ class JournaledPolicy:
         self._waiting[key] = future
         try:
             reply = await self._ask(account, stem, prefix, n, sampling)
-            self._count(account, key, stem, self._journal.put(key, stem, account.key, sampling.seed, reply))
+            self._count(account, key, self._journal.put(key, stem, account.key, sampling.seed, reply))
             future.set_result(reply)
             return reply
         except asyncio.CancelledError:
@@ -149,25 +152,33 @@ class JournaledPolicy:
     async def _ask(
         self, account: Account, stem: bytes, prefix: Prefix, n: int, sampling: Sampling
     ) -> tuple[Completion, ...]:
-        before: tuple[Completion, ...] = ()
-        if self._rollouts is not None:
-            before = self._rollouts.take(account.key, stem, account.taken.get(stem, 0), n)
-            if len(before) == n:
-                return before
-            if before:
-                n -= len(before)
-                sampling = self._rollouts.beyond(sampling, len(before))
-        if self._limit is not None and not self.stopped_by:
-            self.stopped_by = self._limit()
-        if self.stopped_by:
-            raise BudgetReached(self.stopped_by)
+        if self._rollouts is None:
+            return await self._ask_policy(account, prefix, n, sampling)
+        taken = account.taken.get(stem, 0)
+        before = self._rollouts.take(account.key, stem, taken, n)
+        if not before:
+            return await self._ask_policy(account, prefix, n, sampling)
+        # Before anybody else asks for the same prefix: no sample is given twice.
+        account.taken[stem] = taken + len(before)
+        if len(before) == n:
+            return before
+        sampling = self._rollouts.beyond(sampling, len(before))
+        try:
+            fresh = await self._ask_policy(account, prefix, n - len(before), sampling)
+        except BaseException:
+            account.taken[stem] -= len(before)
+            raise
+        return before + tuple(replace(item, draw=(sampling.seed, i)) for i, item in enumerate(fresh))
+
+    async def _ask_policy(self, account: Account, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
+        self._check_limit()
         characters = len(prefix.question) + sum(map(len, prefix.steps)) + 2 * len(prefix.steps)
         tokens = self.admission.weigh(characters, n, sampling.max_tokens)
         await self.admission.enter(account.age, tokens)
         self.in_flight += n
         try:
-            if self.stopped_by:
-                raise BudgetReached(self.stopped_by)
+            # Others were answered while this one waited.
+            self._check_limit()
             fresh = tuple(await self._policy.sample(prefix, n, sampling))
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -181,16 +192,20 @@ class JournaledPolicy:
         self._recent.append((time.monotonic(), sampled))
         if fresh:
             self.admission.learn(characters, fresh[0].prompt_tokens, sampled, n)
-        return before + fresh
+        return fresh
+
+    def _check_limit(self) -> None:
+        if self._limit is not None and not self.stopped_by:
+            self.stopped_by = self._limit()
+        if self.stopped_by:
+            raise BudgetReached(self.stopped_by)
 
     @staticmethod
-    def _count(account: Account, key: bytes, stem: bytes, usage: Usage) -> None:
+    def _count(account: Account, key: bytes, usage: Usage) -> None:
         if key in account.counted:
             return
         account.counted.add(key)
         account.usage.add(usage)
-        if usage.reused:
-            account.taken[stem] = account.taken.get(stem, 0) + usage.reused
 
     def speed_now(self) -> float:
         """Completion tokens a second over the last ten seconds."""

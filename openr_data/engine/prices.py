@@ -1,5 +1,6 @@
 """What a job costs, where a price is known; where none is, nobody guesses."""
 
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +31,9 @@ class Price:
     gpu_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.prompt, self.cached or 0.0, self.completion, self.gpu_hour) < 0:
-            raise ValueError("a price is not negative")
+        numbers = (self.prompt, self.cached or 0.0, self.completion, self.gpu_hour)
+        if min(numbers) < 0 or not all(map(math.isfinite, numbers)):
+            raise ValueError("a price is a number and not negative")
 
     def cost(self, usage: Usage, gpu_hours: float) -> float:
         """What these tokens and hours cost."""
@@ -46,13 +48,21 @@ def find_price(model: str, urls: Sequence[str], files: Sequence[Path]) -> Price 
 
     Raises `InputError` for a file that is no list of prices.
     """
-    hosts = {urlsplit(url).hostname or "" for url in urls}
+    hosts = {_host(url) for url in urls}
     tables = [(str(file), read_toml(file)) for file in files]
     for where, table in (*tables, (CATALOG, _catalog())):
         for price in _prices(where, table):
-            if price.model == model and (not price.host or hosts == {price.host}):
+            if price.model == model and (not price.host or hosts == {price.host.lower()}):
                 return price
     return None
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        # No address at all: the backend says so.
+        return ""
 
 
 def _catalog() -> dict[str, Any]:
@@ -61,7 +71,7 @@ def _catalog() -> dict[str, Any]:
 
 def _prices(where: str, table: dict[str, Any]) -> list[Price]:
     found = table.get("price", [])
-    if not isinstance(found, list) or set(table) - {"price"}:
+    if not isinstance(found, list) or set(table) - {"price"} or not all(isinstance(item, dict) for item in found):
         raise InputError(f"{where} is no list of prices: expected tables [[price]] with model, currency and as_of.")
     prices = []
     for item in found:

@@ -8,12 +8,10 @@ job's own journal, so a resumed job takes the same.
 
 from array import array
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ..errors import StoreError
 from ..ids import derive_seed
 from ..types import Completion, Sampling
 from .journal import Journal
@@ -34,8 +32,8 @@ class Rollouts:
         self._keys: list[bytes] = []
         for path in journals:
             # A job that has never asked anything has no journal.
-            with suppress(StoreError):
-                self._journals.append(Journal(path, questions, read_only=True))
+            if path.is_file():
+                self._journals.append(Journal(path, read_only=True))
                 self._read(len(self._journals) - 1, set(questions))
 
     def _read(self, number: int, questions: Collection[bytes]) -> None:
@@ -60,7 +58,7 @@ class Rollouts:
                 # What a donor had reused itself is the sample of another donor.
                 draw = item.draw or (seed, position)
                 if item.finish_reason != "abort":
-                    found.setdefault(draw, replace(item, draw=draw))
+                    found.setdefault(draw, replace(item, draw=draw, reused=True))
             if len(found) >= skip + n:
                 break
         return tuple(list(found.values())[skip : skip + n])

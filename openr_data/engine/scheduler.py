@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iter
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..errors import BudgetReached, PolicyLost, StoreError
+from ..errors import BudgetReached, PolicyError, PolicyLost, StoreError
 from .admission import Admission
 
 Q = TypeVar("Q")
@@ -89,7 +89,8 @@ async def run(
             while ended:
                 task = ended.popleft()
                 question = tasks.pop(task)
-                error = task.exception()
+                # Cancelled by somebody else than us: one question's failure, as any other.
+                error = PolicyError("A request was cancelled.") if task.cancelled() else task.exception()
                 if error is None:
                     yield Done(question, task.result())
                 elif isinstance(error, BudgetReached):

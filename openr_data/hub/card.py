@@ -114,7 +114,8 @@ def _labels(view: View) -> list[str]:
 
 def _cost(view: View) -> list[str]:
     lines: list[dict[str, Any]] = []
-    for row in view.sql("select * from jobs where kind = 'label' order by \"at\"").to_pylist():
+    newest = "select distinct on (job_id) * from jobs where kind = 'label' order by job_id, \"at\" desc, event"
+    for row in view.sql(f'select * from ({newest}) order by "at"').to_pylist():
         totals, config = _json(row["totals"]), _json(row["config"])
         lines.append(
             {
@@ -159,7 +160,8 @@ def _noise(view: View) -> list[str]:
 def _again(view: View, repo: str) -> list[str]:
     name = view.dataset.name
     commands = []
-    for row in view.sql('select kind, config from jobs order by "at"').to_pylist():
+    oldest = 'select distinct on (job_id) * from jobs order by job_id, "at"'
+    for row in view.sql(f'select kind, config from ({oldest}) order by "at"').to_pylist():
         config = _json(row["config"])
         if row["kind"] == "import":
             commands.append(f"openr-data import {name} {shlex.quote(str(config.get('file', 'FILE')))} "

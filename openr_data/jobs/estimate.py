@@ -11,7 +11,7 @@ from ..types import Usage
 from .job import Job, LabelConfig
 from .plan import Plan
 
-_SAME = ("method", "policy", "max_tokens", "temperature", "top_p")
+_SAME = ("method", "policy", "max_tokens", "temperature", "top_p", "reuse")
 """What a job must share with another one to say what is typical for it, beside the labeler's options."""
 
 
@@ -57,6 +57,9 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
     found = Estimate(at_most)
     if like is not None:
         share = len(plan.questions) / like[2]["done"]
+        if like[0].result() is None and like[2].get("completion_tokens"):
+            # A job that was stopped has also paid for questions that it has not finished.
+            share *= min(1.0, like[2]["tokens"] / like[2]["completion_tokens"])
         usage = {name: round(like[2].get(name, 0) * share) for name in ("requests", "completions")}
         tokens = {name: round(like[2].get(name, 0) * share) for name in ("prompt_tokens", "completion_tokens")}
         cached = round((like[2].get("cached_tokens") or 0) * share)

@@ -57,10 +57,11 @@ def run_label(
     way. Where `limits` are reached nothing more is asked and the job ends as far as it is, with `stopped_by` in its
     status; `gpus` are those behind a server (a local policy counts its own), and with `first` only so many more
     questions are labelled. The first SIGINT or SIGTERM waits for the requests under way (`on_stop` is called), the
-    second stops at once; both raise `Interrupted` after everything finished is committed. Raises `JobError`
-    when the job runs elsewhere or its policy has changed, and `StoreError` when the disk fails; the job can then be
-    resumed.
+    second stops at once; both raise `Interrupted` after everything finished is committed. Raises `UsageError`
+    for a limit of money without a price, `JobError` when the job runs elsewhere or its policy has changed, and
+    `StoreError` when the disk fails; the job can then be resumed.
     """
+    (limits or Limits()).check(price is not None)
     with job.lock():
         _check_same(job, policy, grader)
         events = job.open_events()
@@ -262,20 +263,20 @@ def _conclude(work: _Work, outcome: str) -> None:
         f"{status.done - status.labelled} screened out, {status.failed} failed"
         + ("" if done else f", {status.total - status.done - status.failed} to go")
     )
-    if done:
-        app = f"{work.job.job_id}/end"
-        if work.waiting or work.dataset.committed("jobs", app) == 0:
-            work.dataset.append("jobs", [_job_row(work)], app, work.dataset.committed("jobs", app) + 1)
+    event = "end" if done else "stop"
+    app = f"{work.job.job_id}/{event}"
+    if work.waiting or work.dataset.committed("jobs", app) == 0:
+        work.dataset.append("jobs", [_job_row(work, event)], app, work.dataset.committed("jobs", app) + 1)
     snapshot = work.dataset.snapshot("label", message, work.job.job_id)
     if done and (work.waiting or work.job.result() is None):
         work.job.finish({"snapshot": snapshot.name, **status.as_dict()})
 
 
-def _job_row(work: _Work) -> dict[str, Any]:
+def _job_row(work: _Work, event: str) -> dict[str, Any]:
     return {
         "job_id": work.job.job_id,
         "kind": "label",
-        "event": "end",
+        "event": event,
         "config": json.dumps(as_dict(work.config)),
         "versions": json.dumps(versions()),
         "totals": json.dumps(work.status.as_dict()),

@@ -93,7 +93,7 @@ def test_money_is_counted_where_the_price_is_known_and_never_guessed(
     # The store's own file is found without being named.
     (Path("openr-store") / "prices.toml").write_text(PRICE)
     assert "USD" in run("jobs", "resume", only_job().job_id).out
-    costs = run("sql", "arithmetic", "select cost, currency, requests from jobs", "--json")
+    costs = run("sql", "arithmetic", "select cost, currency, requests from jobs where event = 'end'", "--json")
     (row,) = json.loads(costs.out)
     assert (row["currency"], row["requests"]) == ("USD", 20)
 
@@ -167,3 +167,10 @@ def test_the_help_says_how_to_stop_a_job(run: Run) -> None:
     told = run("label", "--help").out
     for option in ("--max-tokens", "--max-cost", "--max-hours", "--target-first-errors", "--reuse", "--pilot"):
         assert option in told
+
+
+def test_a_policy_that_does_not_come_to_an_end_is_told_once(run: Run, command: tuple[str, ...]) -> None:
+    answer = run(*command, "-o", "max_tokens=2")
+    assert answer.code == 0, answer.err
+    assert "of the rollouts were cut at 2 tokens" in answer.err
+    assert "-o max_tokens=4" in answer.err

@@ -68,6 +68,14 @@ def found(path: Path, count: int, sizes: Sequence[int] = (1,)) -> list[int]:
     return there
 
 
+def segments(path: Path) -> list[int]:
+    """The offsets of the segments of a whole journal."""
+    journal = Journal(path, read_only=True)
+    starts = sorted({entry.place[0] for entry in journal.entries() if entry.place})
+    journal.close()
+    return starts
+
+
 def paid(numbers: Sequence[int]) -> Usage:
     total = Usage()
     for number in numbers:
@@ -164,8 +172,8 @@ def test_a_reply_of_no_completions_is_a_reply(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_reply_leaves_out_what_another_job_has_paid_for() -> None:
-    old = Completion("old", 50, "length", None, 9, None, (7, 0))
-    new = Completion("new", 5, "length", None, 9, 4)
+    old = Completion("old", 50, "length", None, 9, None, (7, 0), reused=True)
+    new = Completion("new", 5, "length", None, 9, 4, (8, 0))
     assert usage_of((old, new)) == Usage(1, 1, 9, 4, 5, truncated=1, cut_tokens=5, reused=1)
     assert usage_of((old, old)) == Usage(reused=2)
 
@@ -247,7 +255,7 @@ def test_a_journal_cut_at_any_byte_keeps_all_whole_replies_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment: int
 ) -> None:
     monkeypatch.setattr(module, "SEGMENT", segment)
-    ends = written(tmp_path / "whole", 4)
+    ends = written(tmp_path / "whole", 3)
     whole = (tmp_path / "whole").read_bytes()
     assert ends[-1] == len(whole)
     path = tmp_path / "j"
@@ -255,7 +263,7 @@ def test_a_journal_cut_at_any_byte_keeps_all_whole_replies_and_goes_on(
         path.write_bytes(whole[:cut])
         kept = list(range(sum(end <= cut for end in ends[1:])))
         journal = Journal(path)
-        assert [number for number in range(4) if journal.get(key(number)) == reply(number)] == kept, cut
+        assert [number for number in range(3) if journal.get(key(number)) == reply(number)] == kept, cut
         assert len(journal) == len(kept)
         assert journal.paid == paid(kept)
         assert journal.damaged == (cut not in ends)
@@ -271,12 +279,12 @@ def test_a_journal_cut_at_any_byte_keeps_all_whole_replies_and_goes_on(
 
 
 @pytest.mark.parametrize("segment", [30, module.SEGMENT])
-@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize("flip", [0x01, 0xFF])
 def test_a_flipped_byte_never_gives_a_wrong_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment: int, flip: int
 ) -> None:
     monkeypatch.setattr(module, "SEGMENT", segment)
-    ends = written(tmp_path / "whole", 4)
+    ends = written(tmp_path / "whole", 3)
     whole = bytearray((tmp_path / "whole").read_bytes())
     path = tmp_path / "j"
     for place in range(len(whole)):
@@ -285,25 +293,28 @@ def test_a_flipped_byte_never_gives_a_wrong_reply(
         whole[place] ^= flip
         hit = sum(end <= place for end in ends[1:])
         journal = Journal(path)
-        got = [journal.get(key(number)) for number in range(4)]
+        got = [journal.get(key(number)) for number in range(3)]
         assert got[:hit] == [reply(number) for number in range(hit)], place
         assert got[hit] is None, place
         assert all(item in (None, reply(number)) for number, item in enumerate(got)), place
         assert journal.damaged >= 1
+        if place % 5:
+            journal.close()
+            continue
         for number in [number for number, item in enumerate(got) if item is None]:
             put(journal, number)
         journal.close()
-        assert found(path, 4) == [0, 1, 2, 3], "what was lost can be asked and kept again"
+        assert found(path, 3) == [0, 1, 2], "what was lost can be asked and kept again"
 
 
 def test_behind_a_damaged_record_the_segment_is_paid_but_not_believed_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SEGMENT", 60)
+    monkeypatch.setattr(module, "SEGMENT", 100)
     ends = written(tmp_path / "j", 12)
-    starts = sorted({entry.place[0] for entry in Journal(tmp_path / "j", read_only=True).entries() if entry.place})
+    starts = segments(tmp_path / "j")
     assert len(starts) >= 3
-    members = [[n for n in range(12) if begin <= ends[n] < end] for begin, end in zip(starts, [*starts[1:], 1 << 30])]
+    members = [[n for n in range(12) if sum(start <= ends[n] for start in starts) == i] for i in (1, 2)]
     assert len(members[1]) >= 3
     data = bytearray((tmp_path / "j").read_bytes())
     broken = members[1][1]
@@ -323,7 +334,7 @@ def test_a_segment_whose_first_record_is_damaged_is_not_read_with_the_stream_of_
 ) -> None:
     monkeypatch.setattr(module, "SEGMENT", 60)
     ends = written(tmp_path / "j", 12)
-    second = sorted({entry.place[0] for entry in Journal(tmp_path / "j", read_only=True).entries() if entry.place})[1]
+    second = segments(tmp_path / "j")[1]
     data = bytearray((tmp_path / "j").read_bytes())
     data[second + 30] ^= 1
     (tmp_path / "j").write_bytes(data)
@@ -364,8 +375,7 @@ def test_segments_roll_over_and_old_ones_are_decoded_again_when_they_were_let_go
     journal = Journal(tmp_path / "j")
     for number in range(60):
         put(journal, number, size=10)
-    starts = {entry.place[0] for entry in journal.entries() if entry.place}
-    assert 10 < len(starts) < 60
+    assert 10 < len(segments(tmp_path / "j")) < 60
     for opened in (journal, Journal(tmp_path / "j")):
         # Across the segments, from both ends: each look throws out another one.
         for number in sorted(range(60), key=lambda n: (n % 7, -n)):
@@ -390,8 +400,7 @@ def test_a_new_process_begins_a_segment_of_its_own(tmp_path: Path) -> None:
         put(journal, number)
         journal.close()
     assert found(tmp_path / "j", 3) == [0, 1, 2]
-    entries = Journal(tmp_path / "j", read_only=True).entries()
-    assert len({entry.place[0] for entry in entries if entry.place}) == 3
+    assert len(segments(tmp_path / "j")) == 3
 
 
 def test_paid_is_the_same_after_reopening_and_counts_finished_questions(tmp_path: Path) -> None:
@@ -452,14 +461,12 @@ def test_memory_holds_the_places_of_unfinished_questions_alone(tmp_path: Path) -
 def test_a_reader_sees_what_was_written_so_far_and_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "j"
     writer = Journal(path)
-    reader: Journal | None = None
+    reader = Journal(path, read_only=True)
     for number in range(5):
         put(writer, number)
-        reader = reader or Journal(path, read_only=True)
         entries = list(reader.entries())
         assert [entry.key for entry in entries] == [key(n) for n in range(number + 1)]
         assert [reader.at(entry.place)[1] for entry in entries if entry.place] == [reply(n) for n in range(number + 1)]
-    assert reader is not None
     before = path.read_bytes()
     reader.close()
     assert path.read_bytes() == before
@@ -481,6 +488,17 @@ def test_a_reader_leaves_a_torn_end_to_its_writer(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(whole)
     places = [entry.place for entry in reader.entries() if entry.place]
     assert [reader.at(place) for place in places] == [(n, reply(n)) for n in range(3)]
+    reader.close()
+
+
+def test_a_reader_that_met_half_a_record_reads_it_when_it_is_whole(tmp_path: Path) -> None:
+    written(tmp_path / "j", 3)
+    whole = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(whole[:-15])
+    reader = Journal(tmp_path / "j", read_only=True)
+    assert reader.at((0, 1)) == (1, reply(1))
+    (tmp_path / "j").write_bytes(whole)
+    assert reader.at((0, 2)) == (2, reply(2))
     reader.close()
 
 

@@ -41,6 +41,18 @@ def model(subject: Subject) -> Subject:
     return subject
 
 
+@pytest.fixture
+def openai_fails(request: pytest.FixtureRequest, subject: Subject) -> None:
+    """What the openai backend does not keep yet; a test that passes all the same says so."""
+    broken = {
+        "test_closing_fails_what_is_under_way": ("openai", "openai over vllm"),
+        "test_greedy_samples_are_all_the_same": ("openai over vllm",),
+        "test_seeds_that_are_near_each_other_share_no_sample": ("openai over vllm",),
+    }
+    if subject.name in broken[request.function.__name__]:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="the openai backend does not keep this yet"))
+
+
 @pytest.fixture(scope="module")
 def reference() -> Iterator[TransformersPolicy]:
     with closing(transformers_policy()) as made:
@@ -59,6 +71,7 @@ def test_greedy_output_is_that_of_the_transformers_backend(model: Subject, refer
         assert ours.logprob == pytest.approx(theirs.logprob, abs=0.02)
 
 
+@pytest.mark.usefixtures("openai_fails")
 def test_greedy_samples_are_all_the_same(model: Subject) -> None:
     (reply,) = ask(model.policy, (PREFIXES[0], 3, GREEDY))
     assert [facts(item) for item in reply] == [facts(reply[0])] * 3
@@ -70,6 +83,7 @@ def test_the_samples_of_a_request_are_independent(subject: Subject) -> None:
         assert len({item.text for item in reply}) >= (6 if subject.is_model else 2)
 
 
+@pytest.mark.usefixtures("openai_fails")
 def test_seeds_that_are_near_each_other_share_no_sample(model: Subject) -> None:
     replies = ask(model.policy, *((PREFIXES[0], 8, replace(HOT, seed=seed)) for seed in range(5, 9)))
     texts = [[item.text for item in reply] for reply in replies]
@@ -155,7 +169,8 @@ def test_it_is_asked_from_several_loops_at_once(subject: Subject) -> None:
 
 def test_a_cancelled_request_frees_its_place(subject: Subject) -> None:
     async def give_up() -> float:
-        large = (PREFIXES[0], 256, Sampling(temperature=2.0, max_tokens=900))
+        # Half a minute of work at the least.
+        large = (PREFIXES[0], 4_096, replace(HOT, max_tokens=900))
         task = asyncio.ensure_future(subject.policy.sample(*large))
         await begun(subject)
         task.cancel()
@@ -163,13 +178,14 @@ def test_a_cancelled_request_frees_its_place(subject: Subject) -> None:
             await task
         start = time.monotonic()
         await subject.policy.sample(PREFIXES[1], 2, replace(DRAWN, max_tokens=8))
-        return time.monotonic() - start
+        seconds = time.monotonic() - start
+        # Here, since a loop that ends cancels what it has left over.
+        while await asyncio.to_thread(subject.under_way):
+            assert time.monotonic() - start < 15.0
+            await asyncio.sleep(0.05)
+        return seconds
 
-    assert asyncio.run(asyncio.wait_for(give_up(), 120.0)) < 30.0
-    end = time.monotonic() + 20.0
-    while subject.under_way() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert subject.under_way() == 0
+    assert asyncio.run(asyncio.wait_for(give_up(), 120.0)) < 15.0
 
 
 def test_a_prompt_that_is_too_long_fails_alone(model: Subject) -> None:
@@ -184,6 +200,7 @@ def test_a_prompt_that_is_too_long_fails_alone(model: Subject) -> None:
     assert [len(reply) for reply in replies] == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("openai_fails")
 def test_closing_fails_what_is_under_way(model: Subject) -> None:
     policy = model.another()
 

@@ -30,7 +30,7 @@ from openr_data.types import Prefix, Sampling
 from .contract import MODEL, QUIET, ask, transformers_policy, vllm_engine
 
 PREFIXES = [Prefix(item.question) for item in islice(ArithmeticSource().read(split="test"), 24)]
-ENDLESS = Sampling(temperature=2.0, max_tokens=900)
+LONG = Sampling(temperature=2.0, max_tokens=900)
 
 
 def with_vllm(test: Any) -> Any:
@@ -71,6 +71,7 @@ def test_it_says_what_it_holds(policy: Any) -> None:
     assert policy.room >= 2 * 1024
     assert policy.gpus == (1 if torch.cuda.is_available() else 0)
     assert policy.retries == 0
+    assert policy.places >= 64
 
 
 @with_vllm
@@ -86,7 +87,7 @@ def test_prompts_that_do_not_fit_one_pass_wait_for_the_next(policy: Any) -> None
     # On the CPU a prompt read in chunks ends the engine, once samples are seeded.
     requests = [(long_prefix(number), 2, Sampling(max_tokens=4, seed=number)) for number in range(1, 40)]
     replies = ask(policy, *requests)
-    assert sum(reply[0].prompt_tokens for reply in replies) > 3 * 4_096
+    assert sum(reply[0].prompt_tokens for reply in replies) > 2 * 4_096
     assert all(len(reply) == 2 for reply in replies)
 
 
@@ -96,21 +97,20 @@ def test_a_cancelled_request_frees_its_blocks_of_the_cache(policy: Any) -> None:
         # The engine forgets its cached prefixes only while no request holds a block.
         return bool(policy._wait(policy._engine.reset_prefix_cache()))
 
-    async def give_up() -> bool:
-        tasks = [asyncio.ensure_future(policy.sample(long_prefix(index), 16, ENDLESS)) for index in range(4)]
+    async def give_up() -> None:
+        tasks = [asyncio.ensure_future(policy.sample(long_prefix(index), 1_024, LONG)) for index in range(4)]
         await asyncio.sleep(0.5)
-        was_free = await asyncio.to_thread(is_free)
+        assert not await asyncio.to_thread(is_free)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return was_free
+        end = time.monotonic() + 5.0
+        while not await asyncio.to_thread(is_free):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.02)
 
     assert is_free()
-    assert not asyncio.run(give_up())
-    end = time.monotonic() + 20.0
-    while not is_free() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert is_free()
+    asyncio.run(give_up())
     assert policy._engine.output_processor.get_num_unfinished_requests() == 0
 
 
@@ -126,7 +126,7 @@ def test_settings_that_vllm_does_not_take_are_told() -> None:
     engine = vllm_engine()
     with pytest.raises(InputError, match="cannot start .* max_num_seqs: Input should be greater than"):
         engine(MODEL, max_sequences=0)
-    with pytest.raises(InputError, match="gpu_memory_utilization: Input should be less than .* --gpu-memory 0.8"):
+    with pytest.raises(InputError, match="gpu_memory_utilization: Input should be less than .*--gpu-memory 0.8"):
         engine(MODEL, gpu_memory=2.0)
 
 
@@ -165,7 +165,7 @@ def test_an_engine_that_dies_is_lost_at_once() -> None:
     policy = vllm_engine()(MODEL)
 
     async def kill() -> list[Any]:
-        tasks = [asyncio.ensure_future(policy.sample(prefix, 8, ENDLESS)) for prefix in PREFIXES]
+        tasks = [asyncio.ensure_future(policy.sample(prefix, 8, LONG)) for prefix in PREFIXES]
         await asyncio.sleep(0.3)
         for pid in processes() - before:
             os.kill(pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from openr_data.jobs.plan import plan
 from openr_data.store import Store
 from openr_data.types import Completion, Prefix, Sampling
 
+from .faulty_proxy import Faults, proxying
 from .vllm_process import VllmProcess
 
 PYTHON = os.environ.get("OPENR_VLLM_PYTHON", "")
@@ -113,6 +114,29 @@ def test_a_cancelled_request_frees_the_engine(policy: OpenAIServer, server: Vllm
     while server.running() and time.monotonic() < end:
         time.sleep(0.05)
     assert server.running() == 0
+
+
+def test_a_job_behind_a_faulty_door_ends_with_the_rows_of_one_without(tmp_path: Path, server: VllmProcess) -> None:
+    layer = {"source": "arithmetic", "policy": "arithmetic", "method": "omegaprm", "backend": "openai", "limit": 8}
+    resolved = plan(None, [layer, {"into": "d"}], {"searches": 4})
+    found: list[dict[str, list[str]]] = []
+    faults = Faults(late=0.05, too_many=0.05, broken=0.05, cut=0.05, half=0.05, slow=0.05)
+    with proxying(server.url.removesuffix("/v1"), faults) as proxy:
+        for url in (server.url, proxy.url):
+            store = Store.open(tmp_path / str(len(found)), create=True)
+            with closing(OpenAIServer("arithmetic", base_url=[url])) as policy:
+                job = Job.create(store, resolved.config, {"policy_revision": policy.name})
+                status = run_label(
+                    job, resolved.config, resolved.questions, store.dataset("d", create=True), resolved.labeler(),
+                    policy, load_grader("math"),
+                )  # fmt: skip
+            assert (status.done, status.failed) == (8, 0)
+            tables = ("questions", "solutions", "nodes", "rollouts", "labels")
+            found.append({name: sorted(map(repr, store.view("d").arrow(name).to_pylist())) for name in tables})
+        assert proxy.met.total() > 0
+        assert status.retries > 0
+        assert proxy.repeats() == 0
+    assert found[0] == found[1]
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_job_costs_only_time(tmp_path: Path, server: VllmProcess) -> None:
