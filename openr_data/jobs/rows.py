@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..engine.ledger import Account
+from ..engine.prices import Price
 from ..ids import label_id
 from ..store.spool import Rows
 from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, Verdict
@@ -44,9 +45,16 @@ def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: 
     }
 
 
-def spending_row(job: str, question: str, summary: Mapping[str, Any], account: Account) -> dict[str, Any]:
-    """A row of `jobs` that says what one question has cost. It has no time of its own: told twice it is one row."""
+def spending_row(
+    job: str, question: str, summary: Mapping[str, Any], account: Account, price: Price | None
+) -> dict[str, Any]:
+    """A row of `jobs` that says what one question has cost. It has no time of its own: told twice it is one row.
+
+    Its cost is that of its tokens; hours of GPUs are shared by all that are under way.
+    """
     totals = {"question_id": question, "seconds": round(account.seconds, 3), **summary, **asdict(account.usage)}
+    if price is not None:
+        totals |= {"cost": price.cost(account.usage, 0.0), "currency": price.currency}
     return {
         "job_id": job,
         "kind": "label",

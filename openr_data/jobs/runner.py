@@ -176,7 +176,7 @@ class _Work:
             self.policy.name,
             self.config.rollout_text,
         )
-        spent = spending_row(self.job.job_id, labeling.question_id, summary, account)
+        spent = spending_row(self.job.job_id, labeling.question_id, summary, account, self.price)
         self.spool.add(labeling.question_id, summary, {**rows, "jobs": [spent]})
         self.policy.forget(labeling.question_id)
         self.status.count(summary)

@@ -75,7 +75,7 @@ VIEWS: Final[Mapping[str, str]] = {
         from job_events where event not like 'question:%'
     """,
     "question_costs": f"""
-        select job_id, {_spent(f"question_id outcome located calls probes {_TOKENS} seconds")}
+        select job_id, {_spent(f"question_id outcome located calls probes {_TOKENS} seconds cost currency")}
         from job_events where event like 'question:%'
     """,
     "records": """

@@ -174,3 +174,13 @@ def test_a_policy_that_does_not_come_to_an_end_is_told_once(run: Run, command: t
     assert answer.code == 0, answer.err
     assert "of the rollouts were cut at 2 tokens" in answer.err
     assert "-o max_tokens=4" in answer.err
+
+
+def test_the_tokens_of_each_question_have_a_price(run: Run, command: tuple[str, ...]) -> None:
+    Path("mine.toml").write_text(PRICE)
+    assert run(*command, "--prices", "mine.toml").code == 0
+    asked = "select count(*) as n, sum(cost) as cost, any_value(currency) as currency from question_costs"
+    (row,) = json.loads(run("sql", "arithmetic", asked, "--json").out)
+    (job,) = json.loads(run("sql", "arithmetic", "select cost from jobs", "--json").out)
+    assert (row["n"], row["currency"]) == (20, "USD")
+    assert row["cost"] == pytest.approx(job["cost"])

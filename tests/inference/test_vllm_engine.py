@@ -6,6 +6,7 @@ Runs where vLLM is installed: `python -m pytest -m vllm tests/inference/test_vll
 import asyncio
 import gc
 import importlib.util
+import logging
 import multiprocessing
 import os
 import signal
@@ -160,19 +161,25 @@ def test_an_omegaprm_job_labels_its_questions(policy: Any, tmp_path: Path) -> No
 
 
 @with_vllm
-def test_an_engine_that_dies_is_lost_at_once() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to end"])
+def test_an_engine_that_ends_is_lost_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The record of its death holds the engine, and with it what warns when it is let go after the last test.
+    monkeypatch.setattr(logging.getLogger("vllm.v1.engine.async_llm"), "disabled", True)
     before = processes()
     policy = vllm_engine()(MODEL)
 
-    async def kill() -> list[Any]:
-        tasks = [asyncio.ensure_future(policy.sample(prefix, 8, LONG)) for prefix in PREFIXES]
-        await asyncio.sleep(0.3)
+    async def end_it() -> list[Any]:
+        tasks = [asyncio.ensure_future(policy.sample(prefix, 128, LONG)) for prefix in PREFIXES]
+        await asyncio.sleep(0.5)
         for pid in processes() - before:
-            os.kill(pid, signal.SIGKILL)
-        return await asyncio.gather(*tasks, return_exceptions=True)
+            os.kill(pid, number)
+        # An engine on its way out takes requests that it does not answer.
+        late = [asyncio.ensure_future(policy.sample(prefix, 1, LONG)) for prefix in PREFIXES]
+        return await asyncio.gather(*tasks, *late, return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(kill(), 60.0))
+    found = asyncio.run(asyncio.wait_for(end_it(), 60.0))
     assert {type(item) for item in found if not isinstance(item, tuple)} == {PolicyLost}
+    assert all(sample.finish_reason != "abort" for reply in found if isinstance(reply, tuple) for sample in reply)
     with pytest.raises(PolicyLost, match="has died"):
         ask(policy, (PREFIXES[0], 1, Sampling()))
     policy.close()
