@@ -26,6 +26,10 @@ DEFAULT_URL: Final = "http://localhost:8000/v1"
 SEEDS: Final = 2**31
 """Servers take seeds below this."""
 
+_OWNERS: Final = ("vllm", "sglang")
+_PLAINLY: Final = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What these servers would else take from the model's own defaults: a sample then came from another distribution."""
+
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
 
 
@@ -51,11 +55,13 @@ class OpenAIServer:
         self.entry = model_entry(model)
         key = os.environ.get("OPENAI_API_KEY", "")
         urls = tuple(_checked(url) for url in base_url)
-        names = {_served(url, key, model, self.entry.path): url for url in urls}
+        served = {url: _served(url, key, model, self.entry.path) for url in urls}
+        names = {name: url for url, (name, _) in served.items()}
         if len(names) > 1:
             told = ", ".join(f"{name!r} ({url})" for name, url in names.items())
             raise InputError(f"The servers serve {model!r} under several names: {told}. Start them with the same name.")
         (self._served,) = names
+        self._plainly = _PLAINLY if all(owner in _OWNERS for _, owner in served.values()) else {}
         self._name = f"{model}@{self.entry.revision[:12] or 'served'}.{prompt_hash(self.entry)}"
         self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
         if self._tokenizer is not None:
@@ -101,7 +107,7 @@ class OpenAIServer:
         if n == 0:
             return ()
         if self._closed:
-            raise PolicyLost(f"The policy {self._name} is closed.")
+            raise self._gone()
         # A loop of its own: the connections outlive that of any one caller, and replies are parsed beside its work.
         return await asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._sample(prefix, n, sampling), self._loop)
@@ -116,6 +122,9 @@ class OpenAIServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _gone(self) -> PolicyLost:
+        return PolicyLost(f"The policy {self._name} is closed.")
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -137,7 +146,22 @@ class OpenAIServer:
         return encode(prefix, self.entry, self._tokenizer)
 
     async def _sample(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
+        try:
+            return await self._answer(prefix, n, sampling)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise self._gone() from None
+            raise
+
+    async def _answer(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
         prompt = self._prompt(prefix)
+        if not sampling.temperature:
+            # Greedy samples are all the same, and some servers refuse to draw several.
+            (reply,) = await self._ask_each(prompt, 1, sampling)
+            return (reply,) * n
+        return await self._ask_each(prompt, n, sampling)
+
+    async def _ask_each(self, prompt: Any, n: int, sampling: Sampling) -> tuple[Completion, ...]:
         if self._tells_tokens or n == 1:
             replies = await self._ask(prompt, n, sampling, sampling.seed)
             if replies is not None:
@@ -161,7 +185,9 @@ class OpenAIServer:
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "seed": seed % SEEDS,
+            # Sample i of a request gets the seed plus i on some servers: seeds near each other would share samples.
+            "seed": derive_seed(seed) % SEEDS,
+            **self._plainly,
         }
         if self._tells_tokens:
             body["logprobs"] = 1
@@ -231,13 +257,14 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _served(url: str, key: str, model: str, path: str) -> str:
-    """The name under which a server serves the model. Raises `InputError`."""
+def _served(url: str, key: str, model: str, path: str) -> tuple[str, str]:
+    """The name under which a server serves the model, and what kind of server it says it is. Raises `InputError`."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         reply = httpx.get(f"{url}/models", headers=headers, timeout=10.0)
         reply.raise_for_status()
-        models = {str(item["id"]): str(item.get("root") or "") for item in reply.json()["data"]}
+        listed = reply.json()["data"]
+        models = {str(item["id"]): (str(item.get("root") or ""), str(item.get("owned_by") or "")) for item in listed}
     except httpx.HTTPStatusError as error:
         raise InputError(
             f"{url}/models says {error.response.status_code} {error.response.reason_phrase}. Give the address up to "
@@ -249,9 +276,9 @@ def _served(url: str, key: str, model: str, path: str) -> str:
             f"No server of the OpenAI kind answers at {url} ({reason}). Start one, for example with: vllm serve {path}"
             + ("" if path == model else f" --served-model-name {model}")
         ) from error
-    for name, root in models.items():
+    for name, (root, owner) in models.items():
         if name in (model, path) or root == path:
-            return name
+            return name, owner
     raise InputError(
         f"{url} does not serve {model!r} but {', '.join(sorted(models)) or 'nothing'}. Name that with --policy, or "
         f"start the server with --served-model-name {model}"

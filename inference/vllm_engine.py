@@ -43,7 +43,7 @@ from vllm.v1.engine.async_llm import AsyncLLM  # noqa: E402
 
 from openr_data.errors import InputError, PolicyError, PolicyLost  # noqa: E402
 from openr_data.ids import derive_seed  # noqa: E402
-from openr_data.models import ModelEntry, encode, model_entry, prompt_hash, stop_strings  # noqa: E402
+from openr_data.models import ModelEntry, check_template, encode, model_entry, prompt_hash, stop_strings  # noqa: E402
 from openr_data.steps import split_steps  # noqa: E402
 from openr_data.types import Completion, FinishReason, Prefix, Sampling  # noqa: E402
 
@@ -274,12 +274,14 @@ def _load(entry: ModelEntry) -> tuple[Any, Any]:
     """The configuration and the tokenizer of a model. Raises `InputError`."""
     try:
         found = {"pretrained_model_name_or_path": _path(entry), "revision": entry.revision or "main"}
-        return AutoConfig.from_pretrained(**found), AutoTokenizer.from_pretrained(**found)
+        config, tokenizer = AutoConfig.from_pretrained(**found), AutoTokenizer.from_pretrained(**found)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Cannot load the model {entry.path!r}: {_reason(error)} "
             "Name a folder with a model, a Hub repository, or see: openr-data catalog ls"
         ) from error
+    check_template(entry, tokenizer)
+    return config, tokenizer
 
 
 def _options(entry: ModelEntry, commit: str | None) -> dict[str, Any]:

@@ -20,8 +20,10 @@ WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 class CompletionsServer:
     """`requests` holds the bodies of all requests that were answered."""
 
-    def __init__(self, *, model: str = "m", port: int = 0, has_logprobs: bool = True, most_n: int = 1_000) -> None:
-        self.model, self.has_logprobs, self.most_n = model, has_logprobs, most_n
+    def __init__(
+        self, *, model: str = "m", owner: str = "", port: int = 0, has_logprobs: bool = True, most_n: int = 1_000
+    ) -> None:
+        self.model, self.owner, self.has_logprobs, self.most_n = model, owner, has_logprobs, most_n
         self.faults: list[str] = []
         self.requests: list[dict[str, Any]] = []
         self.seconds = 0.0
@@ -110,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if owner.key and self.headers.get("Authorization") != f"Bearer {owner.key}":
             self._send(401, {"error": {"message": "no key"}})
         elif self.path == "/v1/models":
-            self._send(200, {"data": [{"id": owner.model, "root": "/models/m"}]})
+            self._send(200, {"data": [{"id": owner.model, "root": "/models/m", "owned_by": owner.owner}]})
         else:
             self._send(404, {"error": {"message": "nothing here"}})
 

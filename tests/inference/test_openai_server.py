@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
+from openr_data.ids import derive_seed
 from openr_data.inference import http_client, openai_server
 from openr_data.inference.openai_server import OpenAIServer
 from openr_data.models import ModelEntry
@@ -68,13 +69,28 @@ def test_a_prefix_is_one_request_of_n_samples(server: CompletionsServer) -> None
         "max_tokens": 20,
         "temperature": 1.0,
         "top_p": 1.0,
-        "seed": 7,
+        "seed": derive_seed(7) % 2**31,
         "logprobs": 1,
         "stop": ["END"],
     }
     assert [item.n_tokens for item in reply] == [len(item.text.split()) for item in reply]
     assert [item.logprob for item in reply] == [-0.5 * item.n_tokens for item in reply]
     assert {item.prompt_tokens for item in reply} == {5}
+
+
+@pytest.mark.parametrize(("owner", "expected"), [("vllm", -1), ("sglang", -1), ("somebody", None)])
+def test_a_server_that_samples_by_the_defaults_of_the_model_is_told_not_to(owner: str, expected: int | None) -> None:
+    with serving(owner=owner) as server:
+        ask(policy(server), (PREFIX, 2, SAMPLING))
+        assert server.requests[0].get("top_k") == expected
+        assert ("repetition_penalty" in server.requests[0]) == (expected is not None)
+
+
+def test_greedy_samples_are_asked_for_once(server: CompletionsServer) -> None:
+    (reply,) = ask(policy(server), (PREFIX, 3, replace(SAMPLING, temperature=0.0)))
+    assert len(reply) == 3
+    assert len({item.text for item in reply}) == 1
+    assert [body["n"] for body in server.requests] == [1]
 
 
 def test_the_finish_reason_is_the_server_s(server: CompletionsServer) -> None:

@@ -41,18 +41,6 @@ def model(subject: Subject) -> Subject:
     return subject
 
 
-@pytest.fixture
-def openai_fails(request: pytest.FixtureRequest, subject: Subject) -> None:
-    """What the openai backend does not keep yet; a test that passes all the same says so."""
-    broken = {
-        "test_closing_fails_what_is_under_way": ("openai", "openai over vllm"),
-        "test_greedy_samples_are_all_the_same": ("openai over vllm",),
-        "test_seeds_that_are_near_each_other_share_no_sample": ("openai over vllm",),
-    }
-    if subject.name in broken[request.function.__name__]:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the openai backend does not keep this yet"))
-
-
 @pytest.fixture(scope="module")
 def reference() -> Iterator[TransformersPolicy]:
     with closing(transformers_policy()) as made:
@@ -71,7 +59,6 @@ def test_greedy_output_is_that_of_the_transformers_backend(model: Subject, refer
         assert ours.logprob == pytest.approx(theirs.logprob, abs=0.02)
 
 
-@pytest.mark.usefixtures("openai_fails")
 def test_greedy_samples_are_all_the_same(model: Subject) -> None:
     (reply,) = ask(model.policy, (PREFIXES[0], 3, GREEDY))
     assert [facts(item) for item in reply] == [facts(reply[0])] * 3
@@ -83,7 +70,6 @@ def test_the_samples_of_a_request_are_independent(subject: Subject) -> None:
         assert len({item.text for item in reply}) >= (6 if subject.is_model else 2)
 
 
-@pytest.mark.usefixtures("openai_fails")
 def test_seeds_that_are_near_each_other_share_no_sample(model: Subject) -> None:
     replies = ask(model.policy, *((PREFIXES[0], 8, replace(HOT, seed=seed)) for seed in range(5, 9)))
     texts = [[item.text for item in reply] for reply in replies]
@@ -200,7 +186,6 @@ def test_a_prompt_that_is_too_long_fails_alone(model: Subject) -> None:
     assert [len(reply) for reply in replies] == [2, 2, 2]
 
 
-@pytest.mark.usefixtures("openai_fails")
 def test_closing_fails_what_is_under_way(model: Subject) -> None:
     policy = model.another()
 

@@ -28,8 +28,10 @@ class VllmProcess:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self, wait: bool = True) -> None:
-        # A prompt that is read in chunks crashes seeded sampling in this CPU build: so a batch takes it whole.
-        options = ("--dtype", "float32", "--enforce-eager", "--max-num-batched-tokens", "16384")
+        # A prompt that is read in chunks crashes seeded sampling in this CPU build.
+        options = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill",
+                   # What many models bring: a default of the server that a job must not sample from.
+                   "--override-generation-config", '{"top_k": 1, "repetition_penalty": 1.5}')  # fmt: skip
         command = [self._python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(POLICY), *options]
         command += ["--served-model-name", "arithmetic", "--port", str(self.port), "--host", "127.0.0.1"]
         quiet = {"VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
