@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,8 +106,10 @@ class Servers:
         """Requests that all servers together take at a time, as far as is known now."""
         return sum(int(server.limit) for server in self._servers)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON object that a server answers.
+    async def post(
+        self, path: str, body: Mapping[str, Any], is_whole: Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> dict[str, Any]:
+        """The JSON object that a server answers; one that is not whole counts as cut off.
 
         Raises `PolicyError` for a request that is refused or fails again and again, `PolicyLost` where no server
         answers any more or none lets us in.
@@ -122,10 +124,12 @@ class Servers:
                 problem = self._judge(server, reply)
                 if not problem:
                     found = reply.json()
-                    if isinstance(found, dict):
+                    if isinstance(found, dict) and (is_whole is None or is_whole(found)):
                         server.well()
                         self._replied = time.monotonic()
                         return found
+                    if isinstance(found, dict):
+                        raise ValueError("ended a request before its end")
                     problem = "answered with no JSON object"
                 failed += reply.status_code not in _TOO_MANY
             except httpx.ReadTimeout:

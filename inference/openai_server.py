@@ -9,7 +9,7 @@ each sample is asked for them one by one. Cancelling a request closes its connec
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -195,7 +195,7 @@ class OpenAIServer:
         if stop:
             body["stop"] = list(stop)
         try:
-            reply = await self._servers.post("completions", body)
+            reply = await self._servers.post("completions", body, _is_whole)
         except PolicyLost:
             raise
         except PolicyError as error:
@@ -244,6 +244,11 @@ def _tokens(choice: dict[str, Any], usage: dict[str, Any]) -> int | None:
         return len(told)
     count = usage.get("completion_tokens")
     return None if count is None else int(count)
+
+
+def _is_whole(reply: Mapping[str, Any]) -> bool:
+    """Whether every sample came to its end: a server that is told to stop answers with what it has."""
+    return all(choice.get("finish_reason") != "abort" for choice in reply.get("choices") or ())
 
 
 def _logprob(choice: dict[str, Any]) -> float | None:

@@ -63,7 +63,8 @@ def status(store: str, /, job_id: str, out: Output) -> None:
     title = f"{config['method']}  {config['source']} → {config['into']}  job {job.job_id}  {job.state()}"
     click.echo("\n".join(status_lines(last, title)) if last else title)
     if job.state() == "stopped":
-        hint(f"Continue with: openr-data jobs resume {job.job_id}")
+        why = f"Stopped: {last['stopped_by']}. " if last.get("stopped_by") else ""
+        hint(f"{why}Continue with: openr-data jobs resume {job.job_id}")
 
 
 @jobs.command()

@@ -60,7 +60,10 @@ def test_a_limit_stops_the_job_says_so_and_the_next_run_goes_on(
     assert f"jobs resume {only_job().job_id}" in stopped.err
     asked = len(server.requests)
     assert 0 < asked < 20
-    assert "stopped" in run("jobs", "status", only_job().job_id).out
+    status = run("jobs", "status", only_job().job_id)
+    assert "stopped" in status.out
+    assert "Stopped: " in status.err
+    assert "(--max-tokens 200). Continue with: " in status.err
     assert run("jobs", "resume", only_job().job_id, "--max-tokens", "200").code == 0
     assert len(server.requests) == asked
     assert run("jobs", "resume", only_job().job_id).code == 0

@@ -1,7 +1,8 @@
 """A server of the OpenAI kind for tests: real HTTP, counted words as its model, and faults on demand.
 
 It answers a prompt with words drawn from the prompt and the seed, so that a reply depends on its request alone. What
-goes wrong is a list of faults, taken one a request: "429", "500", "cut" (half a body), "reset" (no answer), "slow".
+goes wrong is a list of faults, taken one a request: "429", "500", "cut" (half a body), "reset" (no answer), "slow",
+"abort" (what a server that is told to end says of what it has).
 """
 
 import hashlib
@@ -146,7 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
         if owner.seconds and self._left_within(owner.seconds):
             owner.cancelled += 1
             return
-        data = json.dumps(owner.answer(body)).encode()
+        reply = owner.answer(body)
+        if fault == "abort":
+            for choice in reply["choices"]:
+                choice.update(text=choice["text"][:2], finish_reason="abort")
+            self._send(200, reply)
+            return
+        data = json.dumps(reply).encode()
         if fault == "cut":
             self._head(200, len(data))
             self.wfile.write(data[: len(data) // 2])

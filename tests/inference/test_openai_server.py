@@ -118,7 +118,7 @@ def test_a_server_that_lacks_logprobs_or_n_is_asked_for_each_sample(options: dic
     assert len({body["seed"] for body in singles if body["prompt"].startswith("other")}) == 4
 
 
-@pytest.mark.parametrize("fault", ["429", "503", "500", "502", "cut", "reset", "slow"])
+@pytest.mark.parametrize("fault", ["429", "503", "500", "502", "cut", "reset", "slow", "abort"])
 def test_a_fault_costs_time_and_nothing_else(server: CompletionsServer, fault: str) -> None:
     quiet = ask(policy(server), *many(20))
     server.faults = ["", fault, "", fault, fault, "", fault]
