@@ -78,7 +78,7 @@ def test_ctrl_c_commits_prints_the_command_and_resumes(
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "Finishing the questions under way" in err
+    assert "Waiting for the requests under way" in err
     resume = err.strip().splitlines()[-1].partition("openr-data ")[2].split()
     assert resume[:2] == ["jobs", "resume"]
     done = subprocess.run(command(*resume), cwd=tmp_path, env=environment(), capture_output=True, text=True)
