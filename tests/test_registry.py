@@ -8,8 +8,11 @@ from openr_data.registry import LABELERS, TABLES, Entry, catalog_names, catalog_
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, table in TABLES.items() for name in table])
 def test_every_registered_name_can_be_loaded_and_has_a_docstring(kind: str, name: str) -> None:
-    assert load(kind, name).__doc__  # type: ignore[arg-type]
     assert TABLES[kind][name].summary  # type: ignore[index]
+    if name == "vllm":
+        # In an environment of its own, where tests/inference/test_vllm_engine.py loads it.
+        pytest.importorskip("vllm")
+    assert load(kind, name).__doc__  # type: ignore[arg-type]
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
