@@ -8,8 +8,7 @@ each sample is asked for them one by one. Cancelling a request closes its connec
 
 import asyncio
 import os
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -21,6 +20,7 @@ from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
 from .http_client import Servers
+from .own_loop import OwnLoop, end
 
 DEFAULT_URL: Final = "http://localhost:8000/v1"
 SEEDS: Final = 2**31
@@ -67,11 +67,8 @@ class OpenAIServer:
         if self._tokenizer is not None:
             check_template(self.entry, self._tokenizer)
         self._tells_tokens = True
-        self._closed = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="openai-server", daemon=True)
-        self._thread.start()
-        self._servers: Servers = self._wait(self._open(urls, key, max_requests, patience, timeout))
+        self._own = OwnLoop("openai-server")
+        self._servers = self._own.wait(self._open(urls, key, max_requests, patience, timeout))
 
     @property
     def name(self) -> str:
@@ -106,37 +103,21 @@ class OpenAIServer:
         """n samples of one prefix. Raises `PolicyError` for a request that is refused, `PolicyLost` without servers."""
         if n == 0:
             return ()
-        if self._closed:
-            raise self._gone()
-        # A loop of its own: the connections outlive that of any one caller, and replies are parsed beside its work.
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(self._sample(prefix, n, sampling), self._loop)
-        )
+        # On its own loop the connections outlive that of any one caller, and replies are parsed beside its work.
+        return await self._own.call(lambda: self._sample(prefix, n, sampling), self._gone)
 
     def close(self) -> None:
-        """Close the connections; requests under way fail."""
-        if self._closed:
-            return
-        self._closed = True
-        self._wait(self._finish())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Close the connections; requests under way fail with `PolicyLost`."""
+        self._own.close(self._finish)
 
     def _gone(self) -> PolicyLost:
         return PolicyLost(f"The policy {self._name} is closed.")
-
-    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _open(self, urls: Sequence[str], key: str, most: int, patience: float, timeout: float) -> Servers:
         return Servers(urls, key, most, patience, timeout)
 
     async def _finish(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
         await self._servers.close()
 
     def _prompt(self, prefix: Prefix) -> str | list[int]:
@@ -149,7 +130,7 @@ class OpenAIServer:
         try:
             return await self._answer(prefix, n, sampling)
         except asyncio.CancelledError:
-            if self._closed:
+            if self._own.closed:
                 raise self._gone() from None
             raise
 

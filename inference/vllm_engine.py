@@ -12,8 +12,7 @@ order of a sum decides; in half precision its neighbours in the batch can move a
 import asyncio
 import os
 import signal
-import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -48,6 +47,7 @@ from openr_data.steps import split_steps  # noqa: E402
 from openr_data.types import Completion, FinishReason, Prefix, Sampling  # noqa: E402
 
 from .local_model import revision  # noqa: E402
+from .own_loop import OwnLoop, end  # noqa: E402
 
 SEEDS: Final = 2**62
 """Seeds of requests lie below this: vLLM adds the index of a sample, and keeps the sum in 63 bits."""
@@ -80,20 +80,17 @@ class VLLMEngine:
         self._encode = lru_cache(maxsize=1_024)(self._encode_now)
         self._under_way: set[asyncio.Task[Any]] = set()
         self._asked = 0
-        self._lock = threading.Lock()
-        self._closed = self._died = False
+        self._died = False
         self._watched: list[int] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-engine", daemon=True)
-        self._thread.start()
+        self._own = OwnLoop("vllm-engine")
         options = _options(self.entry, getattr(config, "_commit_hash", None))
         options |= {"max_num_seqs": max_sequences, "tensor_parallel_size": tensor_parallel}
         if gpu_memory is not None:
             options["gpu_memory_utilization"] = gpu_memory
         try:
-            self._engine: AsyncLLM = self._wait(self._start(options))
+            self._engine: AsyncLLM = self._own.wait(self._start(options))
         except Exception as error:
-            self._stop()
+            self._own.close()
             raise InputError(
                 f"vLLM cannot start {self.entry.path!r}: {_reason(error)} Where memory is short, give it another share "
                 "(--gpu-memory 0.8), fewer samples at once (--max-sequences 64) or more GPUs (--tensor-parallel 2)."
@@ -138,34 +135,14 @@ class VLLMEngine:
         """n samples of one prefix. Raises `PolicyError` for a request that is refused, `PolicyLost` without engine."""
         if n == 0:
             return ()
-        # What is handed over under the lock begins before the loop ends, and is told of it.
-        with self._lock:
-            if self._closed or self._died:
-                raise self._gone()
-            handed = asyncio.run_coroutine_threadsafe(self._sample(prefix, n, sampling), self._loop)
-        return await asyncio.wrap_future(handed)
+        return await self._own.call(lambda: self._sample(prefix, n, sampling), self._gone)
 
     def close(self) -> None:
         """Shut the engine down; requests under way fail with `PolicyLost`."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self._wait(self._finish())
-        self._stop()
-
-    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _stop(self) -> None:
-        """End the thread and its loop."""
-        self._closed = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._own.close(self._finish)
 
     def _gone(self) -> PolicyLost:
-        if self._closed:
+        if self._own.closed:
             return PolicyLost(f"The policy {self._name} is closed.")
         return PolicyLost(
             f"The vLLM engine of {self._name} has died; its last words stand above. Where memory was short, give it "
@@ -182,7 +159,7 @@ class VLLMEngine:
         # vLLM leaves requests waiting for ever that reach an engine on its way out.
         self._watched = engine.engine_core.resources.engine_manager.sentinels()
         for sentinel in self._watched:
-            self._loop.add_reader(sentinel, self._lose)
+            self._own.loop.add_reader(sentinel, self._lose)
         return engine
 
     def _lose(self) -> None:
@@ -194,28 +171,30 @@ class VLLMEngine:
 
     def _unwatch(self) -> None:
         for sentinel in self._watched:
-            self._loop.remove_reader(sentinel)
+            self._own.loop.remove_reader(sentinel)
         self._watched = []
 
     async def _finish(self) -> None:
         self._unwatch()
-        await _end(self._under_way)
+        await end(self._under_way)
         self._engine.shutdown()
         # Its connections are closed when nothing holds it any more.
         del self._engine
-        await _end(asyncio.all_tasks() - {asyncio.current_task()})
+        await end(asyncio.all_tasks() - {asyncio.current_task()})
 
     def _encode_now(self, prefix: Prefix) -> tuple[int, ...]:
         return tuple(encode(prefix, self.entry, self._tokenizer))
 
     async def _sample(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
+        if self._died:
+            raise self._gone()
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
         try:
             return await self._ask(prefix, n, sampling)
         except asyncio.CancelledError:
-            if self._closed or self._died:
+            if self._own.closed or self._died:
                 raise self._gone() from None
             raise
         finally:
@@ -306,13 +285,6 @@ def _options(entry: ModelEntry, commit: str | None) -> dict[str, Any]:
 
 def _path(entry: ModelEntry) -> str:
     return str(Path(entry.path).expanduser()) if entry.path.startswith("~") else entry.path
-
-
-async def _end(tasks: set[asyncio.Task[Any]]) -> None:
-    tasks = set(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reason(error: BaseException) -> str:

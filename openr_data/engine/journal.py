@@ -100,7 +100,7 @@ class Journal:
             self._file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT, 0o644)
             self._end = 0
             if not read_only:
-                for entry in self._scan():
+                for entry in self.entries():
                     self.paid.add(entry.usage)
                     if entry.place and entry.question not in finished:
                         self._remember(entry.key, entry.place, entry.question)
@@ -121,9 +121,6 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._places)
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._places
 
     def get(self, key: bytes) -> tuple[Completion, ...] | None:
         """The reply of an earlier request with this key, or None."""
@@ -164,10 +161,6 @@ class Journal:
         for key in self._keys_of.pop(question, ()):
             self._places.pop(key, None)
 
-    def entries(self) -> Iterator[Entry]:
-        """The headers of all records that check, in order."""
-        return self._scan()
-
     def close(self) -> None:
         """Flush and close; a closed journal is not used again."""
         if self._syncing is not None:
@@ -202,8 +195,9 @@ class Journal:
         self._end += len(record)
         self._dirty = True
 
-    def _scan(self) -> Iterator[Entry]:
-        """The headers in order; sets `_end` behind the last whole record and counts what does not check."""
+    def entries(self) -> Iterator[Entry]:
+        """The headers of all records that check, in order; counts those that do not in `damaged`."""
+        self.damaged = 0
         segment, index, broken = 0, 0, True
         with self.path.open("rb") as file:
             offset = 0

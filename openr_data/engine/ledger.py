@@ -19,7 +19,7 @@ from ..types import Completion, Prefix, Sampling, Usage
 from .admission import Admission
 from .journal import Journal, question_key, request_key, stem_key, usage_of
 from .protocols import Backend
-from .reuse import Rollouts
+from .reuse import Rollouts, beyond
 
 WINDOW: Final = 10.0
 """Seconds over which the speed "now" is taken."""
@@ -162,7 +162,7 @@ class JournaledPolicy:
         account.taken[stem] = taken + len(before)
         if len(before) == n:
             return before
-        sampling = self._rollouts.beyond(sampling, len(before))
+        sampling = beyond(sampling, len(before))
         try:
             fresh = await self._ask_policy(account, prefix, n - len(before), sampling)
         except BaseException:

@@ -20,6 +20,11 @@ READ: Final = 256
 """Questions whose samples are kept in memory by place."""
 
 
+def beyond(sampling: Sampling, n: int) -> Sampling:
+    """The sampling of what is asked for beside n reused samples: with the old seed it might draw them again."""
+    return replace(sampling, seed=derive_seed(sampling.seed, "beyond", n))
+
+
 class Rollouts:
     """The samples in some journals that `questions` (`question_key`) of a job can use; close it after use."""
 
@@ -62,10 +67,6 @@ class Rollouts:
             if len(found) >= skip + n:
                 break
         return tuple(list(found.values())[skip : skip + n])
-
-    def beyond(self, sampling: Sampling, n: int) -> Sampling:
-        """The sampling of what is asked for beside n reused samples: with the old seed it might draw them again."""
-        return replace(sampling, seed=derive_seed(sampling.seed, "beyond", n))
 
     def close(self) -> None:
         """Close the journals."""

@@ -1,6 +1,6 @@
 """What a job will cost: at most, by its labeler's own worst case; typically, by what such a job has cost before."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..engine.prices import Price
@@ -68,8 +68,7 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
         cost = price.cost(paid, hours) if price else None
         found = Estimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
     if timed is not None:
-        speed = _speed(timed[2])
-        found = Estimate(at_most, found.typical, found.measured, found.questions, speed, timed[0].job_id)
+        found = replace(found, tokens_per_second=_speed(timed[2]), timed=timed[0].job_id)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
-from ..types import Labeling, Outcome, Usage
+from ..types import Labeling, Outcome
 
 RECENT: Final = 64
 """Finished questions that the pace is taken from."""
@@ -93,13 +93,8 @@ class Status:
         self.seconds_total = self.seconds + before.get("seconds_total", 0.0)
         hours = gpus * self.seconds / 3600 + before.get("gpu_hours", 0.0)
         self.gpu_hours = hours if gpus or hours else None
-        self.cost = self.cost_of(paid, hours, price)
+        self.cost = price.cost(paid, hours) if price else None
         self.currency = price.currency if price else ""
-
-    @staticmethod
-    def cost_of(paid: Usage, gpu_hours: float, price: Price | None) -> float | None:
-        """What was spent, or None where no price is known."""
-        return price.cost(paid, gpu_hours) if price else None
 
     @property
     def eta_seconds(self) -> float | None:

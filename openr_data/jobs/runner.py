@@ -152,7 +152,7 @@ class _Work:
     def _limit(self) -> str:
         status, seconds = self.status, time.monotonic() - self.started
         hours = self.gpus * seconds / 3600 + status.earlier.get("gpu_hours", 0.0)
-        cost = status.cost_of(self.policy.paid, hours, self.price)
+        cost = self.price.cost(self.policy.paid, hours) if self.price else None
         return self.limits.reached(self.policy.paid, cost, seconds / 3600, status.located)
 
     def watch(self) -> None:

@@ -95,7 +95,8 @@ def test_a_reply_is_there_at_once_and_in_the_next_process(tmp_path: Path) -> Non
     again = Journal(tmp_path / "j")
     assert again.get(key(1)) == REPLY
     assert again.get(key(2)) is None
-    assert (len(again), key(1) in again, key(2) in again, again.damaged) == (1, True, False, 0)
+    found = [again.get(key(number)) is not None for number in (1, 2)]
+    assert (len(again), found, again.damaged) == (1, [True, False], 0)
     assert again.paid == used == Usage(1, 2, 7, 3, 5, truncated=1, cut_tokens=1)
     again.close()
 
@@ -428,7 +429,7 @@ def test_a_question_that_is_forgotten_holds_no_places_and_the_others_keep_theirs
     journal.forget(one)
     journal.forget(question_key("never heard of"))
     assert len(journal) == 5
-    assert [number for number in range(10) if key(number) in journal] == [5, 6, 7, 8, 9]
+    assert [number for number in range(10) if journal.get(key(number))] == [5, 6, 7, 8, 9]
     journal.forget(one)
     journal.forget(other)
     assert len(journal) == 0

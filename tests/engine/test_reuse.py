@@ -11,7 +11,7 @@ import pytest
 
 from openr_data.engine.journal import Journal, question_key, request_key, stem_key
 from openr_data.engine.ledger import Account, JournaledPolicy
-from openr_data.engine.reuse import Rollouts
+from openr_data.engine.reuse import Rollouts, beyond
 from openr_data.errors import BudgetReached, PolicyLost
 from openr_data.grading import MathGrader
 from openr_data.ids import derive_seed
@@ -340,12 +340,11 @@ def test_two_requests_of_one_prefix_at_once_do_not_take_the_same_samples(tmp_pat
     assert sum(item.reused for item in everything) == 4
 
 
-def test_the_seed_beyond_is_another_for_every_number_of_reused_samples(tmp_path: Path) -> None:
-    rollouts = Rollouts([], set())
-    seeds = {rollouts.beyond(replace(SAMPLING, seed=seed), n).seed for seed in range(20) for n in range(1, 20)}
+def test_the_seed_beyond_is_another_for_every_number_of_reused_samples() -> None:
+    seeds = {beyond(replace(SAMPLING, seed=seed), n).seed for seed in range(20) for n in range(1, 20)}
     assert len(seeds) == 20 * 19
     assert not seeds & set(range(20))
-    assert rollouts.beyond(SAMPLING, 3) == replace(SAMPLING, seed=derive_seed(SAMPLING.seed, "beyond", 3))
+    assert beyond(SAMPLING, 3) == replace(SAMPLING, seed=derive_seed(SAMPLING.seed, "beyond", 3))
 
 
 # --- whole jobs -------------------------------------------------------------------------------------------------------

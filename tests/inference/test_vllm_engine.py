@@ -96,7 +96,7 @@ def test_prompts_that_do_not_fit_one_pass_wait_for_the_next(policy: Any) -> None
 def test_a_cancelled_request_frees_its_blocks_of_the_cache(policy: Any) -> None:
     def is_free() -> bool:
         # The engine forgets its cached prefixes only while no request holds a block.
-        return bool(policy._wait(policy._engine.reset_prefix_cache()))
+        return bool(policy._own.wait(policy._engine.reset_prefix_cache()))
 
     async def give_up() -> None:
         tasks = [asyncio.ensure_future(policy.sample(long_prefix(index), 1_024, LONG)) for index in range(4)]
