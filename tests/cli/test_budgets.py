@@ -187,3 +187,9 @@ def test_the_tokens_of_each_question_have_a_price(run: Run, command: tuple[str, 
     (job,) = json.loads(run("sql", "arithmetic", "select cost from jobs", "--json").out)
     assert (row["n"], row["currency"]) == (20, "USD")
     assert row["cost"] == pytest.approx(job["cost"])
+
+
+def test_gpus_behind_a_server_are_counted_in_hours(run: Run, command: tuple[str, ...]) -> None:
+    spent = json.loads(run(*command, "--gpus", "4", "--json").out)["spent"]
+    assert spent["gpu_hours"] == pytest.approx(4 * spent["seconds_total"] / 3600)
+    assert json.loads(run(*command, "--seed", "1", "--json").out)["spent"]["gpu_hours"] is None

@@ -93,6 +93,11 @@ def test_what_was_published_comes_back_row_for_row(run: Run, published: Dataset,
     assert contents(back) == contents(published)
     assert back.snapshots()[0].digest == published.snapshots()[0].digest
     assert list(verify(back)) == []
+    # What each question took comes back with them, as it was stored.
+    costs = "select * from question_costs order by job_id, question_id"
+    spent = [item.view().sql(costs).to_pylist() for item in (back, published)]
+    assert spent[0] == spent[1]
+    assert len(spent[0]) == 6
     assert all(item.method in ("GET", "HEAD") for item in hub.requests)
 
 

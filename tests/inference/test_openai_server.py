@@ -13,6 +13,7 @@ import pytest
 from openr_data.errors import InputError, PolicyError, PolicyLost
 from openr_data.ids import derive_seed
 from openr_data.inference import http_client, openai_server
+from openr_data.inference.http_client import FIRST_LIMIT
 from openr_data.inference.openai_server import OpenAIServer
 from openr_data.models import ModelEntry
 from openr_data.types import Completion, Prefix, Sampling
@@ -329,3 +330,49 @@ def test_a_chat_template_is_written_here_and_sent_as_token_ids(
     ids = server.requests[0]["prompt"]
     assert made._tokenizer.decode(ids).endswith("Two and two.\n\n")
     assert ids[-1] != made._tokenizer.eos_token_id
+
+
+def test_a_chat_template_that_cannot_write_the_prompt_is_told_before_anything_is_asked(
+    server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    folder = Path(__file__).parents[2] / "catalogs" / "arithmetic" / "policy"
+    monkeypatch.setattr(openai_server, "model_entry", lambda name: ModelEntry(str(folder), template="chat"))
+
+    class Refuses:
+        chat_template = "yes"
+
+        def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+            raise ValueError("roles must alternate")
+
+    monkeypatch.setattr(openai_server, "_tokenizer", lambda path, revision: Refuses())
+    with pytest.raises(InputError, match=r"cannot write the prompt \(roles must alternate\)"):
+        policy(server)
+    assert server.requests == []
+
+
+def test_what_a_server_had_cached_is_told(server: CompletionsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    (untold,) = ask(policy(server), (PREFIX, 1, SAMPLING))
+    assert untold[0].cached_tokens is None
+    answer = server.answer
+
+    def telling(body: dict[str, Any]) -> dict[str, Any]:
+        reply = answer(body)
+        reply["usage"]["prompt_tokens_details"] = {"cached_tokens": 3}
+        return reply
+
+    monkeypatch.setattr(server, "answer", telling)
+    (told,) = ask(policy(server), (PREFIX, 2, SAMPLING))
+    assert [item.cached_tokens for item in told] == [3, 3]
+
+
+def test_the_places_are_those_of_all_servers_together(server: CompletionsServer) -> None:
+    with serving() as other:
+        made = policy(server, other, max_requests=5)
+        assert made.places == 10
+        made.close()
+    made = policy(server)
+    before = made.places
+    # It grows while it is busy and well: so a scheduler sends more.
+    ask(made, *many(200))
+    assert before == FIRST_LIMIT < made.places

@@ -1,6 +1,7 @@
 """The transformers backend on real, tiny, randomly initialised models, against the library's own generate."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,13 @@ def test_greedy_output_on_the_gpu_is_that_of_the_cpu(models: dict[str, Path]) ->
         replies.append(ask(policy, *((prefix, 2, Sampling(temperature=0, max_tokens=20)) for prefix in PREFIXES)))
         policy.close()
     assert [[c.text for c in r] for r in replies[0]] == [[c.text for c in r] for r in replies[1]]
+
+
+def test_a_chat_template_that_cannot_write_the_prompt_is_told_at_once(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(models["llama"], folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{{ raise_exception('no prefix here') }}"
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"cannot write the prompt \(no prefix here\)"):
+        TransformersPolicy(str(folder), device="cpu")

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from openr_data.config import as_dict
 from openr_data.engine.prices import Price
 from openr_data.errors import PolicyLost, UsageError
+from openr_data.hub.card import _cost
+from openr_data.ids import config_id
 from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, Status, progress, runner
 from openr_data.jobs.limits import Limits
@@ -401,3 +404,27 @@ def test_the_events_of_a_job_are_still_there_as_they_were_written(store: Store, 
     assert events[0] == "end"
     assert len(events) == 13
     assert all(event.startswith("question:") for event in events[1:])
+
+
+def test_a_job_that_was_stopped_and_resumed_stands_on_the_card_once_with_its_whole_cost(store: Store) -> None:
+    run(store, Told(), limits=Limits(max_tokens=1500))
+    status = run(store, Told())
+    view = store.view("d")
+    assert len(view.arrow("jobs")) == 2
+    (line,) = [line for line in "\n".join(_cost(view)).splitlines() if CONFIG.job_id() in line]
+    assert f"| {status.calls:,} | {status.tokens:,} |" in line
+
+
+def test_the_table_of_jobs_is_the_same_as_arrow_and_in_sql(store: Store) -> None:
+    status = run(store, Told())
+    view = store.view("d")
+    (row,) = view.arrow("jobs").to_pylist()
+    assert [row] == view.sql("select * from jobs").to_pylist()
+    assert (row["event"], row["requests"]) == ("end", status.requests)
+
+
+def test_a_job_from_before_reuse_keeps_its_id_and_reuse_is_another_job() -> None:
+    plain = as_dict(CONFIG)
+    assert plain.pop("reuse") is False
+    assert CONFIG.job_id() == config_id(plain)
+    assert CONFIG.changed(reuse=True).job_id() != CONFIG.job_id()
