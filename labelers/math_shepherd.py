@@ -14,6 +14,7 @@ Decisions and deviations:
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
@@ -55,13 +56,15 @@ class MathShepherd:
     def __init__(self, config: MathShepherdConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling
 
-    def budget(self, question: Question) -> Budget:
+    def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: the steps of every solution are single tokens, and no two solutions share any."""
         probes = self.config.solutions * max(0, self.sampling.max_tokens - 1)
         completions = self.config.solutions + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
 
-    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling:
+    async def label(
+        self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
+    ) -> Labeling:
         """Label one question; all prefixes of all its solutions are measured at once."""
         evidence = Evidence(question, policy, grader, self.sampling)
         if not question.answer.strip():

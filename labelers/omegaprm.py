@@ -30,6 +30,7 @@ Decisions where the paper is silent, and deviations:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
@@ -86,13 +87,15 @@ class OmegaPRM:
     def __init__(self, config: OmegaPRMConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling
 
-    def budget(self, question: Question) -> Budget:
+    def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: every search halves a solution whose steps are single tokens."""
         probes = self.config.searches * math.ceil(math.log2(max(2, self.sampling.max_tokens)))
         completions = self.config.screening + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
 
-    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling:
+    async def label(
+        self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
+    ) -> Labeling:
         """Label one question; see the module for the algorithm."""
         evidence = Evidence(question, policy, grader, self.sampling)
         if not question.answer.strip():

@@ -4,10 +4,15 @@
 hard definition ("a prefix is good if the gold answer can be reached from it"): a correct completion from a
 prefix certifies every earlier prefix, and every prefix of a correct rollout is certified at no cost.
 Certified is kept apart from measured. No prefix is measured twice.
+
+A rollout is also a sample from every prefix that it passes through on its way: what comes after a prefix does not
+depend on where the sampling began. `passing` counts them.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.grading import extract_finished
@@ -31,23 +36,33 @@ from openr_data.types import (
 
 Steps = tuple[str, ...]
 
+CHARACTERS: Final = 4
+"""About so many make a token, where nobody has counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """A graded rollout: the prefix it continues, its own steps, and its row for the store.
 
-    `path` holds the node ids of the prefixes that end with each of its own steps.
+    `path` holds the node ids of the prefixes that end with each of its own steps. `given` is the solution it stands
+    for where it was not sampled here.
     """
 
     prefix: Steps
     steps: Steps
     path: tuple[str, ...]
     row: Rollout
+    given: Solution | None = None
 
     @property
     def solution(self) -> Steps:
         """The whole process: prefix and continuation."""
         return self.prefix + self.steps
+
+    @property
+    def prefix_node(self) -> str:
+        """The node id of the prefix it continues."""
+        return self.row.node_id
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +98,7 @@ class Evidence:
         self.states: dict[str, State] = {}
         self.certified: dict[str, Steps] = {}
         self.terminals: dict[str, Verdict] = {}
+        self.passing: dict[str, Counter[Verdict]] = defaultdict(Counter)
         self.calls = 0
         self.repeated_probes = 0
         self._probed: set[str] = set()
@@ -103,9 +119,12 @@ class Evidence:
         """Whether a correct rollout passes through this prefix."""
         return state.node_id in self.certified
 
-    async def measure(self, state: State, k: int) -> list[Drawn]:
-        """Draw k rollouts from a state and grade them; return them."""
-        if state.node_id in self._probed:
+    async def measure(self, state: State, k: int, *, extend: bool = False) -> list[Drawn]:
+        """Draw k rollouts from a state and grade them; return them.
+
+        With `extend` they are a further wave of one measurement, not a repeated one.
+        """
+        if state.node_id in self._probed and not extend:
             self.repeated_probes += 1
         self._probed.add(state.node_id)
         question = self.question
@@ -149,6 +168,44 @@ class Evidence:
                 self.terminals.setdefault(item.path[-1], item.row.verdict)
             if item.row.verdict is Verdict.CORRECT:
                 self._certify(item.solution)
+            for node in (state.node_id, *item.path):
+                self.passing[node][item.row.verdict] += 1
+        return drawn
+
+    async def accept(self, given: Solution) -> Drawn:
+        """A solution that was not sampled here, as a rollout from the question; it is graded, not counted.
+
+        Its stored verdict counts, where it has one; else its answer is compared with the gold answer.
+        """
+        *before, last = given.steps
+        answer, verdict, reason = given.final_answer, given.outcome, ""
+        if answer is None:
+            answer = extract_finished(last, "stop", before).answer
+        if verdict is Verdict.UNKNOWN and answer is not None:
+            verdict = (await self.grader.grade(answer, self.question.answer)).verdict
+        path = tuple(prefix_ids(self.question.question_id, given.steps))[1:]
+        row = Rollout(
+            rollout_id="",
+            question_id=self.question.question_id,
+            node_id=self.node_id(()),
+            text="",
+            answer=answer,
+            extraction="",
+            verdict=verdict,
+            reason=reason,
+            grader=self.grader.name,
+            finish_reason="stop",
+            n_tokens=given.n_tokens or sum(map(len, given.steps)) // CHARACTERS,
+            logprob=None,
+            seed=0,
+        )
+        drawn = Drawn((), given.steps, path, row, given)
+        if verdict is not Verdict.UNKNOWN:
+            self.terminals[path[-1]] = verdict
+            self.close(given.steps, verdict)
+        if verdict is Verdict.CORRECT:
+            # A correct completion of each of its prefixes is there to be seen, whoever wrote it.
+            self._certify(given.steps)
         return drawn
 
     def _certify(self, steps: Steps) -> None:
@@ -161,6 +218,23 @@ class Evidence:
         state.terminal = verdict
         self.terminals[state.node_id] = verdict
         return state
+
+    def stopped_label(self, node: str, label: Label | None) -> StepLabel:
+        """The label of the step that ends this prefix, from all rollouts that pass through it.
+
+        They were drawn until the label was sure, which makes their share a biased value (`Provenance.STOPPED`).
+        """
+        correct, wrong = (self.passing[node][verdict] for verdict in (Verdict.CORRECT, Verdict.INCORRECT))
+        terminal = self.terminals.get(node)
+        value: float | None = None
+        provenance = Provenance.INFERRED
+        if correct + wrong:
+            value, provenance = correct / (correct + wrong), Provenance.STOPPED
+        elif terminal is not None:
+            value = float(terminal is Verdict.CORRECT)
+        if label == 1 and not correct and node in self.certified:
+            provenance = Provenance.CERTIFIED
+        return StepLabel(label, value, correct, correct + wrong, provenance, node)
 
     def step_label(self, steps: Steps, label: Label | None) -> StepLabel:
         """The label of the last step of a prefix, with the counts and the provenance it rests on."""
@@ -185,6 +259,8 @@ class Evidence:
 
     def solution(self, steps: Steps, drawn: Drawn) -> Solution:
         """A complete process as a row; its tokens are known where it was drawn in one piece."""
+        if drawn.given is not None:
+            return replace(drawn.given, final_answer=drawn.row.answer, outcome=drawn.row.verdict)
         return Solution(
             solution_id=solution_id(self.question.question_id, steps),
             question_id=self.question.question_id,

@@ -30,6 +30,10 @@ LABELERS: Final[Mapping[str, Entry]] = {
         "openr_data.labelers.omegaprm:OmegaPRM",
         "binary search for the first error over a growing tree (arXiv 2406.06592)",
     ),
+    "adaptive": Entry(
+        "openr_data.labelers.adaptive:Adaptive",
+        "the first error as sure as asked for, for the fewest tokens (ours)",
+    ),
     "math-shepherd": Entry(
         "openr_data.labelers.math_shepherd:MathShepherd",
         "k rollouts from every prefix (arXiv 2312.08935)",

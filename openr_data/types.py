@@ -32,7 +32,11 @@ class Grade:
 
 
 class Provenance(IntEnum):
-    """Where one step label comes from; stored as int8."""
+    """Where one step label comes from; stored as int8.
+
+    `STOPPED`: measured by rollouts that were drawn until the label was sure. The hard label is as good as a measured
+    one, the share of correct rollouts is not: drawing ends at a success more often than at a failure.
+    """
 
     MEASURED = 0
     CERTIFIED = 1
@@ -40,6 +44,7 @@ class Provenance(IntEnum):
     JUDGED = 3
     HUMAN = 4
     IMPORTED = 5
+    STOPPED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A process: the steps of one full solution of a question, and the verdict of its final answer."""
+    """A process: the steps of one full solution of a question, and the verdict of its final answer.
+
+    `generator` wrote it, where that was not the policy of the job; `metadata` is JSON text.
+    """
 
     solution_id: str
     question_id: str
@@ -156,6 +164,8 @@ class Solution:
     final_answer: str | None
     outcome: Verdict
     n_tokens: int | None = None
+    generator: str = ""
+    metadata: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +182,11 @@ class StepLabel:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """One method's labels of one solution: `len(labels)` equals the number of its steps."""
+    """One method's labels of one solution: `len(labels)` equals the number of its steps. `metadata` is JSON text."""
 
     solution_id: str
     labels: tuple[StepLabel, ...]
+    metadata: str = "{}"
 
     @property
     def first_error(self) -> int | None:
@@ -234,6 +245,8 @@ class Outcome(StrEnum):
     NO_WRONG = "no wrong rollout"
     NO_GRADED = "no graded rollout"
     NO_GOLD = "no gold answer"
+    NO_SOLUTION = "no solution with steps"
+    UNDECIDED = "no first error located for sure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grade": ("grade:grade_", "Say whether one answer is another."),
     "regrade": ("grade:regrade_", "Grade a dataset anew: verdicts, counts and labels, without a policy."),
     "disagreements": ("grade:disagreements_", "List the answers on which two graders differ."),
+    "compare": ("compare:compare_", "Say which labeling method is better, and what it cost."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }

@@ -15,7 +15,8 @@ from ..errors import InputError, OpenRError, UnknownName, UsageError
 from ..formats.files import Found, json_line, read_rows, write_rows
 from ..formats.format import Format, Tally
 from ..jobs.exporter import export_rows
-from ..jobs.importer import ImportConfig, Imported, check_rows, import_rows, read_items
+from ..jobs.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
+from ..jobs.selection import Selection, parse_ratio
 from ..registry import FORMATS, SOURCES, load
 from ..store.dataset import Store
 from ..store.refs import DatasetName
@@ -34,13 +35,19 @@ AHEAD = 200
 @click.option("--split", default="", help="The split of a Hugging Face dataset; written on every question.")
 @click.option("--config", default="", help="The configuration of a Hugging Face dataset.")
 @click.option("--source", default="", help="Where the questions come from (default: NAME).")
+@click.option(
+    "--gold-from",
+    default="",
+    metavar="OTHER[@REF]",
+    help="Fill in missing gold answers from the questions of the dataset OTHER with the same text.",
+)
 @click.option("--strict", is_flag=True, help="Refuse the file where a row would be dropped or mended.")
 @click.option("--report", type=click.Path(path_type=Path), help="List every dropped or mended row in this JSONL file.")
 @click.option("--dry-run", is_flag=True, help="Read everything, write nothing, and say what would be dropped.")
 @click.pass_obj
 def import_(
     store: str, /, name: str, file: str, format_: str, options: tuple[str, ...], split: str, config: str, source: str,
-    strict: bool, report: Path | None, dry_run: bool,
+    gold_from: str, strict: bool, report: Path | None, dry_run: bool,
 ) -> None:  # fmt: skip
     """Bring questions or labelled processes from FILE into the dataset NAME.
 
@@ -52,12 +59,14 @@ def import_(
       openr-data import math train.jsonl
       openr-data import shepherd math-shepherd.jsonl --as math-shepherd
       openr-data import bench hf:Qwen/ProcessBench --split gsm8k
+      openr-data import bench processbench/gsm8k.json --gold-from gsm8k
     """
     DatasetName.parse(name)
     if "@" in name:
         raise UsageError(f"An import writes to the newest state of a dataset: {name.partition('@')[0]}, without @.")
     if name in SOURCES:
         raise UsageError(f"{name!r} is a built-in source, which `label {name}` means. Choose another name.")
+    gold = GoldAnswers(Store.open(store).view(gold_from)) if gold_from else None
     rows = read_rows(file, config, split)
     ahead = list(itertools.islice(rows, AHEAD))
     if not ahead:
@@ -69,18 +78,20 @@ def import_(
     with ExitStack() as stack:
         tell = _reporter(report, stack)
         if strict or dry_run:
-            told = _look(form, file, config, split, tell)
+            told = _look(form, file, config, split, tell, gold if dry_run else None)
             if strict:
                 check_rows(told, file)
             if dry_run:
                 note(f"{told.rows - sum(told.dropped.values()):,} of {told.rows:,} rows can be read as {format_}.")
                 _tell(told)
+                _tell_gold(gold, gold_from)
                 return
-        what = ImportConfig(format_, source or name, split, dict(overrides))
+        what = ImportConfig(format_, source or name, split, dict(overrides), gold_from)
         dataset = Store.open(store, create=True).dataset(name, create=True)
         stream: Iterable[Found] = itertools.chain(ahead, rows)
-        found = import_rows(dataset, what, form, stream, Path(file).name, None if strict else tell)
+        found = import_rows(dataset, what, form, stream, Path(file).name, None if strict else tell, gold)
     _say(name, found)
+    _tell_gold(gold, gold_from)
     assert found.snapshot is not None
     click.echo(f"{name}@{found.snapshot.name}")
     labelled = found.labels or found.relabelled
@@ -102,10 +113,11 @@ def _reporter(report: Path | None, stack: ExitStack) -> Any:
     return tell
 
 
-def _look(form: Format, file: str, config: str, split: str, tell: Any) -> Tally:
+def _look(form: Format, file: str, config: str, split: str, tell: Any, gold: GoldAnswers | None) -> Tally:
     tally = Tally(tell=tell)
-    for _ in read_items(form, read_rows(file, config, split), tally):
-        pass
+    for item in read_items(form, read_rows(file, config, split), tally):
+        if gold is not None:
+            gold.fill(item)
     return tally
 
 
@@ -127,6 +139,15 @@ def _say(name: str, found: Imported) -> None:
         + "."
     )
     _tell(tally)
+
+
+def _tell_gold(gold: GoldAnswers | None, other: str) -> None:
+    """How many questions that came without a gold answer got one, and why the others did not."""
+    if gold is None:
+        return
+    reasons = ((gold.absent, f"whose text is not in {other}"), (gold.ambiguous, f"with several answers in {other}"))
+    left = " and ".join(f"{count:,} {reason}" for count, reason in reasons if count)
+    note(f"  gold answers from {other}: {gold.filled:,} questions filled" + (f"; none for {left}" if left else ""))
 
 
 def _tell(tally: Tally) -> None:
@@ -189,22 +210,30 @@ def _check_some(form: Format, name: str, file: str, ahead: list[Found]) -> None:
 @click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="An option of the format, repeatable.")
 @click.option("--method", default="", help="Only label sets of this method.")
 @click.option("--where", default="", metavar="SQL", help="Only records for which this holds, for example: level = '5'.")
+@click.option("--balance", default="", metavar="RATIO", help="Records with a first error : without one, as 1:1 or 0.5.")
+@click.option("--per-question", type=click.IntRange(min=1), metavar="N", help="At most N records of a question.")
+@click.option("--dedupe", is_flag=True, help="Each question, steps and labels once, whatever labelled them.")
+@click.option("--seed", default=0, show_default=True, help="What --balance and --per-question leave out.")
 @click.pass_obj
 def export(
-    store: str, /, name: str, file: str, format_: str, options: tuple[str, ...], method: str, where: str
-) -> None:
+    store: str, /, name: str, file: str, format_: str, options: tuple[str, ...], method: str, where: str,
+    balance: str, per_question: int | None, dedupe: bool, seed: int,
+) -> None:  # fmt: skip
     """Write the dataset NAME or NAME@ref to FILE (.jsonl, .json, .parquet, .csv, also .gz; "-": stdout as JSONL).
 
-    What the format cannot hold is counted and told. `records` holds everything.
+    What the format cannot hold is counted and told, and so is what --balance, --per-question and --dedupe leave out:
+    repeated records first, then those beyond N, then the side there is too much of. `records` holds everything.
 
     \b
     Examples:
       openr-data export math-aps@v1 train.parquet --as trl
       openr-data export math-aps tree.jsonl --as math-aps-tree --where "level = '5'"
+      openr-data export math-aps train.jsonl --as trl --dedupe --per-question 8 --balance 1:1
     """
+    selection = Selection(parse_ratio(balance) if balance else None, per_question, dedupe, seed)
     form = _format(format_, parse_overrides(options), DatasetName.parse(name).name, "")
     tally = Tally()
-    rows = export_rows(Store.open(store).view(name), form, tally, method=method, where=where)
+    rows = export_rows(Store.open(store).view(name), form, tally, method=method, where=where, selection=selection)
     if file == "-":
         count = 0
         for row in rows:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling
+from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling, Solution
 
 
 class Policy(Protocol):
@@ -63,15 +63,18 @@ class RewardModel(Protocol):
 class Labeler(Protocol):
     """Labels the steps of solutions of one question. A pure coroutine: no clock, file or global chance.
 
-    `method` names the algorithm in the tables; `budget` is the worst case of one question.
+    `method` names the algorithm in the tables; `budget` is the worst case of one question. With `given` solutions
+    it labels those and samples none.
     """
 
     @property
     def method(self) -> str: ...
 
-    async def label(self, question: Question, policy: Policy, grader: Grader) -> Labeling: ...
+    async def label(
+        self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
+    ) -> Labeling: ...
 
-    def budget(self, question: Question) -> Budget: ...
+    def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget: ...
 
 
 class Source(Protocol):

@@ -1,14 +1,15 @@
 """Records of a snapshot as rows of a format, streamed in the order of their questions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..formats.format import Format, Group, Row, Tally
 from ..store import View
 from ..store.query import quoted
 from ..types import Question, Record
+from .selection import Selection, select_records
 
 AT_ONCE: Final = 5_000
 """Records in memory."""
@@ -19,12 +20,19 @@ _RECORD: Final = (
 )
 
 
-def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", where: str = "") -> Iterator[Row]:
+def export_rows(
+    view: View, form: Format, tally: Tally, *, method: str = "", where: str = "", selection: Selection | None = None
+) -> Iterator[Row]:
     """The rows of a format. `where` is a condition of SQL over `records`; with a format of questions over `questions`.
 
-    Raises `InputError` for a condition that fails.
+    Raises `InputError` for a condition that fails or a balance that cannot be met, and `UsageError` for a selection of
+    records where the format writes something else.
     """
     only_questions = getattr(form, "only_questions", False)
+    selection = selection or Selection()
+    if not selection.takes_all and (only_questions or form.needs_nodes):
+        what = "questions" if only_questions else "the whole tree of a question"
+        raise UsageError(f"This format writes {what}: records cannot be chosen by balance, number or repetition.")
     if where.strip():
         # Alone first: inside of brackets a condition could close them.
         view.sql(f"select 1 from {'questions' if only_questions else 'records'} where {where} limit 0")
@@ -39,23 +47,42 @@ def export_rows(view: View, form: Format, tally: Tally, *, method: str = "", whe
         missing = view.sql("select count(*) as n from questions anti join labels using (question_id)")["n"][0].as_py()
         if missing:
             tally.lose("questions without a label set", missing)
-    counted = view.sql(f"select question_id, count(*) as n from records where {condition} group by 1 order by 1")
-    for first, last in _pieces(counted.to_pylist()):
-        between = f"question_id between '{first}' and '{last}'"
+    for of_questions, of_records in _reads(view, condition, selection, tally):
         records = view.sql(
-            f"select {_RECORD} from records where {between} and ({condition}) "
-            "order by question_id, solution_id, method, label_id"
+            f"select {_RECORD} from records where {of_records} order by question_id, solution_id, method, label_id"
         ).to_pylist()
         questions = {
             row["question_id"]: _question(row)
-            for row in view.sql(f"select * from questions where {between}").to_pylist()
+            for row in view.sql(f"select * from questions where {of_questions}").to_pylist()
         }
-        nodes = _nodes(view, between) if form.needs_nodes else {}
+        nodes = _nodes(view, of_questions) if form.needs_nodes else {}
         for name, rows in groupby(records, key=lambda row: str(row["question_id"])):
             question = questions[name]
             found = [_record(question, row) for row in rows]
             tally.rows += len(found)
             yield from form.write(Group(question, found, nodes.get(name, ())), tally)
+
+
+def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> Iterator[tuple[str, str]]:
+    """What is read at once, in order: a condition of SQL for the questions, and one for their records."""
+    if selection.takes_all:
+        counted = view.sql(f"select question_id, count(*) as n from records where {condition} group by 1 order by 1")
+        for first, last in _pieces(counted.to_pylist()):
+            between = f"question_id between '{first}' and '{last}'"
+            yield between, f"{between} and ({condition})"
+        return
+    selected = select_records(view, selection, condition)
+    for reason, count in selected.left_out.items():
+        tally.lose(reason, count)
+    for asked, labels in selected.pieces(AT_ONCE):
+        between = f"question_id between '{asked[0]}' and '{asked[-1]}'"
+        # A thin selection lies far apart: of what is between only its own questions and records are read.
+        yield f"{between} and {_among('question_id', asked)}", f"{between} and {_among('label_id', labels)}"
+
+
+def _among(column: str, ids: Iterable[str]) -> str:
+    listed = ", ".join(f"'{quoted(item)}'" for item in ids)
+    return f"{column} in ({listed})"
 
 
 def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,9 +21,9 @@ import pyarrow as pa
 from ..errors import InputError
 from ..formats.files import Found
 from ..formats.format import BadRow, Format, Tally
-from ..ids import config_id, label_id, process_ids
+from ..ids import config_id, content_hash, label_id, process_ids, question_id
 from ..schema import LABELS, QUESTIONS, SOLUTIONS
-from ..store import Dataset, Snapshot, storage
+from ..store import Dataset, Snapshot, View, storage
 from ..store.refs import now
 from ..types import Provenance, Question, Record
 from .job import versions
@@ -41,16 +41,21 @@ _SEEN: Final = (-1, 0)
 
 @dataclass(frozen=True, slots=True)
 class ImportConfig:
-    """What an import is: the same one again adds what is new, another one stands beside it as another job."""
+    """What an import is: the same one again adds what is new, another one stands beside it as another job.
+
+    `gold_from` names the dataset whose gold answers are filled in, if any.
+    """
 
     format: str
     source: str
     split: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    gold_from: str = ""
 
     def job_id(self) -> str:
         """12 hex digits."""
-        return config_id({"import": self.format, "source": self.source, "split": self.split, **self.options})
+        gold = {"gold_from": self.gold_from} if self.gold_from else {}
+        return config_id({"import": self.format, "source": self.source, "split": self.split, **gold, **self.options})
 
 
 @dataclass(slots=True)
@@ -70,6 +75,57 @@ class Imported:
     def read(self) -> int:
         """Rows that could be read."""
         return self.tally.rows - sum(self.tally.dropped.values())
+
+
+class GoldAnswers:
+    """The gold answers of the questions of a dataset by their text, to fill in where an import has none.
+
+    Texts are the same when they are after white space is collapsed. A text with several answers gives none. Of the
+    questions that came without an answer `filled` and `ambiguous` got one, or could not tell which, and `absent` have
+    no question of their text there; each counts once. Memory grows by some hundred bytes a question.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.filled = self.ambiguous = self.absent = 0
+        self._answers: dict[str, str | None] = {}
+        self._given: dict[str, tuple[str, str] | None] = {}
+        rows = view.connect().sql("select question, answer from questions where answer <> '' order by question_id")
+        for batch in rows.to_arrow_reader(50_000):
+            for text, answer in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                gold = answer.strip()
+                known = self._answers.setdefault(_text_id(text), gold) if gold else None
+                if known is not None and _collapsed(known) != _collapsed(gold):
+                    self._answers[_text_id(text)] = None
+
+    def fill(self, item: Question | Record) -> Question | Record:
+        """The same with a gold answer, where it had none and one is known."""
+        question = item.question if isinstance(item, Record) else item
+        if question.answer.strip():
+            return item
+        if question.question_id not in self._given:
+            self._given[question.question_id] = self._look_up(question.question)
+        given = self._given[question.question_id]
+        if given is None:
+            return item
+        made = replace(question, question_id=given[0], answer=given[1])
+        return replace(item, question=made) if isinstance(item, Record) else made
+
+    def _look_up(self, text: str) -> tuple[str, str] | None:
+        """The id of the question with its answer, and the answer."""
+        name = _text_id(text)
+        answer = self._answers.get(name)
+        self.filled += answer is not None
+        self.ambiguous += answer is None and name in self._answers
+        self.absent += name not in self._answers
+        return None if answer is None else (question_id(text, answer), answer)
+
+
+def _text_id(text: str) -> str:
+    return content_hash("text", _collapsed(text))
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
 
 
 def read_items(form: Format, rows: Iterable[Found], tally: Tally) -> Iterator[Question | Record]:
@@ -105,8 +161,11 @@ def import_rows(
     rows: Iterable[Found],
     name: str,
     tell: Callable[[str, str, str], None] | None = None,
+    gold: GoldAnswers | None = None,
 ) -> Imported:
     """Write the rows of a file into a dataset and take a snapshot; `tell` hears of every dropped or mended row.
+
+    With `gold` answers they are filled in where the file has none, before the ids are made.
 
     Raises `StoreError`, and `InputError` for a file that breaks off; then what was read until there is committed,
     and the same command adds the rest.
@@ -118,6 +177,7 @@ def import_rows(
         with _busy():
             try:
                 for item in read_items(form, rows, found.tally):
+                    item = item if gold is None else gold.fill(item)
                     if isinstance(item, Record):
                         writer.add_record(item)
                     else:
@@ -291,6 +351,7 @@ class _Writer:
         if committed and not (found.questions or found.labels or found.relabelled):
             return
         told = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
+        told |= {"gold_from": config.gold_from} if config.gold_from else {}
         totals = {
             "rows": found.tally.rows, "questions": found.questions, "solutions": found.solutions,
             "labels": found.labels, "relabelled": found.relabelled, "repeated": found.repeated,

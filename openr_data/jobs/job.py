@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..checked_lines import CheckedLines, write_whole
 from ..config import as_dict, read_toml, to_toml
@@ -47,7 +47,9 @@ class LabelConfig:
 
     `source` is a catalog source ("arithmetic") or `NAME@ref` of the store; `split`, `source_seed` and
     `limit` choose its questions, and `questions` is the hash of the chosen ones: a job is pinned to them,
-    whatever is added to the dataset later. With `reuse` it begins with what other jobs have drawn.
+    whatever is added to the dataset later. With `reuse` it begins with what other jobs have drawn; with
+    `given_solutions` it labels the solutions that the dataset has of them instead of sampling its own. `order`
+    is the order in which `limit` takes the questions.
     """
 
     source: str
@@ -66,6 +68,8 @@ class LabelConfig:
     max_tokens: int = 1024
     rollout_text: bool = True
     reuse: bool = False
+    given_solutions: bool = False
+    order: Literal["", "uncertain"] = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,9 +81,10 @@ class LabelConfig:
     def job_id(self) -> str:
         """12 hex digits over the configuration."""
         plain = as_dict(self)
-        if not self.reuse:
-            # It came later: a job from before keeps its id.
-            del plain["reuse"]
+        for name in ("reuse", "given_solutions", "order"):
+            # They came later: a job from before keeps its id.
+            if not plain[name]:
+                del plain[name]
         return config_id(plain)
 
     def changed(self, **values: Any) -> "LabelConfig":

@@ -14,6 +14,8 @@ from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, 
 OUTCOME = {Verdict.CORRECT: True, Verdict.INCORRECT: False, Verdict.UNKNOWN: None}
 """The verdict of a solution's final answer as the column `outcome` holds it."""
 
+_VERDICT = {value: verdict for verdict, value in OUTCOME.items()}
+
 
 def question_row(question: Question) -> dict[str, Any]:
     """A row of `questions`."""
@@ -23,6 +25,20 @@ def question_row(question: Question) -> dict[str, Any]:
 def question_of(row: dict[str, Any]) -> Question:
     """The question of a row; the inverse of `question_row`."""
     return Question(**{name: row[name] for name in Question.__slots__})
+
+
+def solution_of(row: Mapping[str, Any]) -> Solution:
+    """The solution of a row; the inverse of what `labeling_rows` makes of it."""
+    return Solution(
+        solution_id=row["solution_id"],
+        question_id=row["question_id"],
+        steps=tuple(row["steps"]),
+        final_answer=row["final_answer"],
+        outcome=_VERDICT[row["outcome"]],
+        n_tokens=row["n_tokens"],
+        generator=row["generator"] or "",
+        metadata=row["metadata"] or "{}",
+    )
 
 
 def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: bool) -> Rows:
@@ -74,10 +90,11 @@ def _solution(solution: Solution, job: str, policy: str) -> dict[str, Any]:
         "n_steps": len(solution.steps),
         "final_answer": solution.final_answer,
         "outcome": OUTCOME[solution.outcome],
-        "generator": policy,
+        "generator": solution.generator or policy,
         "n_tokens": solution.n_tokens,
         "job_id": job,
         "revision": 0,
+        "metadata": solution.metadata,
     }
 
 
@@ -104,6 +121,7 @@ def _label(item: LabelSet, question: str, job: str, method: str, policy: str) ->
         **lists,
         "first_error": item.first_error,
         "revision": 0,
+        "metadata": item.metadata,
     }
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..errors import Interrupted, JobError, OpenRError
 from ..store.dataset import Dataset
 from ..store.refs import now
 from ..store.spool import Spool
-from ..types import Labeling, Question
+from ..types import Labeling, Question, Solution
 from .job import Job, LabelConfig, versions
 from .limits import Limits
 from .progress import Status, summary_of
@@ -43,6 +43,7 @@ def run_label(
     policy: Backend,
     grader: Grader,
     *,
+    given: Mapping[str, Sequence[Solution]] | None = None,
     live: int = 256,
     limits: Limits | None = None,
     price: Price | None = None,
@@ -53,7 +54,8 @@ def run_label(
 ) -> Status:
     """Label `questions` into `dataset`; return where the job ends.
 
-    What is finished already is skipped, what the journal knows is not asked again. `live` bounds the questions under
+    What is finished already is skipped, what the journal knows is not asked again. `given` are the solutions to label,
+    by question id, where the labeler is not to sample its own. `live` bounds the questions under
     way. Where `limits` are reached nothing more is asked and the job ends as far as it is, with `stopped_by` in its
     status; `gpus` are those behind a server (a local policy counts its own), and with `first` only so many more
     questions are labelled. The first SIGINT or SIGTERM waits for the requests under way (`on_stop` is called), the
@@ -76,6 +78,7 @@ def run_label(
                         labeler,
                         policy,
                         grader,
+                        given or {},
                         events,
                         limits or Limits(),
                         price,
@@ -114,6 +117,7 @@ class _Work:
         labeler: Labeler,
         policy: Backend,
         grader: Grader,
+        given: Mapping[str, Sequence[Solution]],
         events: CheckedLines,
         limits: Limits,
         price: Price | None,
@@ -121,7 +125,7 @@ class _Work:
         first: int | None,
     ) -> None:
         self.job, self.config, self.dataset = job, config, dataset
-        self.labeler, self.grader, self.events = labeler, grader, events
+        self.labeler, self.grader, self.given, self.events = labeler, grader, given, events
         self.limits, self.price, self.gpus = limits, price, gpus or policy.gpus
         self.started = time.monotonic()
         app = f"{job.job_id}/w0"
@@ -163,7 +167,8 @@ class _Work:
         """Label one question on its own account."""
         self._age += 1
         with self.policy.account(question.question_id, self._age) as account:
-            labeling = await self.labeler.label(question, self.policy, self.grader)
+            given = self.given.get(question.question_id, ())
+            labeling = await self.labeler.label(question, self.policy, self.grader, given)
         return labeling, account
 
     def finished(self, labeling: Labeling, account: Account) -> None:

@@ -149,9 +149,12 @@ _CHECKS: Final = (
      "from labels where len(list_filter(list_zip(n_correct, n_rollouts), lambda x: x[1] > x[2] or x[1] < 0)) > 0"),
     ("labels", "counts that are not those of the node", "label_id",
      """select distinct label_id from (
-            select label_id, job_id, unnest(node_id) as node_id, unnest(n_correct) as c, unnest(n_rollouts) as n
+            select label_id, job_id, unnest(node_id) as node_id, unnest(n_correct) as c, unnest(n_rollouts) as n,
+                   unnest(provenance) as p
             from labels) l
-        join nodes using (node_id, job_id) where (c > 0 or n > 0) and (c <> n_correct or n <> n_rollouts)"""),
+        join nodes using (node_id, job_id)
+        -- Labels that stopped early count the rollouts from earlier prefixes that pass through, too.
+        where (c > 0 or n > 0) and if(p = 6, c < n_correct or n < n_rollouts, c <> n_correct or n <> n_rollouts)"""),
     # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
     ("nodes", "no parent of that id", "node_id",
      """select n.node_id from nodes n where parent_id is not null

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..labels import WILSON_Z
+from ..relative import EPSILON, TOLERANCE
+from ..types import Provenance
+from .preference_views import PREFERENCE_VIEWS
 
 _Z2 = WILSON_Z**2
 
@@ -44,6 +47,10 @@ MACROS: Final[Mapping[str, str]] = {
     "repair(labels)": (
         "list_transform(labels, lambda label, place: "
         "case when place < coalesce(len(labels) + 1 - list_position(list_reverse(labels), 1), 0) then 1 else label end)"
+    ),
+    f"relative_label(value, parent, epsilon := {EPSILON})": (
+        "case when value <= 0 then -1 when value is null or parent is null then null "
+        f"when parent <= 0 or value / parent < epsilon - {TOLERANCE} then -1 else 1 end"
     ),
 }
 """Signature to definition."""
@@ -94,7 +101,7 @@ VIEWS: Final[Mapping[str, str]] = {
                generator, outcome, len(label)::int as n_steps, first_error, step_index,
                steps[step_index + 1] as step, label[step_index + 1] as label, value[step_index + 1] as value,
                n_correct[step_index + 1] as n_correct, n_rollouts[step_index + 1] as n_rollouts,
-               ['measured', 'certified', 'inferred', 'judged', 'human', 'imported'][
+               ['measured', 'certified', 'inferred', 'judged', 'human', 'imported', 'stopped'][
                    provenance[step_index + 1] + 1] as provenance,
                node_id[step_index + 1] as node_id
         from (select *, unnest(range(len(label))) as step_index from records)
@@ -110,7 +117,7 @@ VIEWS: Final[Mapping[str, str]] = {
         ), counted as (
             select node_id, question_id, policy, any_value(depth) as depth, any_value(step) as step,
                    any_value(parent_id) as parent_id,
-                   bool_or(certified) as certified, bool_or(terminal) as terminal,
+                   bool_or(certified) as certified, bool_or(terminal) as terminal, min(verdict) as verdict,
                    coalesce(any_value(drawn.n_correct), 0) as n_correct,
                    coalesce(any_value(drawn.n_rollouts), 0) as n_rollouts,
                    coalesce(any_value(drawn.n_unknown), 0) as n_unknown,
@@ -176,5 +183,40 @@ VIEWS: Final[Mapping[str, str]] = {
                steps[first_error + 1] as step
         from records where first_error is not null
     """,
+    # The decisions are those of `openr_data/relative.py`. The root is that of the job, else the most measured one.
+    "relative_progress": f"""
+        with roots as (
+            select question_id, policy, job_id, n_rollouts, soft_label(n_correct, n_rollouts) as value
+            from nodes
+            where parent_id is null and n_correct > 0 and job_id not in (
+                select job_id from labels where list_contains(provenance, {int(Provenance.STOPPED)}))
+        ), best as (
+            select distinct on (question_id, policy) * from roots order by question_id, policy, n_rollouts desc, job_id
+        ), told as (
+            select r.label_id, r.question_id, r.solution_id, r.method, r.completer, r.job_id, r.steps,
+                   coalesce(own.value, best.value) as root,
+                   list_transform(range(1, len(r.label) + 1), lambda i: coalesce(
+                       r.value[i]::double, soft_label(r.n_correct[i], r.n_rollouts[i]))) as measured,
+                   list_transform(measured, lambda share, i: case when r.provenance[i] is distinct from if(
+                       share > 0, {int(Provenance.STOPPED)}, {int(Provenance.CERTIFIED)}) then share end) as usable
+            from records r
+            left join roots own on own.question_id = r.question_id and own.job_id = r.job_id
+            left join best on best.question_id = r.question_id and best.policy = r.completer
+        ), known as (
+            select *, list_transform(usable, lambda share, i: if(
+                       i > coalesce(list_position(usable, 0.0), len(usable)), 0.0, share)) as share
+            from told
+        ), laid_out as (
+            select * exclude (root, measured, usable, share), measured[step_index + 1] as measured,
+                   share[step_index + 1] as value, if(step_index = 0, root, share[step_index]) as parent_value
+            from (select *, unnest(range(len(share))) as step_index from known)
+        )
+        select label_id, question_id, solution_id, method, completer, job_id, step_index,
+               steps[step_index + 1] as step, measured, value, parent_value,
+               case when parent_value > 0 then value / parent_value end as ratio,
+               relative_label(value, parent_value)::tinyint as label
+        from laid_out
+    """,
+    **PREFERENCE_VIEWS,
 }
 """Name to definition; each may use the tables, the macros and the views before it."""

@@ -1,0 +1,269 @@
+"""Adaptive: the first error of every wrong rollout, as sure as asked for, for the fewest tokens.
+
+Ours. OmegaPRM spends k rollouts on every prefix its binary search looks at; Math-Shepherd spends k on every prefix.
+This one holds a posterior over the place of the first error (`posterior.py`), draws small waves from the prefix that
+promises the most information per token, and stops when one place is more likely than `confidence`:
+
+1. Screening in waves: the root gets `screening` rollouts, and as many again, up to `screening_most`, while none is
+   right. A question without right or without wrong rollouts is screened out with what was spent until then.
+2. A success anywhere certifies every prefix it runs through (backward certificates, free positives).
+3. A failure is evidence at the last prefix it shares with the solution. Every rollout counts for every solution whose
+   path it shares, wherever it was drawn: nothing paid for is drawn again.
+4. How many failures make a zero follows from the chance of success that the question shows at its last good prefix:
+   few where success is common, many where it is rare, so that a false zero is at most 1 - `confidence` likely.
+5. A search that has spent `most` rollouts without being sure ends without a location; what is certain is kept.
+6. Wrong rollouts from good prefixes become candidates; one that runs through an error already located is passed over,
+   and an error is taken back when a later success runs through it (as in OmegaPRM).
+7. Hard labels are what the definition says ("can the answer be reached from here"). Values are shares of rollouts that
+   were stopped early, so they are biased: their provenance is `stopped`. For soft labels use Math-Shepherd or MiPS.
+"""
+
+import math
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from openr_data.engine.protocols import Grader, Policy
+from openr_data.types import Budget, Label, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
+
+from .posterior import Chance, FirstError
+from .rollouts import Drawn, Evidence, State, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveConfig:
+    """`searches` are first errors looked for in a question, `wave` rollouts drawn at a time, `most` in one search.
+
+    `shape` is that of the chances of success (`posterior.Chance`), `pull` how many rollouts the mean of the question
+    is worth beside those of a prefix, `overhead` the price of a rollout beside its own tokens.
+    """
+
+    confidence: float = 0.95
+    searches: int = 20
+    screening: int = 8
+    screening_most: int = 32
+    expand: int = 4
+    wave: int = 2
+    most: int = 64
+    shape: float = 3.0
+    pull: float = 4.0
+    overhead: float = 4.0
+    correct_solutions: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError("confidence lies in [0.5, 1)")
+        if min(self.screening, self.wave, self.most) < 1 or self.searches < 0 or self.correct_solutions < 0:
+            raise ValueError("screening, wave and most are at least 1, searches and correct_solutions at least 0")
+        if self.screening_most < self.screening or self.shape <= 0 or self.pull <= 0 or self.overhead < 0:
+            raise ValueError("screening_most is at least screening, shape and pull are above 0, overhead is at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A wrong rollout and the first step of it that is bad (0-based), or None where that is not sure."""
+
+    drawn: Drawn
+    error: int | None
+
+
+class Adaptive:
+    """The labeler. `sampling` gives temperature, limits and the job's seed."""
+
+    method = "adaptive"
+    config_type = AdaptiveConfig
+    independent_steps = False
+    counts_passing = True
+
+    def __init__(self, config: AdaptiveConfig, sampling: Sampling) -> None:
+        self.config, self.sampling = config, sampling
+
+    def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
+        """The worst case: no search is ever sure."""
+        config = self.config
+        searches = len(given) if given else config.searches
+        waves = math.ceil(config.most / config.wave)
+        expansions = 0 if given else searches
+        rollouts = config.screening_most + searches * waves * config.wave + expansions * config.expand
+        requests = math.ceil(config.screening_most / config.screening) + searches * waves + expansions
+        return Budget(requests, rollouts, rollouts * self.sampling.max_tokens)
+
+    async def label(
+        self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
+    ) -> Labeling:
+        """Label one question; see the module for the algorithm."""
+        evidence = Evidence(question, policy, grader, self.sampling)
+        if not question.answer.strip():
+            return evidence.labeling(Outcome.NO_GOLD)
+        if given:
+            return await self._label_given(evidence, given)
+        root = evidence.state(())
+        await self._screen(evidence, root)
+        match root.value:
+            case None:
+                return evidence.labeling(Outcome.NO_GRADED)
+            case 0:
+                return evidence.labeling(Outcome.NO_CORRECT)
+            case 1:
+                return evidence.labeling(Outcome.NO_WRONG)
+        located = await self._search_all(evidence, root)
+        labelled = [_labels(evidence, item) for item in located]
+        correct: dict[Steps, Drawn] = {}
+        for drawn in root.rollouts:
+            if drawn.row.verdict is Verdict.CORRECT and drawn.steps:
+                correct.setdefault(drawn.solution, drawn)
+        for drawn in list(correct.values())[: self.config.correct_solutions]:
+            evidence.close(drawn.solution, Verdict.CORRECT)
+            labelled.append(_labels(evidence, _Located(drawn, None)))
+        return evidence.labeling(Outcome.LABELLED, labelled, len(located))
+
+    async def _screen(self, evidence: Evidence, root: State) -> None:
+        """Waves from the root until some rollout is right, as far as `screening_most` goes."""
+        config = self.config
+        while len(root.rollouts) < config.screening_most and not root.count(Verdict.CORRECT):
+            n = min(config.screening, config.screening_most - len(root.rollouts))
+            await evidence.measure(root, n, extend=bool(root.rollouts))
+
+    async def _label_given(self, evidence: Evidence, given: Sequence[Solution]) -> Labeling:
+        """Label solutions that are there; the root is screened for the mean chance alone."""
+        accepted = [await evidence.accept(item) for item in given if item.steps]
+        if not accepted:
+            return evidence.labeling(Outcome.NO_SOLUTION)
+        if any(drawn.row.verdict is Verdict.INCORRECT for drawn in accepted):
+            await self._screen(evidence, evidence.state(()))
+        found = [
+            _Located(drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None)
+            for drawn in accepted
+        ]
+        # A later search may have reached the answer through what an earlier one had ruled out.
+        for place, item in enumerate(found):
+            if item.error is not None and item.drawn.path[item.error] in evidence.certified:
+                found[place] = _Located(item.drawn, await self._search(evidence, item.drawn, []))
+        errors = {item.drawn.path[item.error] for item in found if item.error is not None}
+        outcome = Outcome.LABELLED
+        if not errors and not any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted):
+            outcome = Outcome.UNDECIDED
+        return evidence.labeling(outcome, [_labels(evidence, item) for item in found], len(errors))
+
+    async def _search_all(self, evidence: Evidence, root: State) -> list[_Located]:
+        pool = _wrong(root.rollouts)
+        located: dict[str, _Located] = {}
+        for _ in range(self.config.searches):
+            for node in [node for node in located if node in evidence.certified]:
+                pool.insert(0, located.pop(node).drawn)
+            chosen = self._nearest(evidence, [item for item in pool if _is_open(evidence, item, located.keys())])
+            if chosen is None:
+                break
+            pool.remove(chosen)
+            evidence.close(chosen.solution, Verdict.INCORRECT)
+            error = await self._search(evidence, chosen, pool)
+            if error is None:
+                continue
+            located[chosen.path[error - len(chosen.prefix)]] = _Located(chosen, error)
+            # Where the policy erred once it errs again, in other ways: the cheapest place to find the next error.
+            before = evidence.state(chosen.solution[:error])
+            if self.config.expand and not before.rollouts:
+                pool += _wrong(await evidence.measure(before, self.config.expand))
+        return [item for node, item in located.items() if node not in evidence.certified]
+
+    def _nearest(self, evidence: Evidence, candidates: Sequence[Drawn]) -> Drawn | None:
+        """The candidate whose first error is nearest to being sure; of several the oldest."""
+        best, highest = None, -1.0
+        for drawn in candidates:
+            belief = self._belief(evidence, _nodes(evidence, drawn))
+            p = belief.best[1] if belief else 0.0
+            if p > highest:
+                best, highest = drawn, p
+        return best
+
+    async def _search(self, evidence: Evidence, drawn: Drawn, pool: list[Drawn]) -> int | None:
+        """The first error of a wrong solution, or None where `most` rollouts do not tell.
+
+        New candidates join the pool.
+        """
+        config, solution = self.config, drawn.solution
+        nodes = _nodes(evidence, drawn)
+        costs = _costs(drawn, config.overhead)
+        spent = 0
+        while True:
+            belief = self._belief(evidence, nodes)
+            if belief is None:
+                return None
+            error, p = belief.best
+            if p >= config.confidence:
+                return error
+            probe = belief.next_probe(costs, config.wave)
+            if probe is None or spent + config.wave > config.most:
+                return None
+            state = evidence.state(solution[: probe.prefix], nodes[probe.prefix])
+            fresh = await evidence.measure(state, config.wave, extend=bool(state.rollouts))
+            spent += config.wave
+            pool += _wrong(fresh)
+
+    def _belief(self, evidence: Evidence, nodes: Sequence[str]) -> FirstError | None:
+        """What all rollouts so far say about a wrong solution; `nodes` are its prefixes, the root first.
+
+        None where the whole solution is certified: its own verdict is in doubt then.
+        """
+        n_steps = len(nodes) - 1
+        good = max((depth for depth, node in enumerate(nodes) if node in evidence.certified), default=0)
+        if good >= n_steps:
+            return None
+        passing = [evidence.passing[node][Verdict.INCORRECT] for node in nodes]
+        begun = [evidence.states[node].count(Verdict.INCORRECT) if node in evidence.states else 0 for node in nodes]
+        # What runs through the next prefix, but was not drawn there, has gone on along the solution.
+        leaving = [passing[m] - (passing[m + 1] - begun[m + 1]) for m in range(n_steps)]
+        chance = Chance(self.config.shape, self._mean(evidence, nodes[0], nodes[good]))
+        return FirstError(n_steps, good, passing, leaving, chance)
+
+    def _mean(self, evidence: Evidence, root: str, good: str) -> float:
+        """The mean chance of success behind the last good prefix: its own share, pulled towards the question's."""
+        whole, here = evidence.passing[root], evidence.passing[good]
+        base = (whole[Verdict.CORRECT] + 1) / (whole[Verdict.CORRECT] + whole[Verdict.INCORRECT] + 2)
+        right, n = here[Verdict.CORRECT], here[Verdict.CORRECT] + here[Verdict.INCORRECT]
+        pull = self.config.pull
+        return min(0.98, (right + pull * base) / (n + pull))
+
+
+def _nodes(evidence: Evidence, drawn: Drawn) -> tuple[str, ...]:
+    """The ids of all prefixes of a solution, the root first."""
+    return (*(evidence.node_id(drawn.prefix[:depth]) for depth in range(len(drawn.prefix))), drawn.row.node_id, *drawn.path)
+
+
+def _is_open(evidence: Evidence, drawn: Drawn, located: Set[str]) -> bool:
+    """Whether a wrong rollout holds an error that is not located: it begins at a good prefix and meets no known one."""
+    return (not drawn.prefix or drawn.row.node_id in evidence.certified) and located.isdisjoint(drawn.path)
+
+
+def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
+    """Good up to the error and bad there; without a location, good as far as that is certain."""
+    drawn = item.drawn
+    nodes = _nodes(evidence, drawn)[1:]
+    good = next((place for place, node in enumerate(nodes) if node not in evidence.certified), len(nodes))
+    end = good if item.error is None else item.error
+    labels: list[Label | None] = [1 if place < end else None for place in range(len(nodes))]
+    if item.error is not None:
+        labels[end] = -1
+    told = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
+    solution = evidence.solution(drawn.solution, drawn)
+    return solution, LabelSet(solution.solution_id, told)
+
+
+def _wrong(rollouts: Sequence[Drawn]) -> list[Drawn]:
+    """The distinct wrong rollouts that have at least one step."""
+    found: dict[Steps, Drawn] = {}
+    for drawn in rollouts:
+        if drawn.row.verdict is Verdict.INCORRECT and drawn.steps:
+            found.setdefault(drawn.steps, drawn)
+    return list(found.values())
+
+
+def _costs(drawn: Drawn, overhead: float) -> list[float]:
+    """Tokens that a rollout from each prefix of a solution is expected to take, from the solution's own lengths."""
+    lengths = [len(step) + 2 for step in drawn.solution]
+    own = sum(lengths[len(drawn.prefix) :])
+    per_character = drawn.row.n_tokens / own if own else 1.0
+    costs, rest = [], float(sum(lengths))
+    for length in lengths:
+        costs.append(overhead + rest * per_character)
+        rest -= length
+    return costs

@@ -1,0 +1,107 @@
+"""Where the first error of a wrong solution is: what is known, and which question about it is worth its price.
+
+A solution has M steps, of which the first `good` are known to be good. The first error e is one of the steps behind
+(0-based); prefix m holds the steps before step m. From a good prefix the policy succeeds with a chance p_m that nobody
+knows; from a bad one never. Its chance is taken as Beta(a, b): `shape` a says how even chances are, b follows from
+the mean that the question shows elsewhere. So n failures at a good prefix have the likelihood
+
+    L(n) = E[(1 - p)^n] = prod over i < n of (b + i) / (a + b + i)
+
+and no likelihood to lose at a bad one. A failure counts once, at the last good prefix that it shares with the solution:
+where it leaves it, or where the error is. A success at prefix m says for certain that e >= m. The posterior over e
+follows, and the next probe is the one with the greatest expected loss of entropy per token it is expected to cost. What
+practice does by rules of thumb comes out of this by itself: splits left of the middle where success is likely, more
+rollouts where it is rare, a second look at the boundary before it is believed, no rollout where everything is known.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Beta(a, b) over the chance of success from a good prefix, with a = `shape` and this mean."""
+
+    shape: float
+    mean: float
+
+    @property
+    def beta(self) -> float:
+        """b of the distribution."""
+        return self.shape * (1 - self.mean) / self.mean
+
+    def log_failing(self, n: int, seen: int = 0) -> float:
+        """log P(n more failures | `seen` failures at a good prefix)."""
+        a, b = self.shape, self.beta
+        return sum(math.log((b + i) / (a + b + i)) for i in range(seen, seen + n))
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A prefix to draw from, with what it is expected to tell (nats) for what it is expected to cost (tokens)."""
+
+    prefix: int
+    gain: float
+    cost: float
+
+
+class FirstError:
+    """The posterior over the first error among the steps `good` … M - 1.
+
+    `passing[m]` counts the failures that were drawn at or before prefix m and run through it, `leaving[m]` those of
+    them whose next step is another one than the solution's, for good <= m < M.
+    """
+
+    def __init__(
+        self, n_steps: int, good: int, passing: Sequence[int], leaving: Sequence[int], chance: Chance
+    ) -> None:
+        if not 0 <= good < n_steps:
+            raise ValueError(f"{good} good steps of {n_steps}: a wrong solution has a wrong step")
+        self.n_steps, self.good, self.passing, self.chance = n_steps, good, passing, chance
+        # That rollouts go from the last good prefix on to its next step, good or bad, has no say in which it is.
+        logs, log = [0.0], 0.0
+        for m in range(good + 1, n_steps):
+            logs.append(log + chance.log_failing(passing[m]))
+            log += chance.log_failing(leaving[m])
+        highest = max(logs)
+        weights = [math.exp(item - highest) for item in logs]
+        total = sum(weights)
+        self.p_error = [weight / total for weight in weights]
+        """The probability of each step from `good` on; it sums to 1."""
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The most likely first error, and how likely it is."""
+        p = max(self.p_error)
+        return self.good + self.p_error.index(p), p
+
+    def next_probe(self, costs: Sequence[float], wave: int = 1) -> Probe | None:
+        """The prefix from which `wave` rollouts are expected to tell the most for their price.
+
+        `costs[m]` is that of one rollout from prefix m, in tokens. None where every step but one is ruled out.
+        """
+        p = self.p_error
+        entropies = [x * math.log(x) if x > 0 else 0.0 for x in p]
+        now = -sum(entropies)
+        behind, h_behind = 1.0, sum(entropies)
+        best: Probe | None = None
+        for i in range(len(p) - 1):
+            # Prefix m = good + i + 1 is good where the error lies behind its last step, step m - 1.
+            m = self.good + i + 1
+            behind, h_behind = behind - p[i], h_behind - entropies[i]
+            if behind <= 1e-12:
+                break
+            before, h_before = 1.0 - behind, -now - h_behind
+            failing = math.exp(self.chance.log_failing(wave, self.passing[m]))
+            fail = before + behind * failing
+            success = max(behind * (1 - failing), 0.0)
+            scale = failing / fail
+            after_fail = -(h_before - before * math.log(fail)) / fail
+            after_fail -= scale * (h_behind + behind * math.log(scale))
+            after_success = math.log(behind) - h_behind / behind
+            gain = now - fail * after_fail - success * after_success
+            cost = wave * costs[m]
+            if best is None or gain / cost > best.gain / best.cost:
+                best = Probe(m, gain, cost)
+        return best
