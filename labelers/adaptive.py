@@ -7,15 +7,20 @@ promises the most information per token, and stops when one place is more likely
 1. Screening in waves: the root gets `screening` rollouts, and as many again, up to `screening_most`, while none is
    right. A question without right or without wrong rollouts is screened out with what was spent until then.
 2. A success anywhere certifies every prefix it runs through (backward certificates, free positives).
-3. A failure is evidence at the last prefix it shares with the solution. Every rollout counts for every solution whose
-   path it shares, wherever it was drawn: nothing paid for is drawn again.
-4. How many failures make a zero follows from the chance of success that the question shows at its last good prefix:
-   few where success is common, many where it is rare, so that a false zero is at most 1 - `confidence` likely.
-5. A search that has spent `most` rollouts without being sure ends without a location; what is certain is kept.
-6. Wrong rollouts from good prefixes become candidates; one that runs through an error already located is passed over,
-   and an error is taken back when a later success runs through it (as in OmegaPRM).
-7. Hard labels are what the definition says ("can the answer be reached from here"). Values are shares of rollouts that
+3. A failure is evidence at every prefix it runs through, for every solution that shares it: nothing that was paid for
+   is drawn again.
+4. How many failures make a zero follows from what good steps have left of the chance elsewhere in the question
+   (`_mean`): few where success is common, many where it is rare, so that a false zero is at most 1 - `confidence`
+   likely. That is checked against truth in `benchmarks/label_quality.py`.
+5. A search that `most` rollouts cannot make sure does not begin or ends without a location; what is certain is kept.
+6. The wrong rollout whose error is nearest to sure comes first. One that runs through an error already located is
+   passed over, and an error is taken back when a later success runs through it (as in OmegaPRM).
+7. From the last good prefix before an error `expand` rollouts are drawn: there the policy errs again in other ways,
+   they are short, and they say how likely success is.
+8. Hard labels are what the definition says ("can the answer be reached from here"). Values are shares of rollouts that
    were stopped early, so they are biased: their provenance is `stopped`. For soft labels use Math-Shepherd or MiPS.
+9. Given solutions are searched in their order; the root is screened for the chance of success alone, and none is drawn
+   to find more errors.
 """
 
 import math
@@ -31,20 +36,21 @@ from .rollouts import Drawn, Evidence, State, Steps
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveConfig:
-    """`searches` are first errors looked for in a question, `wave` rollouts drawn at a time, `most` in one search.
+    """`searches` bounds the first errors of a question, `most` the rollouts of one search, drawn `wave` at a time.
 
-    `shape` is that of the chances of success (`posterior.Chance`), `pull` how many rollouts the mean of the question
-    is worth beside those of a prefix, `overhead` the price of a rollout beside its own tokens.
+    `shape` and `hazard` are those of the posterior (`posterior.py`); `pull` is how many rollouts the mean chance of the
+    question is worth beside those of a prefix, `overhead` the price in tokens of a rollout beside its own.
     """
 
     confidence: float = 0.95
     searches: int = 20
     screening: int = 8
-    screening_most: int = 32
-    expand: int = 4
+    screening_most: int = 16
+    expand: int = 8
     wave: int = 2
-    most: int = 64
-    shape: float = 3.0
+    most: int = 32
+    shape: float = 8.0
+    hazard: float = 0.5
     pull: float = 4.0
     overhead: float = 4.0
     correct_solutions: int = 4
@@ -192,7 +198,8 @@ class Adaptive:
             if p >= config.confidence:
                 return error
             probe = belief.next_probe(costs, config.wave)
-            if probe is None or spent + config.wave > config.most:
+            left = config.most - spent
+            if probe is None or left < config.wave or not belief.can_be_sure(config.confidence, left):
                 return None
             state = evidence.state(solution[: probe.prefix], nodes[probe.prefix])
             fresh = await evidence.measure(state, config.wave, extend=bool(state.rollouts))
@@ -213,20 +220,34 @@ class Adaptive:
         # What runs through the next prefix, but was not drawn there, has gone on along the solution.
         leaving = [passing[m] - (passing[m + 1] - begun[m + 1]) for m in range(n_steps)]
         chance = Chance(self.config.shape, self._mean(evidence, nodes[0], nodes[good]))
-        return FirstError(n_steps, good, passing, leaving, chance)
+        return FirstError(n_steps, good, passing, leaving, chance, self.config.hazard)
 
     def _mean(self, evidence: Evidence, root: str, good: str) -> float:
-        """The mean chance of success behind the last good prefix: its own share, pulled towards the question's."""
-        whole, here = evidence.passing[root], evidence.passing[good]
-        base = (whole[Verdict.CORRECT] + 1) / (whole[Verdict.CORRECT] + whole[Verdict.INCORRECT] + 2)
-        right, n = here[Verdict.CORRECT], here[Verdict.CORRECT] + here[Verdict.INCORRECT]
-        pull = self.config.pull
-        return min(0.98, (right + pull * base) / (n + pull))
+        """The mean chance of success behind the last good prefix, were its next step good.
+
+        Steps that are known to be good say what chance a good step leaves: the share of right ones among the rollouts
+        through the other next steps that have led to the answer, pulled towards the same share at the root.
+        """
+        right, n = _survivors(evidence, root)
+        base = (right + 1) / (n + 2)
+        right, n = _survivors(evidence, good)
+        return min(0.98, (right + self.config.pull * base) / (n + self.config.pull))
+
+
+def _survivors(evidence: Evidence, node: str) -> tuple[int, int]:
+    """The right ones and all of the graded rollouts that go on from a prefix to a step that is known to be good."""
+    counts = [evidence.passing[child] for child in evidence.children[node] if child in evidence.certified]
+    right = sum(item[Verdict.CORRECT] for item in counts)
+    return right, right + sum(item[Verdict.INCORRECT] for item in counts)
 
 
 def _nodes(evidence: Evidence, drawn: Drawn) -> tuple[str, ...]:
     """The ids of all prefixes of a solution, the root first."""
-    return (*(evidence.node_id(drawn.prefix[:depth]) for depth in range(len(drawn.prefix))), drawn.row.node_id, *drawn.path)
+    return (
+        *(evidence.node_id(drawn.prefix[:depth]) for depth in range(len(drawn.prefix))),
+        drawn.row.node_id,
+        *drawn.path,
+    )
 
 
 def _is_open(evidence: Evidence, drawn: Drawn, located: Set[str]) -> bool:

@@ -6,11 +6,13 @@ the value beside it the soft one, and the counts decide any other rule later wit
 
 Decisions and deviations:
 
-1. The completer is the policy itself (the paper trains a generator and a completer).
+1. The completer is the policy itself; for the paper's separate completer label the solutions that another model has
+   written (`given`).
 2. Distinct solutions only, as in the paper; a prefix shared by two of them is measured once.
 3. The last step is graded directly: its label is the verdict of the answer, without rollouts.
 4. Labels are independent of each other, as in the paper: a good step may follow a bad one.
-5. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
+5. Of given solutions all are labelled, also those whose own answer has no verdict: then their last step has none.
+6. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
 """
 
 import asyncio
@@ -58,6 +60,9 @@ class MathShepherd:
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: the steps of every solution are single tokens, and no two solutions share any."""
+        if given:
+            probes = sum(max(0, len(item.steps) - 1) for item in given)
+            return Budget(probes, probes * self.config.k, probes * self.config.k * self.sampling.max_tokens)
         probes = self.config.solutions * max(0, self.sampling.max_tokens - 1)
         completions = self.config.solutions + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
@@ -69,18 +74,22 @@ class MathShepherd:
         evidence = Evidence(question, policy, grader, self.sampling)
         if not question.answer.strip():
             return evidence.labeling(Outcome.NO_GOLD)
-        root = evidence.state(())
-        sampled = await evidence.measure(root, self.config.solutions)
-        solutions = {
-            drawn.solution: drawn
-            for drawn in reversed(sampled)
-            if drawn.row.verdict is not Verdict.UNKNOWN and drawn.steps
-        }
+        if given:
+            accepted = [await evidence.accept(item) for item in given if item.steps]
+            solutions = {drawn.solution: drawn for drawn in accepted}
+        else:
+            sampled = await evidence.measure(evidence.state(()), self.config.solutions)
+            solutions = {
+                drawn.solution: drawn
+                for drawn in reversed(sampled)
+                if drawn.row.verdict is not Verdict.UNKNOWN and drawn.steps
+            }
         if not solutions:
-            return evidence.labeling(Outcome.NO_GRADED)
+            return evidence.labeling(Outcome.NO_SOLUTION if given else Outcome.NO_GRADED)
         waiting: dict[str, State] = {}
         for steps, drawn in solutions.items():
-            evidence.close(steps, drawn.row.verdict)
+            if drawn.row.verdict is not Verdict.UNKNOWN:
+                evidence.close(steps, drawn.row.verdict)
         for steps in solutions:
             for depth in range(1, len(steps)):
                 state = evidence.state(steps[:depth])
@@ -89,7 +98,7 @@ class MathShepherd:
         await asyncio.gather(*(evidence.measure(state, self.config.k) for state in waiting.values()))
         labelled: list[tuple[Solution, LabelSet]] = []
         for steps, drawn in solutions.items():
-            labels = tuple(_hard(evidence, steps, depth) for depth in range(1, len(steps) + 1))
+            labels = tuple(self._step(evidence, steps, depth) for depth in range(1, len(steps) + 1))
             solution = evidence.solution(steps, drawn)
             labelled.append((solution, LabelSet(solution.solution_id, labels)))
         errors = {
@@ -99,17 +108,16 @@ class MathShepherd:
         }
         return evidence.labeling(Outcome.LABELLED, labelled, len(errors))
 
-
-def _hard(evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
-    """Hard estimation of step `depth` (from 1) of a solution: can the gold answer be reached from here?"""
-    steps = solution[:depth]
-    state = evidence.state(steps)
-    terminal = evidence.terminals.get(state.node_id)
-    label: Label | None = None
-    # A complete solution may be an inner prefix of another: then what lies beyond it counts too.
-    beyond = terminal is not None and depth < len(solution) and evidence.is_certified(state)
-    if terminal is Verdict.CORRECT or state.count(Verdict.CORRECT) or beyond:
-        label = 1
-    elif terminal is Verdict.INCORRECT or state.graded:
-        label = -1
-    return evidence.step_label(steps, label)
+    def _step(self, evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
+        """Hard estimation of step `depth` (from 1) of a solution: can the gold answer be reached from here?"""
+        steps = solution[:depth]
+        state = evidence.state(steps)
+        terminal = evidence.terminals.get(state.node_id)
+        label: Label | None = None
+        # A complete solution may be an inner prefix of another: then what lies beyond it counts too.
+        beyond = terminal is not None and depth < len(solution) and evidence.is_certified(state)
+        if terminal is Verdict.CORRECT or state.count(Verdict.CORRECT) or beyond:
+            label = 1
+        elif terminal is Verdict.INCORRECT or state.graded:
+            label = -1
+        return evidence.step_label(steps, label)

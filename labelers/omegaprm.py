@@ -27,6 +27,8 @@ Decisions where the paper is silent, and deviations:
    search without a location.
 10. Complete correct rollouts of the root become label sets too (all steps certified), `correct_solutions`
     of them; the paper leaves them implicit.
+11. Given solutions are searched as they are, without screening and without looking for more; right ones are certified
+    by their own answer. A search without a location leaves what is behind the last good prefix unlabelled.
 """
 
 import math
@@ -34,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.types import Budget, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
+from openr_data.types import Budget, Label, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
 
 from .rollouts import Drawn, Evidence, State, Steps
 
@@ -89,6 +91,11 @@ class OmegaPRM:
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: every search halves a solution whose steps are single tokens."""
+        if given:
+            # Twice: an error may be taken back once, by a rollout of a later search.
+            probes = 2 * sum(math.ceil(math.log2(max(2, len(item.steps)))) for item in given)
+            completions = probes * self.config.k
+            return Budget(probes, completions, completions * self.sampling.max_tokens)
         probes = self.config.searches * math.ceil(math.log2(max(2, self.sampling.max_tokens)))
         completions = self.config.screening + probes * self.config.k
         return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
@@ -100,6 +107,8 @@ class OmegaPRM:
         evidence = Evidence(question, policy, grader, self.sampling)
         if not question.answer.strip():
             return evidence.labeling(Outcome.NO_GOLD)
+        if given:
+            return await self._label_given(evidence, given)
         root = evidence.state(())
         await evidence.measure(root, self.config.screening)
         match root.value:
@@ -113,6 +122,31 @@ class OmegaPRM:
         located = [item for item in located if item.node_id not in evidence.certified]
         labelled = self._labelled(evidence, root, located)
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
+
+    async def _label_given(self, evidence: Evidence, given: Sequence[Solution]) -> Labeling:
+        """Label solutions that are there (deviation 11)."""
+        accepted = [await evidence.accept(item) for item in given if item.steps]
+        if not accepted:
+            return evidence.labeling(Outcome.NO_SOLUTION)
+        wrong = [_Candidate(evidence.state(()), drawn) for drawn in accepted if drawn.row.verdict is Verdict.INCORRECT]
+        located = {id(item.drawn): await self._search(evidence, item, []) for item in wrong}
+        for item in wrong:
+            found = located[id(item.drawn)]
+            if found is not None and found.node_id in evidence.certified:
+                located[id(item.drawn)] = await self._search(evidence, item, [])
+        labelled: list[tuple[Solution, LabelSet]] = []
+        for drawn in accepted:
+            found = located.get(id(drawn))
+            good = next((i for i, node in enumerate(drawn.path) if node not in evidence.certified), len(drawn.path))
+            labels: list[Label | None] = [1 if i < good else None for i in range(len(drawn.path))]
+            if found is not None and found.node_id not in evidence.certified:
+                labels[found.error] = -1
+            told = tuple(evidence.step_label(drawn.steps[: i + 1], label) for i, label in enumerate(labels))
+            solution = evidence.solution(drawn.steps, drawn)
+            labelled.append((solution, LabelSet(solution.solution_id, told)))
+        errors = {item.node_id for item in located.values() if item and item.node_id not in evidence.certified}
+        decided = errors or any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted)
+        return evidence.labeling(Outcome.LABELLED if decided else Outcome.UNDECIDED, labelled, len(errors))
 
     async def _search_all(self, evidence: Evidence, root: State) -> list[_Located]:
         pool = _candidates(root)

@@ -1,17 +1,19 @@
 """Where the first error of a wrong solution is: what is known, and which question about it is worth its price.
 
 A solution has M steps, of which the first `good` are known to be good. The first error e is one of the steps behind
-(0-based); prefix m holds the steps before step m. From a good prefix the policy succeeds with a chance p_m that nobody
-knows; from a bad one never. Its chance is taken as Beta(a, b): `shape` a says how even chances are, b follows from
-the mean that the question shows elsewhere. So n failures at a good prefix have the likelihood
+(0-based); prefix m holds the steps before step m. Beforehand each step is the first error with the chance `hazard` if none
+before it is: the first step that no right rollout has taken is the likeliest. From a good prefix the policy succeeds
+with a chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the mean
+that the question shows elsewhere. So n failures at a good prefix have the likelihood
 
     L(n) = E[(1 - p)^n] = prod over i < n of (b + i) / (a + b + i)
 
-and no likelihood to lose at a bad one. A failure counts once, at the last good prefix that it shares with the solution:
-where it leaves it, or where the error is. A success at prefix m says for certain that e >= m. The posterior over e
-follows, and the next probe is the one with the greatest expected loss of entropy per token it is expected to cost. What
-practice does by rules of thumb comes out of this by itself: splits left of the middle where success is likely, more
-rollouts where it is rare, a second look at the boundary before it is believed, no rollout where everything is known.
+and from a bad prefix everything fails. Given e, a failure counts at the last good prefix that it shares with the solution:
+where it leaves it, or at prefix e where it goes on. That it goes on from the last prefix known to be good has no say.
+A success at prefix m says for certain that e >= m. The posterior over e follows, and the next probe is the one with the
+greatest expected loss of entropy per token it is expected to cost. What practice does by rules of thumb comes out of
+this by itself: splits left of the middle where success is likely, more rollouts where it is rare, a second look at the
+boundary before it is believed, no rollout where everything is known.
 """
 
 import math
@@ -54,14 +56,20 @@ class FirstError:
     """
 
     def __init__(
-        self, n_steps: int, good: int, passing: Sequence[int], leaving: Sequence[int], chance: Chance
+        self,
+        n_steps: int,
+        good: int,
+        passing: Sequence[int],
+        leaving: Sequence[int],
+        chance: Chance,
+        hazard: float = 0.5,
     ) -> None:
         if not 0 <= good < n_steps:
             raise ValueError(f"{good} good steps of {n_steps}: a wrong solution has a wrong step")
         self.n_steps, self.good, self.passing, self.chance = n_steps, good, passing, chance
-        # That rollouts go from the last good prefix on to its next step, good or bad, has no say in which it is.
         logs, log = [0.0], 0.0
         for m in range(good + 1, n_steps):
+            log += math.log(1 - hazard)
             logs.append(log + chance.log_failing(passing[m]))
             log += chance.log_failing(leaving[m])
         highest = max(logs)
@@ -75,6 +83,13 @@ class FirstError:
         """The most likely first error, and how likely it is."""
         p = max(self.p_error)
         return self.good + self.p_error.index(p), p
+
+    def can_be_sure(self, confidence: float, n: int) -> bool:
+        """Whether n more failures behind the next step would make it the first error with this confidence."""
+        if len(self.p_error) == 1:
+            return True
+        left = (1 - self.p_error[0]) * math.exp(self.chance.log_failing(n, self.passing[self.good + 1]))
+        return left <= (1 - confidence) / confidence * self.p_error[0]
 
     def next_probe(self, costs: Sequence[float], wave: int = 1) -> Probe | None:
         """The prefix from which `wave` rollouts are expected to tell the most for their price.

@@ -9,6 +9,7 @@ A rollout is also a sample from every prefix that it passes through on its way: 
 depend on where the sampling began. `passing` counts them.
 """
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,7 @@ class Evidence:
         self.certified: dict[str, Steps] = {}
         self.terminals: dict[str, Verdict] = {}
         self.passing: dict[str, Counter[Verdict]] = defaultdict(Counter)
+        self.children: dict[str, dict[str, None]] = defaultdict(dict)
         self.calls = 0
         self.repeated_probes = 0
         self._probed: set[str] = set()
@@ -170,6 +172,8 @@ class Evidence:
                 self._certify(item.solution)
             for node in (state.node_id, *item.path):
                 self.passing[node][item.row.verdict] += 1
+            for parent, child in itertools.pairwise((state.node_id, *item.path)):
+                self.children[parent].setdefault(child)
         return drawn
 
     async def accept(self, given: Solution) -> Drawn:

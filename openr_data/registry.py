@@ -38,6 +38,11 @@ LABELERS: Final[Mapping[str, Entry]] = {
         "openr_data.labelers.math_shepherd:MathShepherd",
         "k rollouts from every prefix (arXiv 2312.08935)",
     ),
+    "mips": Entry(
+        "openr_data.labelers.mips:MiPS",
+        "the share of right ones among k rollouts from every prefix (arXiv 2402.02658)",
+    ),
+    "judge": Entry("openr_data.labelers.judge:Judge", "a language model names the first wrong step (arXiv 2412.06559)"),
 }
 POLICIES: Final[Mapping[str, Entry]] = {
     "transformers": Entry(

@@ -1,0 +1,56 @@
+"""MiPS: the share of right completions of every prefix, by the reasoner itself (arXiv 2402.02658).
+
+Sampled as Math-Shepherd does it; the difference is what is made of the counts. The value of a step, the proportion, is
+the label; the paper trains on it and lets the reasoner complete its own steps, which under-estimates early ones.
+
+Decisions and deviations:
+
+1. Where a hard label is asked for, a step is good if more than `threshold` of its completions are right: half of them,
+   unless told otherwise. The proportion stays beside it, and any other threshold is a query.
+2. All sampled solutions are labelled, right and wrong ones; repeated ones once.
+3. The last step is graded directly, as in Math-Shepherd.
+4. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
+"""
+
+from dataclasses import dataclass
+
+from openr_data.types import Label, StepLabel, Verdict
+
+from .math_shepherd import MathShepherd, MathShepherdConfig
+from .rollouts import Evidence, Steps
+
+
+@dataclass(frozen=True, slots=True)
+class MiPSConfig(MathShepherdConfig):
+    """`solutions` sampled a question, `k` completions a step; good is what is above `threshold`."""
+
+    k: int = 8
+    solutions: int = 8
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        MathShepherdConfig.__post_init__(self)
+        if not 0 <= self.threshold < 1:
+            raise ValueError("threshold lies in [0, 1)")
+
+
+class MiPS(MathShepherd):
+    """The labeler. `sampling` gives temperature, limits and the job's seed."""
+
+    method = "mips"
+    config_type = MiPSConfig
+    config: MiPSConfig
+
+    def _step(self, evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
+        """The share of right completions of step `depth` (from 1), and whether it is above the threshold."""
+        steps = solution[:depth]
+        state = evidence.state(steps)
+        terminal = evidence.terminals.get(state.node_id)
+        if terminal is not None and depth == len(solution):
+            return evidence.step_label(steps, 1 if terminal is Verdict.CORRECT else -1)
+        label: Label | None = None
+        if state.value is not None:
+            label = 1 if state.value > self.config.threshold else -1
+        elif terminal is not None:
+            label = 1 if terminal is Verdict.CORRECT else -1
+        return evidence.step_label(steps, label)
