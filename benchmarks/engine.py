@@ -73,8 +73,8 @@ class Recorded:
 
 
 def omegaprm(limit: int, backend: str, into: str = "d", **more: Any) -> Plan:
-    """The job of the shipped recipe."""
-    layer = {**recipe("arithmetic"), "limit": limit, "backend": backend, "into": into, **more}
+    """OmegaPRM as in the shipped recipe."""
+    layer = {**recipe("arithmetic").layer, "method": "omegaprm", "limit": limit, "backend": backend, "into": into, **more}
     return plan(None, [layer], {})
 
 

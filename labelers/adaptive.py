@@ -78,7 +78,6 @@ class Adaptive:
     method = "adaptive"
     config_type = AdaptiveConfig
     independent_steps = False
-    counts_passing = True
 
     def __init__(self, config: AdaptiveConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling

@@ -58,6 +58,11 @@ class MathShepherd:
     def __init__(self, config: MathShepherdConfig, sampling: Sampling) -> None:
         self.config, self.sampling = config, sampling
 
+    @property
+    def metadata(self) -> str:
+        """What is said of every label set, beside its labels."""
+        return "{}"
+
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: the steps of every solution are single tokens, and no two solutions share any."""
         if given:
@@ -100,7 +105,7 @@ class MathShepherd:
         for steps, drawn in solutions.items():
             labels = tuple(self._step(evidence, steps, depth) for depth in range(1, len(steps) + 1))
             solution = evidence.solution(steps, drawn)
-            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+            labelled.append((solution, LabelSet(solution.solution_id, labels, self.metadata)))
         errors = {
             label_set.labels[label_set.first_error].node_id
             for _, label_set in labelled

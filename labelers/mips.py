@@ -12,6 +12,7 @@ Decisions and deviations:
 4. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
 """
 
+import json
 from dataclasses import dataclass
 
 from openr_data.types import Label, StepLabel, Verdict
@@ -40,6 +41,11 @@ class MiPS(MathShepherd):
     method = "mips"
     config_type = MiPSConfig
     config: MiPSConfig
+
+    @property
+    def metadata(self) -> str:
+        """What a later regrade has to know to make the same hard labels."""
+        return json.dumps({"threshold": self.config.threshold})
 
     def _step(self, evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
         """The share of right completions of step `depth` (from 1), and whether it is above the threshold."""

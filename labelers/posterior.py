@@ -1,19 +1,19 @@
 """Where the first error of a wrong solution is: what is known, and which question about it is worth its price.
 
 A solution has M steps, of which the first `good` are known to be good. The first error e is one of the steps behind
-(0-based); prefix m holds the steps before step m. Beforehand each step is the first error with the chance `hazard` if none
-before it is: the first step that no right rollout has taken is the likeliest. From a good prefix the policy succeeds
-with a chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the mean
-that the question shows elsewhere. So n failures at a good prefix have the likelihood
+(0-based); prefix m holds the steps before step m. Beforehand each step is the first error with the chance `hazard` if
+none before it is: the first step that no right rollout has taken is the likeliest. From a good prefix the policy
+succeeds with a chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the
+mean that the question shows elsewhere. So n failures at a good prefix have the likelihood
 
     L(n) = E[(1 - p)^n] = prod over i < n of (b + i) / (a + b + i)
 
-and from a bad prefix everything fails. Given e, a failure counts at the last good prefix that it shares with the solution:
-where it leaves it, or at prefix e where it goes on. That it goes on from the last prefix known to be good has no say.
-A success at prefix m says for certain that e >= m. The posterior over e follows, and the next probe is the one with the
-greatest expected loss of entropy per token it is expected to cost. What practice does by rules of thumb comes out of
-this by itself: splits left of the middle where success is likely, more rollouts where it is rare, a second look at the
-boundary before it is believed, no rollout where everything is known.
+and from a bad prefix everything fails. Given e, a failure counts at the last good prefix that it shares with the
+solution: where it leaves it, or at prefix e where it goes on. That it goes on from the last prefix known to be good has
+no say. A success at prefix m says for certain that e >= m. The posterior over e follows, and the next probe is the one
+with the greatest expected loss of entropy per token it is expected to cost. What practice does by rules of thumb comes
+out of this by itself: splits left of the middle where success is likely, more rollouts where it is rare, a second look
+at the boundary before it is believed, no rollout where everything is known.
 """
 
 import math

@@ -36,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "regrade": ("grade:regrade_", "Grade a dataset anew: verdicts, counts and labels, without a policy."),
     "disagreements": ("grade:disagreements_", "List the answers on which two graders differ."),
     "compare": ("compare:compare_", "Say which labeling method is better, and what it cost."),
+    "consensus": ("consensus:consensus_", "Keep the solutions on whose first error several methods agree."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }

@@ -13,7 +13,7 @@ import click
 
 from ..config import parse_overrides, read_toml
 from ..engine.prices import find_price
-from ..errors import UsageError
+from ..errors import UnknownName, UsageError
 from ..jobs import Job, Status, run_label
 from ..jobs.estimate import donors, estimate
 from ..jobs.limits import Limits
@@ -123,7 +123,7 @@ def run_options(function: F) -> F:
 
 @click.command()
 @click.argument("source", default="")
-@click.option("--method", help="How to label: omegaprm, math-shepherd (see: openr-data catalog ls).")
+@click.option("--method", help="How to label: adaptive (the default), omegaprm, math-shepherd, mips, judge.")
 @click.option("--policy", help="The model that answers: a catalog name, a Hub repository or a folder.")
 @click.option(
     "--backend", help="What runs the model: transformers, vllm (both in this process), openai (a running server)."
@@ -146,6 +146,11 @@ def run_options(function: F) -> F:
     metavar="KEY=VALUE",
     help="An option of the method or of the sampling, for example -o k=8.",
 )
+@click.option("--given-solutions", is_flag=True, help="Label the solutions that SOURCE has instead of sampling some.")
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="adaptive: how sure a first error is.")
+@click.option(
+    "--order", type=click.Choice(["uncertain"]), help="Take first the questions whose outcome is the most uncertain."
+)
 @click.option("--no-rollout-text", is_flag=True, help="Keep counts and answers of rollouts, not texts.")
 @click.option("--reuse", is_flag=True, help="Begin with rollouts that other jobs have drawn from the same model.")
 @run_options
@@ -160,6 +165,8 @@ def label(
     recipe_name: str | None,
     config: Path | None,
     options: tuple[str, ...],
+    given_solutions: bool,
+    confidence: float | None,
     no_rollout_text: bool,
     reuse: bool,
     running: RunOptions,
@@ -182,27 +189,42 @@ def label(
     """
     layers: list[dict[str, Any]] = [read_toml(config)] if config else []
     named = source or (layers[0].get("source", "") if layers else "")
-    if recipe_name or named in ("", "arithmetic"):
-        layers.insert(0, recipe(recipe_name or "arithmetic"))
+    begun = recipe(recipe_name or "arithmetic") if recipe_name or named in ("", "arithmetic") else None
+    if begun:
+        layers.insert(0, dict(begun.layer))
     given = {"source": source, **{name: value for name, value in flags.items() if value is not None}}
     layers.append({name: value for name, value in given.items() if value != ""})
     if not any("method" in layer for layer in layers):
-        layers.append({"method": "omegaprm"})
+        layers.append({"method": "adaptive"})
     if no_rollout_text:
         layers.append({"rollout_text": False})
     if reuse:
         layers.append({"reuse": True})
+    if given_solutions:
+        layers.append({"given_solutions": True})
     if pilot and not dry_run:
         raise UsageError("--pilot belongs to --dry-run; to label only so many questions use --limit.")
-    resolved = plan(Store.at(store), layers, parse_overrides(options))
+    overrides: dict[str, Any] = dict(parse_overrides(options))
+    if confidence is not None:
+        overrides["confidence"] = confidence
+    try:
+        resolved = plan(Store.at(store), layers, overrides, begun.expected if begun and dry_run and not pilot else None)
+    except UnknownName as error:
+        if not begun or not begun.needs:
+            raise
+        raise UsageError(f"{error} The recipe {begun.name} needs: {begun.needs}") from error
     if not dry_run:
         run_plan(store, resolved, out, running)
+        if begun and begun.then:
+            hint(f"Go on with: {begun.then}")
         return
     if pilot:
         _run(store, resolved, replace(running, first=pilot))
     urls = running.backend.get("base_url", ())
     price = find_price(resolved.config.policy, urls, _price_files(store, running.prices))
     show_estimate(estimate(Store.at(store), resolved, price), resolved, price, out)
+    if begun and begun.needs and "not in this store" in resolved.read:
+        hint(f"Counted with what the recipe expects. Bring it in with: {begun.needs}")
     hint(
         f"{pilot} questions were labelled for real and are part of the job. Run without --dry-run to go on."
         if pilot
@@ -278,6 +300,7 @@ def _run(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:
                 labeler,
                 policy,
                 grader,
+                given=resolved.given,
                 live=running.live,
                 limits=running.limits,
                 price=price,

@@ -90,7 +90,13 @@ def _at_most(plan: Plan, price: Price | None) -> Case:
     entry = model_entry(plan.config.policy)
     # No tokenizer writes more tokens than there are bytes; a template adds some words of its own.
     longest = (
-        max((len(item.question.encode()) for item in plan.questions), default=0) + len(entry.system.encode()) + 256
+        max((len(item.question.encode()) for item in plan.questions), default=0)
+        + max(
+            (sum(len(step.encode()) + 32 for step in item.steps) for items in plan.given.values() for item in items),
+            default=0,
+        )
+        + len(entry.system.encode())
+        + 2048
     )
     prompts = budget.requests * (longest + plan.config.max_tokens)
     # Hours of GPUs have no worst case: how fast they are is not known.

@@ -5,6 +5,7 @@ The same derivation that the labelers make while they draw (`labelers/rollouts.p
 """
 
 import itertools
+import json
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,9 +27,13 @@ GIVEN: Final = frozenset({Provenance.JUDGED, Provenance.HUMAN, Provenance.IMPORT
 
 
 class Trie:
-    """The prefixes of some questions: of every known node its parent and its last step."""
+    """The prefixes of some questions: of every known node its parent and its last step.
 
-    def __init__(self, rows: Mapping[str, list[Row]]) -> None:
+    `options` are those of the labelers, by job: how a job cut its rollouts into steps may stand there.
+    """
+
+    def __init__(self, rows: Mapping[str, list[Row]], options: Mapping[str, Row] | None = None) -> None:
+        self._rules = _steps_rules(rows, options or {})
         self.parents: dict[str, str | None] = {row["node_id"]: row["parent_id"] for row in rows["nodes"]}
         self.steps: dict[str, str] = {row["node_id"]: row["step"] for row in rows["nodes"] if row["parent_id"]}
         for row in rows["rollouts"]:
@@ -39,12 +44,12 @@ class Trie:
             for parent, child in itertools.pairwise([root_id(label["question_id"]), *label["node_id"]]):
                 self.parents.setdefault(child, parent)
 
-    @staticmethod
-    def path(rollout: Row) -> list[tuple[str, tuple[str, str]]]:
+    def path(self, rollout: Row) -> list[tuple[str, tuple[str, str]]]:
         """The steps of a rollout, each with the nodes before and behind it; empty where it left no text."""
         if rollout["text"] is None:
             return []
-        steps = split_steps(rollout["text"], _separator(rollout["policy"]))
+        rule = self._rules.get((rollout["question_id"], rollout["job_id"]))
+        steps = rule(rollout["text"]) if rule else split_steps(rollout["text"], _separator(rollout["policy"]))
         nodes = prefix_ids(rollout["question_id"], steps, rollout["node_id"])
         return list(zip(steps, itertools.pairwise(nodes), strict=True))
 
@@ -66,6 +71,7 @@ class StoredEvidence:
     def __init__(self, group: Mapping[str, list[Row]], trie: Trie) -> None:
         self.group, self.trie = group, trie
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.passing: dict[str, Counter[str]] = defaultdict(Counter)
         self.certified: set[str] = set()
         self.terminals: dict[str, Verdict] = {}
         self.endings: dict[str, Row] = {}
@@ -77,6 +83,8 @@ class StoredEvidence:
             self.counts[row["node_id"]][row["verdict"]] += 1
             path = self.trie.path(row)
             end = path[-1][1][1] if path else row["node_id"]
+            for node in (row["node_id"], *(child for _, (_, child) in path)):
+                self.passing[node][row["verdict"]] += 1
             if path:
                 self.endings.setdefault(end, row)
             if path and row["verdict"] != Verdict.UNKNOWN:
@@ -163,50 +171,87 @@ class StoredEvidence:
         if independent is None or any(item in GIVEN for item in row["provenance"]):
             return row
         nodes: list[str] = row["node_id"]
-        labels = self._each(nodes) if independent else self._up_to_the_first_error(nodes)
+        stopped = int(Provenance.STOPPED) in row["provenance"]
+        if stopped and any(item["text"] is None for item in self.group["new_rollouts"]):
+            # Which prefixes a rollout runs through stood in its text alone.
+            return row
+        counts = self.passing if stopped else self.counts
+        labels = self._each(nodes, row) if independent else self._up_to_the_first_error(nodes, counts)
+        if stopped and row["first_error"] is None and -1 in labels and None in row["label"]:
+            # It stopped before it was sure: a failure more or less makes it no surer.
+            labels[labels.index(-1)] = None
         values: list[float | None] = []
         provenance: list[int] = []
         for node, label in zip(nodes, labels, strict=True):
-            graded, right, terminal = self._graded(node), self.counts[node][Verdict.CORRECT], self.terminals.get(node)
+            right, terminal = counts[node][Verdict.CORRECT], self.terminals.get(node)
+            graded = right + counts[node][Verdict.INCORRECT]
             value = right / graded if graded else None if terminal is None else float(terminal is Verdict.CORRECT)
             values.append(value)
-            measured = Provenance.MEASURED if graded else Provenance.INFERRED
+            drawn = Provenance.STOPPED if stopped else Provenance.MEASURED
             certified = label == 1 and not right and node in self.certified
-            provenance.append(int(Provenance.CERTIFIED if certified else measured))
+            provenance.append(int(Provenance.CERTIFIED if certified else drawn if graded else Provenance.INFERRED))
         return {
             **row,
             "label": labels,
             "value": [None if item is None else _float32(item) for item in values],
-            "n_correct": [self.counts[node][Verdict.CORRECT] for node in nodes],
-            "n_rollouts": [self._graded(node) for node in nodes],
+            "n_correct": [counts[node][Verdict.CORRECT] for node in nodes],
+            "n_rollouts": [counts[node].total() - counts[node][Verdict.UNKNOWN] for node in nodes],
             "provenance": provenance,
             "first_error": labels.index(-1) if -1 in labels else None,
         }
 
-    def _up_to_the_first_error(self, nodes: Sequence[str]) -> list[int | None]:
+    def _up_to_the_first_error(self, nodes: Sequence[str], counts: Mapping[str, Counter[str]]) -> list[int | None]:
         """Good while certified; the next step is bad where it was seen to fail; nothing is said beyond."""
         good = next((place for place, node in enumerate(nodes) if node not in self.certified), len(nodes))
         labels: list[int | None] = [1] * good + [None] * (len(nodes) - good)
-        if good < len(nodes) and (self._graded(nodes[good]) or self.terminals.get(nodes[good]) is Verdict.INCORRECT):
+        failed = good < len(nodes) and counts[nodes[good]].total() > counts[nodes[good]][Verdict.UNKNOWN]
+        if good < len(nodes) and (failed or self.terminals.get(nodes[good]) is Verdict.INCORRECT):
             labels[good] = -1
         return labels
 
-    def _each(self, nodes: Sequence[str]) -> list[int | None]:
-        """Every step by its own rollouts, as Math-Shepherd does."""
+    def _each(self, nodes: Sequence[str], row: Row) -> list[int | None]:
+        """Every step by its own rollouts, as Math-Shepherd does; by their share where the method has a threshold."""
+        threshold = _threshold(row)
         labels: list[int | None] = []
         for place, node in enumerate(nodes):
             terminal = self.terminals.get(node)
             beyond = terminal is not None and place < len(nodes) - 1 and node in self.certified
-            if terminal is Verdict.CORRECT or self.counts[node][Verdict.CORRECT] or beyond:
+            if threshold is not None and self._graded(node):
+                labels.append(1 if self.counts[node][Verdict.CORRECT] > threshold * self._graded(node) else -1)
+            elif terminal is Verdict.CORRECT or self.counts[node][Verdict.CORRECT] or beyond:
                 labels.append(1)
             else:
                 labels.append(-1 if terminal is Verdict.INCORRECT or self._graded(node) else None)
         return labels
 
 
+def _threshold(row: Row) -> float | None:
+    """The share of right rollouts above which the labels of a row call a step good, as the row itself says it."""
+    found = json.loads(row.get("metadata") or "{}").get("threshold")
+    return float(found) if isinstance(found, (int, float)) else None
+
+
 def _float32(value: float) -> float:
     packed: float = struct.unpack("f", struct.pack("f", value))[0]
     return packed
+
+
+def _steps_rules(
+    rows: Mapping[str, list[Row]], options: Mapping[str, Row]
+) -> dict[tuple[str, str], Callable[[str], tuple[str, ...]]]:
+    """How jobs cut the texts of a question where that was not at the policy's separator, by question and job."""
+    methods = {row["job_id"]: row["method"] for row in rows["nodes"] if row["job_id"] in options}
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows["rollouts"]:
+        of_root = row["node_id"] == root_id(row["question_id"])
+        if row["job_id"] in methods and of_root and row["text"] is not None:
+            texts[row["question_id"], row["job_id"]].append(row["text"])
+    found = {}
+    for (question, job), written in texts.items():
+        make = _told_by(methods[job], "steps_rule")
+        if make is not None and (rule := make(options[job], written)) is not None:
+            found[question, job] = rule
+    return found
 
 
 @cache
@@ -216,11 +261,16 @@ def _separator(policy: str) -> str:
     return SEPARATOR if entry is None else entry.separator
 
 
-@cache
 def _independent(method: str) -> bool | None:
     """Whether the labels of a method are independent of each other; None for a method that does not say."""
+    found: bool | None = _told_by(method, "independent_steps")
+    return found
+
+
+@cache
+def _told_by(method: str, name: str) -> Any:
+    """What the labeler of a method says of itself, or None."""
     try:
-        found: bool | None = getattr(load("labeler", method), "independent_steps", None)
+        return getattr(load("labeler", method), name, None)
     except (UnknownName, MissingDependency):
         return None
-    return found

@@ -142,13 +142,14 @@ def _regrade_all(
     total = int(view.sql("select count(distinct question_id) as n from rollouts")["n"][0].as_py())
     drawn = _Stream(view, "rollouts").groups()
     others = {table: _Stream(view, table) for table in TABLES if table != "rollouts"}
+    options = _options(view)
     done = 0
     while chosen := list(itertools.islice(drawn, QUESTIONS_AT_ONCE)):
         batch = {
             table: [row for question, _ in chosen for row in stream.of(question)] for table, stream in others.items()
         }
         batch["rollouts"] = [row for _, rows in chosen for row in rows]
-        for table, rows in _regraded(batch, grader, found):
+        for table, rows in _regraded(batch, grader, found, options):
             found.rows[table] += len(rows)
             yield table, rows
         done += len(chosen)
@@ -178,10 +179,22 @@ class _Stream:
         return self._next[1] if self._next is not None and self._next[0] == question else []
 
 
-def _regraded(rows: Mapping[str, list[Row]], grader: Grader, found: Regrading) -> Iterable[tuple[str, list[Row]]]:
+def _options(view: View) -> dict[str, Row]:
+    """The options of the labelers by job, or what its solutions say where a job was killed before it said them."""
+    told = view.sql(
+        """select job_id, min(metadata) as config from solutions where metadata like '{"split":%' group by job_id"""
+    ).to_pylist()
+    begun = view.sql("select job_id, config from jobs where kind = 'label' and config <> ''").to_pylist()
+    found: dict[str, Row] = {row["job_id"]: json.loads(row["config"]) for row in told}
+    return found | {row["job_id"]: json.loads(row["config"]).get("options", {}) for row in begun}
+
+
+def _regraded(
+    rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, options: Mapping[str, Row]
+) -> Iterable[tuple[str, list[Row]]]:
     """The changed rows of these questions, by table."""
     gold = {row["question_id"]: row["answer"] for row in rows["questions"]}
-    trie = Trie(rows)
+    trie = Trie(rows, options)
     # A question that is not there has no gold answer to grade against: its rows stay as they are.
     rollouts = [row for row in rows["rollouts"] if row["question_id"] in gold]
     answers = [_answer(row, trie) for row in rollouts]

@@ -425,6 +425,6 @@ def test_the_table_of_jobs_is_the_same_as_arrow_and_in_sql(store: Store) -> None
 
 def test_a_job_from_before_reuse_keeps_its_id_and_reuse_is_another_job() -> None:
     plain = as_dict(CONFIG)
-    assert plain.pop("reuse") is False
+    assert [plain.pop(name) for name in ("reuse", "given_solutions", "order")] == [False, False, ""]
     assert CONFIG.job_id() == config_id(plain)
     assert CONFIG.changed(reuse=True).job_id() != CONFIG.job_id()
