@@ -74,7 +74,14 @@ class Recorded:
 
 def omegaprm(limit: int, backend: str, into: str = "d", **more: Any) -> Plan:
     """OmegaPRM as in the shipped recipe."""
-    layer = {**recipe("arithmetic").layer, "method": "omegaprm", "limit": limit, "backend": backend, "into": into, **more}
+    layer = {
+        **recipe("arithmetic").layer,
+        "method": "omegaprm",
+        "limit": limit,
+        "backend": backend,
+        "into": into,
+        **more,
+    }
     return plan(None, [layer], {})
 
 

@@ -1,15 +1,18 @@
-"""Label quality against the oracle, per policy token spent.
+"""Label quality against the oracle, per policy token spent: every labeler, in one run.
 
-    python benchmarks/label_quality.py [--questions 200] [--k 8] [--screening 16] [--searches 20] [--solutions 4]
+    python benchmarks/label_quality.py [--questions 500] [--openr-questions 100] [--plot FILE.svg]
 
-Both labelers run on the same held-out arithmetic questions with the shipped policy and equal k. The oracle of
-the world judges the very steps that were labelled; compared are all labelled steps up to the first true
-error (what stands behind it has no truth). Printed and written to benchmarks/results/label_quality.json:
+All labelers run on the same held-out arithmetic questions with the shipped policy. The oracle of the world judges
+the very steps that were labelled; compared are all labelled steps up to the first true error (what stands behind it
+has no truth). Printed and written to benchmarks/results/label_quality.json, with the bars of the project:
 
     precision, recall, F1   of the label "bad" (the step is wrong), and F1 of "good"
     exact hit               share of solutions whose first error was found at the true step, or rightly
                             found to have none
+    false zeros             share of the distinct located first errors whose step the oracle calls right
     calls, tokens / located completions and completion tokens per distinct first error
+
+OpenR's loop (`openr_loop.py`) runs on fewer questions, since it takes so many calls: only its calls and repeats count.
 """
 
 import argparse
@@ -28,6 +31,9 @@ from openr_data.engine.scheduler import Done, run
 from openr_data.models import model_entry
 from openr_data.registry import load
 from openr_data.types import Labeling, Question, Sampling
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.openr_loop import OpenRLoop
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -48,6 +54,7 @@ class Quality:
     exact_hit: float
     located: int
     located_true: int
+    false_zeros: float
     repeated_probes: int
     calls: int
     tokens: int
@@ -74,6 +81,7 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
     by_id = {question.question_id: question for question in questions}
     true_bad = false_bad = missed_bad = true_good = steps = hits = sets = located_true = 0
     seen_errors: set[str] = set()
+    false_zeros: set[str] = set()
     for labeling in labelings:
         solutions = {solution.solution_id: solution for solution in labeling.solutions}
         for label_set in labeling.labels:
@@ -85,6 +93,8 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
                 node = label_set.labels[label_set.first_error].node_id
                 located_true += label_set.first_error == true_error and node not in seen_errors
                 seen_errors.add(node)
+                if truth[label_set.first_error] in (0, 1):
+                    false_zeros.add(node)
             for step, label in zip(label_set.labels, truth, strict=True):
                 if step.label is None or label is None:
                     continue
@@ -109,6 +119,7 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
         exact_hit=hits / max(1, sets),
         located=located,
         located_true=located_true,
+        false_zeros=len(false_zeros) / max(1, located),
         repeated_probes=sum(item.repeated_probes for item in labelings),
         calls=calls,
         tokens=tokens,
@@ -119,42 +130,144 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
     )
 
 
+SCREENING: dict[str, Any] = {"screening": 16}
+RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("omegaprm", "omegaprm", {"k": 8, "searches": 20, **SCREENING}),
+    ("omegaprm k=4", "omegaprm", {"k": 4, "searches": 20, **SCREENING}),
+    ("omegaprm stop", "omegaprm", {"k": 8, "searches": 20, "wave": 2, "split_at": 0.25, **SCREENING}),
+    ("math-shepherd", "math-shepherd", {"k": 8, "solutions": 4}),
+    ("math-shepherd k=4", "math-shepherd", {"k": 4, "solutions": 4}),
+    ("mips", "mips", {"k": 8, "solutions": 4}),
+    ("adaptive .80", "adaptive", {"confidence": 0.8}),
+    ("adaptive .90", "adaptive", {"confidence": 0.9}),
+    ("adaptive", "adaptive", {}),
+    ("adaptive .99", "adaptive", {"confidence": 0.99}),
+    ("openr-loop", "", {"k": 8, "searches": 20, **SCREENING}),
+)
+"""Name, labeler, options. `adaptive` alone is the default, whose confidence is 0.95."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What is promised, what was measured, and whether it holds."""
+
+    what: str
+    figure: float
+    bar: float
+    at_most: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the figure is on the right side of the bar."""
+        return self.figure <= self.bar if self.at_most else self.figure >= self.bar
+
+
+def bars(found: dict[str, Quality]) -> list[Bar]:
+    """The bars of the project over one run."""
+    omega, shepherd, ours = found["omegaprm"], found["math-shepherd"], found["adaptive"]
+    return [
+        Bar("omegaprm (k = 8): calls per located first error", omega.calls_per_located, 15, True),
+        Bar("omegaprm stop: calls per located first error", found["omegaprm stop"].calls_per_located, 15, True),
+        Bar(
+            "repeated probes of our labelers",
+            sum(q.repeated_probes for n, q in found.items() if "openr" not in n),
+            0,
+            True,
+        ),
+        Bar(
+            "adaptive: tokens per first error, of math-shepherd",
+            ours.tokens_per_located / shepherd.tokens_per_located,
+            1 / 3,
+            True,
+        ),
+        Bar("adaptive: exact hit, over that of math-shepherd", ours.exact_hit - shepherd.exact_hit, 0, False),
+        Bar(
+            "adaptive: tokens per first error, of omegaprm",
+            ours.tokens_per_located / omega.tokens_per_located,
+            0.7,
+            True,
+        ),
+        Bar("adaptive: exact hit, over that of omegaprm", ours.exact_hit - omega.exact_hit, 0, False),
+        Bar("adaptive: exact hit", ours.exact_hit, 0.93, False),
+        Bar("adaptive: F1 of bad", ours.f1_bad, 0.95, False),
+        *(
+            Bar(f"{name}: false zeros", found[name].false_zeros, 1 - confidence, True)
+            for name, confidence in (
+                ("adaptive .80", 0.8),
+                ("adaptive .90", 0.9),
+                ("adaptive", 0.95),
+                ("adaptive .99", 0.99),
+            )
+        ),
+    ]
+
+
+def draw(found: dict[str, Quality], path: Path) -> None:
+    """Quality against tokens: a point a run, the confidences of adaptive as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.4), layout="constrained")
+    line = [item for name, item in found.items() if name.startswith("adaptive")]
+    axes.plot(
+        [q.tokens_per_located for q in line], [q.exact_hit for q in line], color="#1b6ca8", linewidth=1.2, zorder=1
+    )
+    for name, item in found.items():
+        if name == "openr-loop":
+            continue
+        colour = "#1b6ca8" if name.startswith("adaptive") else "#7a7a7a"
+        axes.scatter([item.tokens_per_located], [item.exact_hit], s=28, color=colour, zorder=2)
+        axes.annotate(
+            name, (item.tokens_per_located, item.exact_hit), xytext=(5, -9), textcoords="offset points", fontsize=8
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("completion tokens per distinct first error")
+    axes.set_ylabel("solutions with the exact first error")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
 def main() -> None:
-    """Run both methods, print a table, write JSON."""
+    """Run all methods, print a table and the bars, write JSON and the plot."""
     parser = argparse.ArgumentParser(description="label quality against the oracle")
-    parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--screening", type=int, default=16)
-    parser.add_argument("--searches", type=int, default=20)
-    parser.add_argument("--solutions", type=int, default=4)
+    parser.add_argument("--questions", type=int, default=500)
+    parser.add_argument("--openr-questions", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--source-seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, default=RESULTS / "label_quality.svg")
     options = parser.parse_args()
     source = load("source", "arithmetic")()
     questions = list(islice(source.read("test", options.source_seed), options.questions))
     entry = model_entry("arithmetic")
     sampling = Sampling(entry.temperature, entry.top_p, entry.max_tokens, seed=options.seed)
-    wanted = {
-        "omegaprm": {"k": options.k, "screening": options.screening, "searches": options.searches},
-        "math-shepherd": {"k": options.k, "solutions": options.solutions},
-    }
-    found: list[Quality] = []
+    found: dict[str, Quality] = {}
     with closing(load("policy", "transformers")("arithmetic")) as policy:
-        for method, settings in wanted.items():
-            kind = load("labeler", method)
+        for name, method, settings in RUNS:
+            kind = load("labeler", method) if method else OpenRLoop
+            chosen = questions if method else questions[: options.openr_questions]
             labeler = kind(build(kind.config_type, settings), sampling)
             started = time.monotonic()
-            labelings = asyncio.run(label_all(labeler, questions, policy))
-            found.append(measure(method, questions, labelings, time.monotonic() - started))
-    rows = [asdict(item) for item in found]
-    width = max(map(len, rows[0]))
+            labelings = asyncio.run(label_all(labeler, chosen, policy))
+            found[name] = measure(name, chosen, labelings, time.monotonic() - started)
+            print(f"{name}: {found[name].seconds:.0f} s", file=sys.stderr, flush=True)
+    rows = [asdict(item) for item in found.values()]
     for name in rows[0]:
         cells = [row[name] for row in rows]
-        print(name.ljust(width), *(f"{c:>14.3f}" if isinstance(c, float) else f"{c:>14}" for c in cells))
+        told = (f"{c:>18.3f}" if isinstance(c, float) else f"{c:>18}" for c in cells)
+        print(name.ljust(18), *told)
+    held = bars(found)
+    for item in held:
+        mark = "holds" if item.holds else "FALLS SHORT"
+        print(f"{item.what.ljust(58)} {item.figure:8.3f}  {'<=' if item.at_most else '>='} {item.bar:.3f}  {mark}")
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / "label_quality.json"
-    out.write_text(json.dumps({"options": vars(options), "methods": rows}, indent=2) + "\n")
-    print(f"written to {out}", file=sys.stderr)
+    told = {"options": {**vars(options), "plot": str(options.plot)}, "methods": rows}
+    told["bars"] = [{**asdict(item), "holds": item.holds} for item in held]
+    out.write_text(json.dumps(told, indent=2) + "\n")
+    draw(found, options.plot)
+    print(f"written to {out} and {options.plot}", file=sys.stderr)
 
 
 if __name__ == "__main__":

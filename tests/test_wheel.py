@@ -58,4 +58,4 @@ def test_the_wheel_runs_away_from_the_checkout(wheel: Path, tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert '"method": "omegaprm"' in done.stdout
+    assert '"method": "adaptive"' in done.stdout

@@ -22,8 +22,9 @@ def sql(store: str, /, name: str, query: str | None, saved: str, explain: bool, 
 
     Tables: questions, solutions, nodes, rollouts, labels, jobs. Views: records (question, steps and one
     label set), steps (one row a step), prefixes (counts summed over jobs), pooled (labels from the rollouts of all
-    jobs), agreement (between methods), first_errors, question_costs (what each question took), snapshots.
-    Functions: soft_label, hard_label, wilson_low, wilson_high, first_error, repair.
+    jobs), agreement (between methods), first_errors, relative_progress, sibling_pairs, outcomes, outcome_pairs,
+    question_costs (what each question took), snapshots.
+    Functions: soft_label, hard_label, wilson_low, wilson_high, first_error, repair, relative_label.
 
     \b
     Examples:

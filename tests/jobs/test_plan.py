@@ -15,7 +15,11 @@ BASE: dict[str, Any] = {"source": "arithmetic", "policy": "arithmetic", "method"
 
 
 def test_layers_win_in_order_and_overrides_win_over_all() -> None:
-    made = plan(None, [recipe("arithmetic").layer, {"limit": 2, "seed": 4}], {"searches": "3", "temperature": "0.5"})
+    made = plan(
+        None,
+        [recipe("arithmetic").layer, {"method": "omegaprm", "limit": 2, "seed": 4}],
+        {"searches": "3", "temperature": "0.5"},
+    )
     assert len(made.questions) == 2
     assert made.config.seed == 4
     assert made.config.options["searches"] == 3

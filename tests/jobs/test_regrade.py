@@ -23,6 +23,8 @@ QUESTIONS = tuple(a_question(f"What is 1, question {index}?") for index in range
 OPTIONS = {
     "omegaprm": {"k": 4, "searches": 8, "screening": 16},
     "math-shepherd": {"k": 4, "solutions": 6},
+    "mips": {"k": 4, "solutions": 6, "threshold": 0.3},
+    "adaptive": {"searches": 8, "screening": 16},
 }
 
 
