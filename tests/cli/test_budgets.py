@@ -36,6 +36,8 @@ def command(server: CompletionsServer) -> tuple[str, ...]:
         "arithmetic",
         "--limit",
         "20",
+        "--method",
+        "omegaprm",
         "-o",
         "screening=4",
         "--backend",

@@ -39,7 +39,11 @@ def test_every_command_has_help_and_the_group_knows_its_first_line(run: Run) -> 
         (["jobs", "ls"], 2, "There is no store"),
         (["label", "maths"], 2, "A label job needs --policy"),
         (["label", "maths", "--policy", "arithmetic"], 2, "No dataset or source 'maths'"),
-        (["label", "--method", "omega"], 2, "No labeler 'omega' (there are: adaptive, judge, math-shepherd, mips, omegaprm)."),
+        (
+            ["label", "--method", "omega"],
+            2,
+            "No labeler 'omega' (there are: adaptive, judge, math-shepherd, mips, omegaprm).",
+        ),
         (["label", "-o", "kk=3"], 2, "No option of adaptive 'kk'"),
         (["label", "-o", "k"], 2, "is not key=value"),
         (["label", "-o", "wave=0"], 2, "at least 1"),
@@ -54,7 +58,11 @@ def test_every_command_has_help_and_the_group_knows_its_first_line(run: Run) -> 
         (["label", "--backend", "vlm"], 2, "No policy 'vlm'"),
         (["label", "--backend", "openai", "--device", "cpu"], 2, "The backend 'openai' has no option --device"),
         (["label", "--backend", "openai", "--base-url", "localhost"], 2, "is no address of a server"),
-        (["label", "--recipe", "none"], 2, "No recipe 'none' (there are: arithmetic, consensus-72b, math-aps, math-shepherd-gsm8k)."),
+        (
+            ["label", "--recipe", "none"],
+            2,
+            "No recipe 'none' (there are: arithmetic, consensus-72b, math-aps, math-shepherd-gsm8k).",
+        ),
         (["label", "--config", "absent.toml"], 2, "Cannot read absent.toml"),
         (["label", "--limit", "0"], 2, "endless"),
         (["label", "--split", "dev"], 2, "splits train and test"),
@@ -179,7 +187,9 @@ def test_jobs_tell_where_they_stand(run: Run, labelled: str) -> None:
 
 
 def test_a_dry_run_asks_nothing_and_makes_nothing(run: Run) -> None:
-    facts = json.loads(run("label", "--dry-run", "--limit", "2", "-o", "searches=3", "--json").out)
+    facts = json.loads(
+        run("label", "--method", "omegaprm", "--dry-run", "--limit", "2", "-o", "searches=3", "--json").out
+    )
     assert facts["questions"] == 2
     assert facts["completions_at_most"] == 2 * (16 + 3 * 8 * 8)
     assert facts["options"]["searches"] == 3
@@ -187,7 +197,7 @@ def test_a_dry_run_asks_nothing_and_makes_nothing(run: Run) -> None:
 
 
 def test_a_toml_file_stands_between_recipe_and_flags(run: Run) -> None:
-    Path("mine.toml").write_text("limit = 3\nseed = 5\n[omegaprm]\nk = 2\n")
+    Path("mine.toml").write_text("method = 'omegaprm'\nlimit = 3\nseed = 5\n[omegaprm]\nk = 2\n")
     facts: dict[str, Any] = json.loads(run("label", "--config", "mine.toml", "--limit", "1", "--dry-run", "--json").out)
     assert facts["questions"] == 1
     assert facts["options"]["k"] == 2
