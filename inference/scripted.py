@@ -1,7 +1,8 @@
 """A policy that follows a script: a tree of steps with exact probabilities, for tests and examples.
 
 A script maps a prefix (the tuple of its steps) to its branches; a prefix without branches is the end of a
-solution. With `exact=True` the n completions of a request are spread over the paths in proportion to their
+solution. An open prefix ends anywhere in the text of some paths, which keep their probabilities relative to
+each other. With `exact=True` the n completions of a request are spread over the paths in proportion to their
 probabilities (systematic sampling at the quantiles (i + 1/2)/n), so a probability of 1/4 gives exactly 2
 of 8; otherwise they are drawn independently from the request's seed. Time is virtual: a completion takes
 `seconds_per_token` of the event loop's clock, which `run_virtual` lets jump.
@@ -9,7 +10,7 @@ of 8; otherwise they are drawn independently from the request's seed. Time is vi
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -85,7 +86,7 @@ class ScriptedPolicy:
         return found
 
     def paths(self, prefix: Prefix) -> Iterator[tuple[Fraction, Path]]:
-        """All continuations of a prefix with their exact probabilities."""
+        """All continuations of a closed prefix with their exact probabilities."""
         stack: list[tuple[Fraction, Path]] = [(Fraction(1), ())]
         while stack:
             probability, path = stack.pop()
@@ -95,24 +96,43 @@ class ScriptedPolicy:
             for branch in reversed(branches):
                 stack.append((probability * branch.probability, (*path, branch.step)))
 
+    def texts(self, prefix: Prefix) -> list[tuple[Fraction, str]]:
+        """All continuations of an open prefix, as the text behind it, with their exact probabilities.
+
+        Raises `ValueError` for a prefix that no path of the script begins with.
+        """
+        written = join_steps(prefix.steps)
+        found: list[tuple[Fraction, str]] = []
+        stack: list[tuple[Fraction, Path]] = [(Fraction(1), ())]
+        while stack:
+            probability, path = stack.pop()
+            text = join_steps(path)
+            branches = self.branches(prefix.question, path)
+            if not branches and text.startswith(written):
+                found.append((probability, text[len(written) :]))
+            for branch in reversed(branches):
+                longer = join_steps((*path, branch.step))
+                if longer.startswith(written) or written.startswith(longer):
+                    stack.append((probability * branch.probability, (*path, branch.step)))
+        total = sum(probability for probability, _ in found)
+        if not total:
+            raise ValueError(f"no path of the script begins with {written!r}")
+        return [(probability / total, text) for probability, text in found]
+
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         """n continuations of the prefix; a token is a word."""
         self.asked.append((prefix, n))
         drawn = (self._draw(prefix, sampling, index) for index in range(n))
-        chosen = self._spread(prefix, n) if self._exact else list(drawn)
-        replies = [_complete(path, sampling.max_tokens) for path in chosen]
+        if prefix.open:
+            texts = self.texts(prefix)
+            chosen = _spread(texts, n) if self._exact else [_pick(texts, sampling, index) for index in range(n)]
+        else:
+            paths = ((probability, join_steps(path)) for probability, path in self.paths(prefix))
+            chosen = _spread(paths, n) if self._exact else [join_steps(path) for path in drawn]
+        replies = [_complete(text, sampling.max_tokens) for text in chosen]
         if self._seconds and replies:
             await asyncio.sleep(self._seconds * max(reply.n_tokens for reply in replies))
         return replies
-
-    def _spread(self, prefix: Prefix, n: int) -> list[Path]:
-        chosen: list[Path] = []
-        reached = Fraction(0)
-        for probability, path in self.paths(prefix):
-            reached += probability
-            while len(chosen) < n and Fraction(2 * len(chosen) + 1, 2 * n) < reached:
-                chosen.append(path)
-        return chosen
 
     def _draw(self, prefix: Prefix, sampling: Sampling, index: int) -> Path:
         rng = random.Random(derive_seed(sampling.seed, index))
@@ -123,8 +143,23 @@ class ScriptedPolicy:
         return path
 
 
-def _complete(path: Path, max_tokens: int) -> Completion:
-    words = join_steps(path).split(" ")
+def _spread(texts: Iterable[tuple[Fraction, str]], n: int) -> list[str]:
+    chosen: list[str] = []
+    reached = Fraction(0)
+    for probability, text in texts:
+        reached += probability
+        while len(chosen) < n and Fraction(2 * len(chosen) + 1, 2 * n) < reached:
+            chosen.append(text)
+    return chosen
+
+
+def _pick(texts: Sequence[tuple[Fraction, str]], sampling: Sampling, index: int) -> str:
+    rng = random.Random(derive_seed(sampling.seed, index))
+    return rng.choices([text for _, text in texts], [float(probability) for probability, _ in texts])[0]
+
+
+def _complete(text: str, max_tokens: int) -> Completion:
+    words = text.split(" ")
     cut = len(words) > max_tokens
     text = " ".join(words[:max_tokens])
     return Completion(text, min(len(words), max_tokens), "length" if cut else "stop")

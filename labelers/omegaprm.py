@@ -11,7 +11,9 @@ to the tree:
 
 Decisions where the paper is silent, and deviations:
 
-1. Pieces are steps, cut at the middle step; a search always ends at a single step.
+1. Pieces are steps, cut at the middle step; a search always ends at a single step. With `split` they are lines,
+   sentences or tokens, joined to pieces of at most 1/`pieces` of the average solution (`split.py`): what the paper
+   stops its search at.
 2. The screening rollouts (32) are the root's estimate: nothing is drawn twice.
 3. A probe with MC = 1 goes on to the right: the answer is still wrong further on. Its rollouts are all
    right, so it adds no candidate.
@@ -28,22 +30,44 @@ Decisions where the paper is silent, and deviations:
 10. Complete correct rollouts of the root become label sets too (all steps certified), `correct_solutions`
     of them; the paper leaves them implicit.
 11. Given solutions are searched as they are, without screening and without looking for more; right ones are certified
-    by their own answer. A search without a location leaves what is behind the last good prefix unlabelled.
+    by their own answer. A search without a location leaves what is behind the last good prefix unlabelled. They have
+    their steps: `split` is refused.
+12. With `wave` probes stop at their first success. That makes one of a good prefix cheap and one of a bad prefix not,
+    so that the cheapest split lies left of the middle (`split_at`). Labels are the same; values are biased (`stopped`).
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.types import Budget, Label, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
+from openr_data.errors import UsageError
+from openr_data.types import (
+    Budget,
+    Label,
+    Labeling,
+    LabelSet,
+    Outcome,
+    Question,
+    Sampling,
+    Solution,
+    StepLabel,
+    Verdict,
+)
 
 from .rollouts import Drawn, Evidence, State, Steps
+from .split import LEVELS, SplitPolicy, piece_size, pieces_of, split_metadata
 
 
 @dataclass(frozen=True, slots=True)
 class OmegaPRMConfig:
-    """The paper's values. `searches` and `screening` are per question, `k` per probe."""
+    """The paper's values. `searches` and `screening` are per question, `k` per probe.
+
+    `split` is where a solution may be split; unless that is at the policy's steps, a piece is at most the `pieces`-th
+    part of the average solution long. With `wave` a probe stops at its first success, `wave` rollouts at a time, and
+    `split_at` then is best left of the middle; both are 0.5 and "all k at once" in the paper.
+    """
 
     k: int = 8
     searches: int = 100
@@ -53,12 +77,18 @@ class OmegaPRMConfig:
     length: int = 500
     c_puct: float = 0.125
     correct_solutions: int = 4
+    split_at: float = 0.5
+    wave: int = 0
+    split: Literal["step", "line", "sentence", "token"] = "step"
+    pieces: int = 16
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.screening < 1 or self.searches < 0 or self.length <= 0:
-            raise ValueError("k, screening and length are at least 1, searches at least 0")
+        if self.k < 1 or self.screening < 1 or self.pieces < 1 or self.searches < 0 or self.length <= 0:
+            raise ValueError("k, screening, pieces and length are at least 1, searches at least 0")
         if not (0 < self.alpha <= 1 and 0 < self.beta <= 1):
             raise ValueError("alpha and beta lie in (0, 1]")
+        if not 0 < self.split_at < 1 or self.wave < 0:
+            raise ValueError("split_at lies in (0, 1), wave is at least 0")
 
 
 @dataclass(slots=True, eq=False)
@@ -91,19 +121,23 @@ class OmegaPRM:
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: every search halves a solution whose steps are single tokens."""
+        self._check_given(given)
         if given:
             # Twice: an error may be taken back once, by a rollout of a later search.
-            probes = 2 * sum(math.ceil(math.log2(max(2, len(item.steps)))) for item in given)
+            probes = 2 * sum(self._probes(len(item.steps)) for item in given)
             completions = probes * self.config.k
-            return Budget(probes, completions, completions * self.sampling.max_tokens)
-        probes = self.config.searches * math.ceil(math.log2(max(2, self.sampling.max_tokens)))
+            return Budget(self._requests(probes), completions, completions * self.sampling.max_tokens)
+        probes = self.config.searches * self._probes(self.sampling.max_tokens)
         completions = self.config.screening + probes * self.config.k
-        return Budget(1 + probes, completions, completions * self.sampling.max_tokens)
+        return Budget(1 + self._requests(probes), completions, completions * self.sampling.max_tokens)
 
     async def label(
         self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
     ) -> Labeling:
-        """Label one question; see the module for the algorithm."""
+        """Label one question; see the module for the algorithm. Raises `UsageError` for given solutions to split."""
+        self._check_given(given)
+        if self.config.split != "step":
+            policy = SplitPolicy(policy, self.config.split, self.config.pieces)
         evidence = Evidence(question, policy, grader, self.sampling)
         if not question.answer.strip():
             return evidence.labeling(Outcome.NO_GOLD)
@@ -123,6 +157,36 @@ class OmegaPRM:
         labelled = self._labelled(evidence, root, located)
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
 
+    def _probes(self, n_steps: int) -> int:
+        """Prefixes that one search looks at, at most: what is left shrinks by the larger part each time."""
+        larger = max(self.config.split_at, 1 - self.config.split_at)
+        halvings, left = 0, n_steps
+        while left > 1:
+            left, halvings = max(1, math.ceil(left * larger) if left > 2 else 1), halvings + 1
+        return max(1, halvings)
+
+    def _requests(self, probes: int) -> int:
+        return probes * math.ceil(self.config.k / self.config.wave) if self.config.wave else probes
+
+    @staticmethod
+    def steps_rule(options: Mapping[str, Any], texts: Sequence[str]) -> Callable[[str], tuple[str, ...]] | None:
+        """How a job with these options cut what it drew for a question, from the texts it drew from the question alone.
+
+        None: at the policy's separator.
+        """
+        level, pieces = options.get("split"), options.get("pieces")
+        if level not in LEVELS or not isinstance(pieces, int):
+            return None
+        size = piece_size(texts, pieces)
+        return lambda text: pieces_of(text, level, size)
+
+    def _check_given(self, given: Sequence[Solution]) -> None:
+        if given and self.config.split != "step":
+            raise UsageError(
+                f"Given solutions are labelled by the steps they have, not by {self.config.split}: leave "
+                f"-o split={self.config.split} out, or let the policy sample its own solutions."
+            )
+
     async def _label_given(self, evidence: Evidence, given: Sequence[Solution]) -> Labeling:
         """Label solutions that are there (deviation 11)."""
         accepted = [await evidence.accept(item) for item in given if item.steps]
@@ -141,7 +205,7 @@ class OmegaPRM:
             labels: list[Label | None] = [1 if i < good else None for i in range(len(drawn.path))]
             if found is not None and found.node_id not in evidence.certified:
                 labels[found.error] = -1
-            told = tuple(evidence.step_label(drawn.steps[: i + 1], label) for i, label in enumerate(labels))
+            told = tuple(self._step(evidence, drawn.steps[: i + 1], label) for i, label in enumerate(labels))
             solution = evidence.solution(drawn.steps, drawn)
             labelled.append((solution, LabelSet(solution.solution_id, told)))
         errors = {item.node_id for item in located.values() if item and item.node_id not in evidence.certified}
@@ -185,11 +249,11 @@ class OmegaPRM:
                 good, bad = bad, len(solution)
             if bad - good <= 1:
                 break
-            middle = (good + bad) // 2
+            middle = good + max(1, int((bad - good) * self.config.split_at))
             state = evidence.state(solution[:middle], drawn.path[middle - start - 1])
             terminal = evidence.terminals.get(state.node_id)
             if not state.rollouts and terminal is None:
-                await evidence.measure(state, self.config.k)
+                await self._probe(evidence, state)
                 if 0 < (state.value or 0.0) < 1:
                     pool += _candidates(state)
             if evidence.is_certified(state):
@@ -200,28 +264,49 @@ class OmegaPRM:
                 return None
         return _Located(solution, good, drawn.path[bad - start - 1], chosen)
 
+    async def _probe(self, evidence: Evidence, state: State) -> None:
+        """k rollouts from a state, all at once or in waves until one is right."""
+        if not self.config.wave:
+            await evidence.measure(state, self.config.k)
+            return
+        while len(state.rollouts) < self.config.k and not state.count(Verdict.CORRECT):
+            n = min(self.config.wave, self.config.k - len(state.rollouts))
+            await evidence.measure(state, n, extend=bool(state.rollouts))
+
+    def _step(self, evidence: Evidence, steps: Steps, label: Label | None) -> StepLabel:
+        """The label of the last of these steps, with what it rests on."""
+        if self.config.wave:
+            return evidence.stopped_label(evidence.node_id(steps), label)
+        return evidence.step_label(steps, label)
+
     def _labelled(self, evidence: Evidence, root: State, located: list[_Located]) -> list[tuple[Solution, LabelSet]]:
         labelled: list[tuple[Solution, LabelSet]] = []
         for item in located:
             labels = tuple(
-                evidence.step_label(
+                self._step(
+                    evidence,
                     item.solution[: depth + 1],
                     1 if depth < item.error else -1 if depth == item.error else None,
                 )
                 for depth in range(len(item.solution))
             )
-            solution = evidence.solution(item.solution, item.candidate.drawn)
-            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+            labelled.append(self._told(evidence.solution(item.solution, item.candidate.drawn), labels))
         correct: dict[Steps, Drawn] = {}
         for drawn in root.rollouts:
             if drawn.row.verdict is Verdict.CORRECT and drawn.steps:
                 correct.setdefault(drawn.solution, drawn)
         for steps, drawn in list(correct.items())[: self.config.correct_solutions]:
             evidence.close(steps, Verdict.CORRECT)
-            labels = tuple(evidence.step_label(steps[: depth + 1], 1) for depth in range(len(steps)))
-            solution = evidence.solution(steps, drawn)
-            labelled.append((solution, LabelSet(solution.solution_id, labels)))
+            labels = tuple(self._step(evidence, steps[: depth + 1], 1) for depth in range(len(steps)))
+            labelled.append(self._told(evidence.solution(steps, drawn), labels))
         return labelled
+
+    def _told(self, solution: Solution, labels: tuple[StepLabel, ...]) -> tuple[Solution, LabelSet]:
+        """A solution and its labels, which say how to join its steps where these are pieces."""
+        if self.config.split == "step":
+            return solution, LabelSet(solution.solution_id, labels)
+        metadata = split_metadata(self.config.split, self.config.pieces)
+        return replace(solution, metadata=metadata), LabelSet(solution.solution_id, labels, metadata)
 
 
 def _candidates(state: State) -> list[_Candidate]:

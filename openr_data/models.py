@@ -84,9 +84,9 @@ def prompt_hash(entry: ModelEntry) -> str:
 
 
 def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
-    """The prompt text that makes the model write the next step of `prefix`."""
+    """The prompt text that makes the model write the next step of `prefix`, or go on with an open one."""
     separator = entry.separator
-    written = join_steps(prefix.steps, separator) + (separator if prefix.steps else "")
+    written = join_steps(prefix.steps, separator) + (separator if prefix.steps and not prefix.open else "")
     question = entry.question_format.replace("{question}", prefix.question)
     if not uses_chat(entry, tokenizer):
         return f"{question}{separator}{written}"

@@ -63,10 +63,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A question and the steps written so far: what a policy continues."""
+    """A question and the steps written so far: what a policy continues.
+
+    `open`: the last step is not finished, so that no separator stands behind it.
+    """
 
     question: str
     steps: tuple[str, ...] = ()
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

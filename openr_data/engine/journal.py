@@ -50,6 +50,9 @@ def stem_key(policy: str, prefix: Prefix, sampling: Sampling) -> bytes:
     """What a sample is drawn from, 16 bytes: model and template (the policy's name), prefix, and all but the seed."""
     # With the number of steps: an empty stop string must not look like the end of them.
     shape = f"{sampling.temperature!r} {sampling.top_p!r} {sampling.max_tokens} {len(prefix.steps)}"
+    if prefix.open:
+        # Open prefixes came later: the keys of closed ones are what they were.
+        shape += " open"
     parts = (policy, shape, prefix.question, *prefix.steps, "", *sampling.stop)
     data = [part.encode("utf-8", "surrogatepass") for part in parts]
     # Length-prefixed: no two lists of parts collide by concatenation.

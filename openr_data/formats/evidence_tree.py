@@ -15,11 +15,12 @@ from .remainder import processes, remainder
 
 
 def entries_of(
-    group: Group, name: str, joint: str, threshold: float, tally: Tally
+    group: Group, name: str, joint: str, threshold: float, tally: Tally, between: str | None = None
 ) -> Iterator[tuple[dict[str, Any], list[Entry]]]:
     """The rows of a question: those read in this layout as they were, and one for all other records and the nodes.
 
-    With each come the things its reader kept; `joint` stands before each step of the new row.
+    With each come the things its reader kept; `joint` stands before each step of the new row, or `between` before
+    each but the first.
     """
     rows: defaultdict[str, dict[int, tuple[Record, dict[str, Any]]]] = defaultdict(dict)
     others: list[Record] = []
@@ -44,7 +45,7 @@ def entries_of(
         if not group.nodes and (counts := sum(1 for record in others for n in record.n_rollouts if n)):
             tally.lose("rollout counts of steps", counts)
         if len(tree.step) > 1 or tree.value[0] is not None:
-            yield {}, _new_entries(tree, joint, threshold, tally)
+            yield {}, _new_entries(tree, joint, joint if between is None else between, threshold, tally)
         elif group.nodes:
             tally.lose("questions without a process")
     elif group.nodes:
@@ -110,7 +111,7 @@ def _add_records(tree: PrefixTree, records: Sequence[Record], tally: Tally) -> N
                 tree.label[number] = label
 
 
-def _new_entries(tree: PrefixTree, joint: str, threshold: float, tally: Tally) -> list[Entry]:
+def _new_entries(tree: PrefixTree, joint: str, between: str, threshold: float, tally: Tally) -> list[Entry]:
     """The tree from the root on, each prefix before those that go on from it."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for number in range(len(tree.step) - 1, 0, -1):
@@ -125,6 +126,7 @@ def _new_entries(tree: PrefixTree, joint: str, threshold: float, tally: Tally) -
             tally.lose("prefixes without an MC value (`mc_value` is null)")
         told = label is None or label == hard(None, value, threshold)
         places[number] = len(found)
-        found.append(Entry(places[tree.parent[number]], joint + tree.step[number], value, None if told else label))
+        before = between if tree.parent[number] else joint
+        found.append(Entry(places[tree.parent[number]], before + tree.step[number], value, None if told else label))
         open_ones += children[number]
     return found

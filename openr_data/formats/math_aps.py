@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from ..ids import question_id
 from ..types import Question, Record
 from .evidence_tree import entries_of
-from .format import BadRow, Group, Row, Tally, text_of
+from .format import BadRow, Group, Row, Tally, decode, text_of
 from .prefix_tree import Entry, entry_label, entry_value, records_of
 from .remainder import extras
 
@@ -69,7 +69,7 @@ class MathApsFormat:
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
         """The rows that were read, and one row for the other records and the nodes of the question."""
-        for kept, entries in entries_of(group, "math_aps", JOINT, self._config.threshold, tally):
+        for kept, entries in entries_of(group, "math_aps", JOINT, self._config.threshold, tally, _joiner(group, tally)):
             asked = kept.get("question", group.question.question)
             texts: dict[int, str] = {-1: asked}
             for start in range(len(entries)):
@@ -85,6 +85,14 @@ class MathApsFormat:
                 known = known[1:] if entries[0].value is None else known
             prefixes = [{"solution_prefix": text, **value_fields(entry)} for text, entry in known]
             yield whole_row(group.question, kept, prefixes)
+
+
+def _joiner(group: Group, tally: Tally) -> str:
+    """What stands between two steps of the new row: what all processes of the question say, else `JOINT`."""
+    told = {str(decode(record.metadata).get("joiner", JOINT)) for record in group.records} or {JOINT}
+    if len(told) > 1:
+        tally.lose("how processes are joined that are written as one tree")
+    return told.pop() if len(told) == 1 else JOINT
 
 
 def parents(texts: Sequence[str]) -> list[int]:

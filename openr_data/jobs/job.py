@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..checked_lines import CheckedLines, write_whole
 from ..config import as_dict, read_toml, to_toml
@@ -36,6 +36,9 @@ PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transforme
 
 TAIL = 65_536
 """Bytes at the end of the events in which the newest one is looked for."""
+
+LATER: Final[Mapping[str, Any]] = {"split": "step", "pieces": 16, "split_at": 0.5, "wave": 0}
+"""Options of OmegaPRM that came later than jobs which do not name them, with the value that changes nothing."""
 
 LOOKS = 5
 """Attempts to take a job's lock: somebody who only looks (`jobs ls`) lets go within milliseconds."""
@@ -81,10 +84,11 @@ class LabelConfig:
     def job_id(self) -> str:
         """12 hex digits over the configuration."""
         plain = as_dict(self)
+        # What came later: a job from before keeps its id.
         for name in ("reuse", "given_solutions", "order"):
-            # They came later: a job from before keeps its id.
             if not plain[name]:
                 del plain[name]
+        plain["options"] = {name: item for name, item in plain["options"].items() if name not in LATER or LATER[name] != item}
         return config_id(plain)
 
     def changed(self, **values: Any) -> "LabelConfig":
