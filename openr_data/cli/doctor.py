@@ -108,13 +108,13 @@ def _store(store: Place) -> tuple[str, str]:
         snapshots = dataset.snapshots()
         # What a rollback took away is not lost.
         whole = max((i for i, item in enumerate(snapshots) if item.operation == "rollback"), default=0)
-        for place, snapshot in enumerate(snapshots):
+        for index, snapshot in enumerate(snapshots):
             held = dataset.view(snapshot.name).counts()
             lost = [table for table, rows in snapshot.counts.items() if held[table] != rows]
             if lost:
                 return "problem", f"{name}@{snapshot.name} has lost rows of {', '.join(lost)}"
             lost = [table for table, rows in snapshot.counts.items() if counts[table] < rows]
-            if lost and place >= whole:
+            if lost and index >= whole:
                 return "problem", f"{name} holds fewer rows of {', '.join(lost)} than its snapshot {snapshot.name}"
     is_writable = not isinstance(store, Path) or os.access(store, os.W_OK)
     return "ok", f"{len(names)} datasets" + ("" if is_writable else ", read-only")

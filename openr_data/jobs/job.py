@@ -88,7 +88,8 @@ class LabelConfig:
         for name in ("reuse", "given_solutions", "order"):
             if not plain[name]:
                 del plain[name]
-        plain["options"] = {name: item for name, item in plain["options"].items() if name not in LATER or LATER[name] != item}
+        options: dict[str, Any] = plain["options"]
+        plain["options"] = {name: item for name, item in options.items() if name not in LATER or LATER[name] != item}
         return config_id(plain)
 
     def changed(self, **values: Any) -> "LabelConfig":

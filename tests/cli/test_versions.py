@@ -491,3 +491,13 @@ def test_gc_does_not_believe_to_be_alone_beside_a_job_that_writes(run: Run, job_
     assert asked(answer)["files"] == 0
     assert f"The job {job_runs} writes into d, so files younger than a week stay." in answer.err
     assert path.exists()
+
+
+def test_a_doctor_does_not_miss_what_a_rollback_took_away(run: Run, small: Dataset) -> None:
+    def store() -> str:
+        return next(row["found"] for row in asked(run("doctor", "--json")) if row["check"] == "store")
+
+    assert run("rollback", "d", "1", "--yes").code == 0
+    rolled = small.snapshots()
+    assert small.view().counts()["questions"] < rolled[-2].counts["questions"]
+    assert "fewer" not in store()

@@ -428,3 +428,12 @@ def test_a_job_from_before_reuse_keeps_its_id_and_reuse_is_another_job() -> None
     assert [plain.pop(name) for name in ("reuse", "given_solutions", "order")] == [False, False, ""]
     assert CONFIG.job_id() == config_id(plain)
     assert CONFIG.changed(reuse=True).job_id() != CONFIG.job_id()
+
+
+def test_a_job_from_before_an_option_keeps_its_id_and_the_option_makes_another_job() -> None:
+    before = CONFIG.changed(options={"k": 8})
+    assert before.changed(options={"k": 8, "split": "step", "pieces": 16, "wave": 0, "split_at": 0.5}).job_id() == (
+        before.job_id()
+    )
+    assert before.changed(options={"k": 8, "split": "token"}).job_id() != before.job_id()
+    assert before.changed(options={"k": 8, "wave": 2}).job_id() != before.job_id()
