@@ -159,11 +159,15 @@ class OmegaPRM:
 
     def _probes(self, n_steps: int) -> int:
         """Prefixes that one search looks at, at most: what is left shrinks by the larger part each time."""
-        larger = max(self.config.split_at, 1 - self.config.split_at)
         halvings, left = 0, n_steps
         while left > 1:
-            left, halvings = max(1, math.ceil(left * larger) if left > 2 else 1), halvings + 1
+            first = self._first_part(left)
+            left, halvings = max(first, left - first), halvings + 1
         return max(1, halvings)
+
+    def _first_part(self, n_steps: int) -> int:
+        """How many of these steps stand before the split."""
+        return max(1, int(n_steps * self.config.split_at))
 
     def _requests(self, probes: int) -> int:
         return probes * math.ceil(self.config.k / self.config.wave) if self.config.wave else probes
@@ -249,7 +253,7 @@ class OmegaPRM:
                 good, bad = bad, len(solution)
             if bad - good <= 1:
                 break
-            middle = good + max(1, int((bad - good) * self.config.split_at))
+            middle = good + self._first_part(bad - good)
             state = evidence.state(solution[:middle], drawn.path[middle - start - 1])
             terminal = evidence.terminals.get(state.node_id)
             if not state.rollouts and terminal is None:
