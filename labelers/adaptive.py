@@ -9,7 +9,7 @@ promises the most information per token, and stops when one place is more likely
 2. A success anywhere certifies every prefix it runs through (backward certificates, free positives).
 3. A failure is evidence at every prefix it runs through, for every solution that shares it: nothing that was paid for
    is drawn again.
-4. How many failures make a zero follows from what good steps have left of the chance elsewhere in the question
+4. How many failures make a zero follows from what good steps leave of the chance of success in this question
    (`_mean`): few where success is common, many where it is rare, so that a false zero is at most 1 - `confidence`
    likely. That is checked against truth in `benchmarks/label_quality.py`.
 5. A search that `most` rollouts cannot make sure does not begin or ends without a location; what is certain is kept.
@@ -38,19 +38,20 @@ from .rollouts import Drawn, Evidence, State, Steps
 class AdaptiveConfig:
     """`searches` bounds the first errors of a question, `most` the rollouts of one search, drawn `wave` at a time.
 
-    `shape` and `hazard` are those of the posterior (`posterior.py`); `pull` is how many rollouts the mean chance of the
+    `shape` and `hazard` are those of the posterior (`posterior.py`), the latter where all rollouts repeat each other;
+    `pull` is how many rollouts the mean chance of the
     question is worth beside those of a prefix, `overhead` the price in tokens of a rollout beside its own.
     """
 
     confidence: float = 0.95
     searches: int = 20
-    screening: int = 8
-    screening_most: int = 16
+    screening: int = 16
+    screening_most: int = 32
     expand: int = 8
     wave: int = 2
     most: int = 32
-    shape: float = 8.0
-    hazard: float = 0.5
+    shape: float = 16.0
+    hazard: float = 0.8
     pull: float = 4.0
     overhead: float = 4.0
     correct_solutions: int = 4
@@ -58,8 +59,12 @@ class AdaptiveConfig:
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
             raise ValueError("confidence lies in [0.5, 1)")
-        if min(self.screening, self.wave, self.most) < 1 or self.searches < 0 or self.correct_solutions < 0:
-            raise ValueError("screening, wave and most are at least 1, searches and correct_solutions at least 0")
+        if min(self.screening, self.wave) < 1 or self.most < self.wave:
+            raise ValueError("screening and wave are at least 1, most is at least wave")
+        if min(self.searches, self.expand, self.correct_solutions) < 0:
+            raise ValueError("searches, expand and correct_solutions are at least 0")
+        if not 0 <= self.hazard < 1:
+            raise ValueError("hazard lies in [0, 1)")
         if self.screening_most < self.screening or self.shape <= 0 or self.pull <= 0 or self.overhead < 0:
             raise ValueError("screening_most is at least screening, shape and pull are above 0, overhead is at least 0")
 
@@ -139,10 +144,11 @@ class Adaptive:
             _Located(drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None)
             for drawn in accepted
         ]
-        # A later search may have reached the answer through what an earlier one had ruled out.
-        for place, item in enumerate(found):
-            if item.error is not None and item.drawn.path[item.error] in evidence.certified:
-                found[place] = _Located(item.drawn, await self._search(evidence, item.drawn, []))
+        # A later search may have reached the answer through what an earlier one had ruled out; each time that happens
+        # a solution has fewer steps left to doubt.
+        while (place := _ruled_out(evidence, found)) is not None:
+            drawn = found[place].drawn
+            found[place] = _Located(drawn, await self._search(evidence, drawn, []))
         errors = {item.drawn.path[item.error] for item in found if item.error is not None}
         outcome = Outcome.LABELLED
         if not errors and not any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted):
@@ -188,9 +194,13 @@ class Adaptive:
         config, solution = self.config, drawn.solution
         nodes = _nodes(evidence, drawn)
         costs = _costs(drawn, config.overhead)
-        spent = 0
+        for place, node in enumerate(nodes[:-1]):
+            if node in evidence.terminals:
+                # Another solution is complete here.
+                costs[place] = math.inf
         while True:
-            belief = self._belief(evidence, nodes)
+            spent = evidence.spent[nodes[-1]]
+            belief = self._belief(evidence, nodes, drawn.given is not None)
             if belief is None:
                 return None
             error, p = belief.best
@@ -202,10 +212,10 @@ class Adaptive:
                 return None
             state = evidence.state(solution[: probe.prefix], nodes[probe.prefix])
             fresh = await evidence.measure(state, config.wave, extend=bool(state.rollouts))
-            spent += config.wave
+            evidence.spent[nodes[-1]] += config.wave
             pool += _wrong(fresh)
 
-    def _belief(self, evidence: Evidence, nodes: Sequence[str]) -> FirstError | None:
+    def _belief(self, evidence: Evidence, nodes: Sequence[str], given: bool = False) -> FirstError | None:
         """What all rollouts so far say about a wrong solution; `nodes` are its prefixes, the root first.
 
         None where the whole solution is certified: its own verdict is in doubt then.
@@ -218,26 +228,58 @@ class Adaptive:
         begun = [evidence.states[node].count(Verdict.INCORRECT) if node in evidence.states else 0 for node in nodes]
         # What runs through the next prefix, but was not drawn there, has gone on along the solution.
         leaving = [passing[m] - (passing[m + 1] - begun[m + 1]) for m in range(n_steps)]
-        chance = Chance(self.config.shape, self._mean(evidence, nodes[0], nodes[good]))
-        return FirstError(n_steps, good, passing, leaving, chance, self.config.hazard)
+        # Of a chance that few successes have shown, little is known.
+        successes = sum(state.count(Verdict.CORRECT) for state in evidence.states.values())
+        chance = Chance(min(self.config.shape, 1 + successes), self._mean(evidence, nodes[0], nodes[good]))
+        # What somebody else has written no rollout need have taken, right or wrong.
+        hazard = 0.0 if given else self.config.hazard * (1 + _repeated(evidence, nodes[good])) / 2
+        return FirstError(n_steps, good, passing, leaving, chance, hazard)
 
     def _mean(self, evidence: Evidence, root: str, good: str) -> float:
         """The mean chance of success behind the last good prefix, were its next step good.
 
-        Steps that are known to be good say what chance a good step leaves: the share of right ones among the rollouts
-        through the other next steps that have led to the answer, pulled towards the same share at the root.
+        The share of right rollouts at the root, then at that prefix, then behind those of its next steps that have led
+        to the answer (what is left of the chance once a step is known to be good): each pulled towards the one before.
         """
-        right, n = _survivors(evidence, root)
-        base = (right + 1) / (n + 2)
-        right, n = _survivors(evidence, good)
-        return min(0.98, (right + self.config.pull * base) / (n + self.config.pull))
+        whole = evidence.passing[root]
+        mean = (whole[Verdict.CORRECT] + 1) / (whole[Verdict.CORRECT] + whole[Verdict.INCORRECT] + 2)
+        here = [good] if good != root else []
+        children = [child for child in evidence.children[good] if child in evidence.certified]
+        for nodes in (here, children):
+            right, n = _beside_the_first(evidence, nodes)
+            mean = (right + self.config.pull * mean) / (n + self.config.pull)
+        return min(0.98, mean)
 
 
-def _survivors(evidence: Evidence, node: str) -> tuple[int, int]:
-    """The right ones and all of the graded rollouts that go on from a prefix to a step that is known to be good."""
-    counts = [evidence.passing[child] for child in evidence.children[node] if child in evidence.certified]
-    right = sum(item[Verdict.CORRECT] for item in counts)
-    return right, right + sum(item[Verdict.INCORRECT] for item in counts)
+def _beside_the_first(evidence: Evidence, nodes: Sequence[str]) -> tuple[int, int]:
+    """The right ones and all of the graded rollouts through good prefixes, without one right one each.
+
+    That one made the prefix known: with it one that was seen once would always have succeeded.
+    """
+    right = n = 0
+    for node in nodes:
+        counts = evidence.passing[node]
+        beside = max(0, counts[Verdict.CORRECT] - 1)
+        right += beside
+        n += beside + counts[Verdict.INCORRECT]
+    return right, n
+
+
+def _repeated(evidence: Evidence, node: str) -> float:
+    """How far the rollouts from a prefix repeat each other in their next step, from 0 (never) to 1 (always).
+
+    Where they never do, that no right rollout has taken a step says nothing about it.
+    """
+    n = evidence.passing[node].total()
+    return 1 - len(evidence.children[node]) / n if n else 0.0
+
+
+def _ruled_out(evidence: Evidence, found: Sequence[_Located]) -> int | None:
+    """The place of a located error that a right rollout has run through since."""
+    for place, item in enumerate(found):
+        if item.error is not None and item.drawn.path[item.error] in evidence.certified:
+            return place
+    return None
 
 
 def _nodes(evidence: Evidence, drawn: Drawn) -> tuple[str, ...]:

@@ -247,6 +247,7 @@ class OmegaPRM:
         start = good = len(drawn.prefix)
         bad = len(solution)
         evidence.close(solution, Verdict.INCORRECT)
+        left = self._probes(len(solution) if drawn.given else self.sampling.max_tokens)
         while True:
             if bad < len(solution) and drawn.path[bad - start - 1] in evidence.certified:
                 # A later probe has reached the answer through what a noisy zero had ruled out.
@@ -257,6 +258,10 @@ class OmegaPRM:
             state = evidence.state(solution[:middle], drawn.path[middle - start - 1])
             terminal = evidence.terminals.get(state.node_id)
             if not state.rollouts and terminal is None:
+                if not left:
+                    # Zeros that later rollouts run through have sent the search to and fro: that is noise, no place.
+                    return None
+                left -= 1
                 await self._probe(evidence, state)
                 if 0 < (state.value or 0.0) < 1:
                     pool += _candidates(state)

@@ -1,10 +1,10 @@
 """Where the first error of a wrong solution is: what is known, and which question about it is worth its price.
 
 A solution has M steps, of which the first `good` are known to be good. The first error e is one of the steps behind
-(0-based); prefix m holds the steps before step m. Beforehand each step is the first error with the chance `hazard` if
-none before it is: the first step that no right rollout has taken is the likeliest. From a good prefix the policy
-succeeds with a chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the
-mean that the question shows elsewhere. So n failures at a good prefix have the likelihood
+(0-based); prefix m holds the steps before step m. Beforehand the first step that no right rollout has taken is the
+error with the chance `hazard`; with the rest it may be any of them. From a good prefix the policy succeeds with a
+chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the mean that the
+question shows elsewhere. So n failures at a good prefix have the likelihood
 
     L(n) = E[(1 - p)^n] = prod over i < n of (b + i) / (a + b + i)
 
@@ -12,8 +12,8 @@ and from a bad prefix everything fails. Given e, a failure counts at the last go
 solution: where it leaves it, or at prefix e where it goes on. That it goes on from the last prefix known to be good has
 no say. A success at prefix m says for certain that e >= m. The posterior over e follows, and the next probe is the one
 with the greatest expected loss of entropy per token it is expected to cost. What practice does by rules of thumb comes
-out of this by itself: splits left of the middle where success is likely, more rollouts where it is rare, a second look
-at the boundary before it is believed, no rollout where everything is known.
+out of this by itself: splits where the answer tells most, more rollouts where success is rare, a second look at the
+boundary before it is believed, no rollout where everything is known.
 """
 
 import math
@@ -66,10 +66,12 @@ class FirstError:
     ) -> None:
         if not 0 <= good < n_steps:
             raise ValueError(f"{good} good steps of {n_steps}: a wrong solution has a wrong step")
+        if not 0 <= hazard < 1:
+            raise ValueError("hazard lies in [0, 1)")
         self.n_steps, self.good, self.passing, self.chance = n_steps, good, passing, chance
-        logs, log = [0.0], 0.0
+        anywhere = (1 - hazard) / (n_steps - good)
+        logs, log = [math.log(hazard + anywhere)], math.log(anywhere)
         for m in range(good + 1, n_steps):
-            log += math.log(1 - hazard)
             logs.append(log + chance.log_failing(passing[m]))
             log += chance.log_failing(leaving[m])
         highest = max(logs)
@@ -94,7 +96,8 @@ class FirstError:
     def next_probe(self, costs: Sequence[float], wave: int = 1) -> Probe | None:
         """The prefix from which `wave` rollouts are expected to tell the most for their price.
 
-        `costs[m]` is that of one rollout from prefix m, in tokens. None where every step but one is ruled out.
+        `costs[m]` is that of one rollout from prefix m, in tokens; infinite where none can be drawn. None where every
+        step but one is ruled out, or nothing can be drawn.
         """
         p = self.p_error
         entropies = [x * math.log(x) if x > 0 else 0.0 for x in p]
@@ -117,6 +120,6 @@ class FirstError:
             after_success = math.log(behind) - h_behind / behind
             gain = now - fail * after_fail - success * after_success
             cost = wave * costs[m]
-            if best is None or gain / cost > best.gain / best.cost:
+            if cost < math.inf and (best is None or gain / cost > best.gain / best.cost):
                 best = Probe(m, gain, cost)
         return best

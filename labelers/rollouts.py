@@ -17,7 +17,7 @@ from typing import Final
 
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.grading import extract_finished
-from openr_data.ids import derive_seed, prefix_ids, rollout_id, solution_id
+from openr_data.ids import child_id, derive_seed, rollout_id, root_id, solution_id
 from openr_data.types import (
     Grade,
     Label,
@@ -97,22 +97,42 @@ class Evidence:
     def __init__(self, question: Question, policy: Policy, grader: Grader, sampling: Sampling) -> None:
         self.question, self.policy, self.grader, self.sampling = question, policy, grader, sampling
         self.states: dict[str, State] = {}
-        self.certified: dict[str, Steps] = {}
+        self.certified: set[str] = set()
+        root = root_id(question.question_id)
+        # Of every known node its parent, its depth and its last step: no prefix is hashed from its beginning twice.
+        self._places: dict[str, tuple[str | None, int, str]] = {root: (None, 0, "")}
+        self._ids: dict[Steps, str] = {(): root}
         self.terminals: dict[str, Verdict] = {}
         self.passing: dict[str, Counter[Verdict]] = defaultdict(Counter)
         self.children: dict[str, dict[str, None]] = defaultdict(dict)
+        self.spent: Counter[str] = Counter()
         self.calls = 0
         self.repeated_probes = 0
         self._probed: set[str] = set()
 
     def node_id(self, steps: Sequence[str]) -> str:
         """The id of a prefix of this question."""
-        *_, node = prefix_ids(self.question.question_id, steps)
+        steps = tuple(steps)
+        if steps not in self._ids:
+            depth = len(steps) - 1
+            while steps[:depth] not in self._ids:
+                depth -= 1
+            node = self._ids[steps[:depth]]
+            for end in range(depth, len(steps)):
+                node = self._place(node, end + 1, steps[end])
+                self._ids[steps[: end + 1]] = node
+        return self._ids[steps]
+
+    def _place(self, parent: str, depth: int, step: str) -> str:
+        node = child_id(parent, step)
+        self._places.setdefault(node, (parent, depth, step))
         return node
 
     def state(self, steps: Steps, node: str | None = None) -> State:
         """The state of a prefix (with this id, where it is known); made when it is first asked for."""
         node = node or self.node_id(steps)
+        if node not in self._places:
+            self.node_id(steps)
         if node not in self.states:
             self.states[node] = State(node, steps)
         return self.states[node]
@@ -162,14 +182,16 @@ class Evidence:
                 seed=drawn_by,
             )
             steps = self.policy.steps_of(completion.text)
-            path = tuple(prefix_ids(question.question_id, steps, state.node_id))[1:]
-            drawn.append(Drawn(state.steps, steps, path, row))
+            path: list[str] = []
+            for depth, step in enumerate(steps, len(state.steps) + 1):
+                path.append(self._place(path[-1] if path else state.node_id, depth, step))
+            drawn.append(Drawn(state.steps, steps, tuple(path), row))
         state.rollouts += drawn
         for item in drawn:
             if item.row.verdict is not Verdict.UNKNOWN and item.path:
                 self.terminals.setdefault(item.path[-1], item.row.verdict)
             if item.row.verdict is Verdict.CORRECT:
-                self._certify(item.solution)
+                self._certify(item.path[-1] if item.path else state.node_id)
             for node in (state.node_id, *item.path):
                 self.passing[node][item.row.verdict] += 1
             for parent, child in itertools.pairwise((state.node_id, *item.path)):
@@ -187,7 +209,7 @@ class Evidence:
             answer = extract_finished(last, "stop", before).answer
         if verdict is Verdict.UNKNOWN and answer is not None:
             verdict = (await self.grader.grade(answer, self.question.answer)).verdict
-        path = tuple(prefix_ids(self.question.question_id, given.steps))[1:]
+        path = tuple(self.node_id(given.steps[:depth]) for depth in range(1, len(given.steps) + 1))
         row = Rollout(
             rollout_id="",
             question_id=self.question.question_id,
@@ -209,12 +231,15 @@ class Evidence:
             self.close(given.steps, verdict)
         if verdict is Verdict.CORRECT:
             # A correct completion of each of its prefixes is there to be seen, whoever wrote it.
-            self._certify(given.steps)
+            self._certify(path[-1])
         return drawn
 
-    def _certify(self, steps: Steps) -> None:
-        for depth, node in enumerate(prefix_ids(self.question.question_id, steps)):
-            self.certified.setdefault(node, steps[:depth])
+    def _certify(self, end: str) -> None:
+        """Every prefix that leads to this one is known to be good."""
+        node: str | None = end
+        while node is not None and node not in self.certified:
+            self.certified.add(node)
+            node = self._places[node][0]
 
     def close(self, steps: Steps, verdict: Verdict) -> State:
         """The state of a complete solution with this verdict: it is never sampled from."""
@@ -296,23 +321,23 @@ class Evidence:
         )
 
     def _nodes(self) -> list[Node]:
-        known = {state.node_id: state for state in self.states.values()}
-        for node, steps in self.certified.items():
-            known.setdefault(node, State(node, steps))
-        return [
-            Node(
-                node_id=state.node_id,
-                parent_id=self.node_id(state.steps[:-1]) if state.steps else None,
-                question_id=self.question.question_id,
-                depth=len(state.steps),
-                step=state.steps[-1] if state.steps else "",
-                n_rollouts=state.graded,
-                n_correct=state.count(Verdict.CORRECT),
-                n_unknown=state.count(Verdict.UNKNOWN),
-                certified=self.is_certified(state),
-                terminal=state.terminal is not None,
-                verdict=state.terminal,
-                visits=state.visits,
-            )
-            for state in sorted(known.values(), key=lambda state: (len(state.steps), state.node_id))
-        ]
+        """What is known of every measured and every certified prefix, the root first."""
+        known = sorted({*self.states, *self.certified}, key=lambda node: (self._places[node][1], node))
+        return [self._node(self.states.get(node) or State(node, ())) for node in known]
+
+    def _node(self, state: State) -> Node:
+        parent, depth, step = self._places[state.node_id]
+        return Node(
+            node_id=state.node_id,
+            parent_id=parent,
+            question_id=self.question.question_id,
+            depth=depth,
+            step=step,
+            n_rollouts=state.graded,
+            n_correct=state.count(Verdict.CORRECT),
+            n_unknown=state.count(Verdict.UNKNOWN),
+            certified=state.node_id in self.certified,
+            terminal=state.terminal is not None,
+            verdict=state.terminal,
+            visits=state.visits,
+        )

@@ -1,18 +1,18 @@
 """MiPS: the share of right completions is the label; a threshold makes it a hard one."""
 
-from fractions import Fraction
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.labelers.mips import MiPS, MiPSConfig
-from openr_data.types import Labeling, Outcome, Provenance, Sampling, Verdict
+from openr_data.types import Completion, Labeling, Outcome, Prefix, Provenance, Sampling, Verdict
 
 from . import worlds
-from .worlds import Told, World, a_question, by_solution, labelled, right, values, wrong
+from .worlds import Told, World, a_question, by_solution, labelled, right, said, values, wrong
 
 
 def mips(seed: int = 0, **options: float) -> MiPS:
@@ -23,38 +23,18 @@ def by_steps(labeling: Labeling) -> dict[tuple[str, ...], list[int | None]]:
     return {solution.steps: values(label_set) for solution, label_set in by_solution(labeling)}
 
 
-def a_fading_chance(question: str, steps: tuple[str, ...]) -> list[Branch]:
-    """Three steps, from which 6, 4 and 2 of 8 come out right."""
-    if steps and "boxed" in steps[-1]:
-        return []
-    if len(steps) == 0:
-        return [Branch(Fraction(1), "one")]
-    chance = (None, Fraction(6, 8), Fraction(4, 8), Fraction(2, 8))[len(steps)]
-    assert chance is not None
-    if len(steps) < 3:
-        go_on = Fraction(1, 8)
-        return [
-            Branch(chance, right()),
-            Branch(1 - chance - go_on, wrong()),
-            # Too rare to be drawn from here by eight samples, but there when it is sampled from.
-            Branch(go_on, ("two", "three")[len(steps) - 1]),
-        ]
-    return [Branch(chance, right()), Branch(1 - chance, wrong())]
-
-
 FADING = ("one", "two", "three", wrong())
 
 
 class Fading(ScriptedPolicy):
-    """Its solutions are the long wrong one; the completions of a prefix are those of the script."""
+    """Its solutions are one wrong one, behind whose steps 6, 4 and 2 of 8 come out right."""
 
-    async def sample(self, prefix, n, sampling):  # type: ignore[no-untyped-def]
-        if not prefix.steps:
-            self.asked.append((prefix, n))
-            return [worlds.said(FADING, sampling.max_tokens)] * n
+    async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
         self.asked.append((prefix, n))
-        texts = {1: 6, 2: 4, 3: 2}[len(prefix.steps)]
-        return [worlds.said([right() if i < texts else wrong()], sampling.max_tokens) for i in range(n)]
+        if not prefix.steps:
+            return [said(FADING, sampling.max_tokens)] * n
+        n_right = (6, 4, 2)[len(prefix.steps) - 1]
+        return [said([right() if i < n_right else wrong()], sampling.max_tokens) for i in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -74,11 +54,16 @@ def test_a_step_is_good_above_the_threshold_and_bad_at_it(threshold: float, labe
 def test_at_threshold_zero_it_is_math_shepherd() -> None:
     for seed in range(10):
         options = {"k": 4, "solutions": 4}
+        sampling = Sampling(max_tokens=100, seed=seed)
         shares = labelled(mips(seed, threshold=0.0, **options), World(6, 0.8, 2))
-        hard = labelled(
-            MathShepherd(MathShepherdConfig(**options), Sampling(max_tokens=100, seed=seed)), World(6, 0.8, 2)
-        )
-        assert (shares.labels, shares.nodes, shares.calls) == (hard.labels, hard.nodes, hard.calls)
+        hard = labelled(MathShepherd(MathShepherdConfig(**options), sampling), World(6, 0.8, 2))
+        assert [item.labels for item in shares.labels] == [item.labels for item in hard.labels]
+        assert (shares.nodes, shares.calls, shares.located) == (hard.nodes, hard.calls, hard.located)
+
+
+def test_a_label_set_says_at_which_threshold_it_was_made() -> None:
+    for label_set in labelled(mips(threshold=0.25, k=2), World(3, 0.8)).labels:
+        assert json.loads(label_set.metadata)["threshold"] == 0.25
 
 
 def test_the_paper_threshold_is_a_half() -> None:
