@@ -11,7 +11,7 @@ depend on where the sampling began. `passing` counts them.
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -311,7 +311,7 @@ class Evidence:
             outcome=outcome,
             solutions=tuple(solution for solution, _ in labelled),
             labels=tuple(label_set for _, label_set in labelled),
-            nodes=tuple(self._nodes()),
+            nodes=tuple(self._nodes({step.node_id for _, label_set in labelled for step in label_set.labels})),
             rollouts=tuple(drawn.row for state in self.states.values() for drawn in state.rollouts),
             calls=self.calls,
             probes=len(self._probed),
@@ -320,9 +320,18 @@ class Evidence:
             tokens=sum(drawn.row.n_tokens for state in self.states.values() for drawn in state.rollouts),
         )
 
-    def _nodes(self) -> list[Node]:
-        """What is known of every measured and every certified prefix, the root first."""
-        known = sorted({*self.states, *self.certified}, key=lambda node: (self._places[node][1], node))
+    def _nodes(self, labelled: Set[str]) -> list[Node]:
+        """What is known of every measured and every certified prefix, the root first.
+
+        A prefix that leads to one of them and stands in no label set is there too, with nothing known of it.
+        """
+        found = {*self.states, *self.certified}
+        for state in self.states:
+            parent = self._places[state][0]
+            while parent is not None and parent not in found and parent not in labelled:
+                found.add(parent)
+                parent = self._places[parent][0]
+        known = sorted(found, key=lambda node: (self._places[node][1], node))
         return [self._node(self.states.get(node) or State(node, ())) for node in known]
 
     def _node(self, state: State) -> Node:

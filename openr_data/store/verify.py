@@ -154,7 +154,8 @@ _CHECKS: Final = (
             from labels) l
         join nodes using (node_id, job_id)
         -- Labels that stopped early count the rollouts from earlier prefixes that pass through, too.
-        where (c > 0 or n > 0) and if(p = 6, c < n_correct or n < n_rollouts, c <> n_correct or n <> n_rollouts)"""),
+        where (c > 0 or n > 0)
+          and if(p in (1, 6), c < n_correct or n < n_rollouts, c <> n_correct or n <> n_rollouts)"""),
     # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
     ("nodes", "no parent of that id", "node_id",
      """select n.node_id from nodes n where parent_id is not null

@@ -18,7 +18,9 @@ from openr_data.grading import MathGrader
 from openr_data.grading.graders import ChoiceGrader
 from openr_data.inference.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.jobs.plan import Plan
 from openr_data.jobs.regrade import regrade
+from openr_data.jobs.rows import solution_of
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.schema import REFS, TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, tables
@@ -463,3 +465,29 @@ def test_a_change_that_was_interrupted_is_said_with_the_command(dataset: Dataset
         dataset.check_whole()
     assert said(dataset) == {("d", str(caught.value)): (1, ())}
     assert "openr-data regrade d --grader math" in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["adaptive", "omegaprm", "math-shepherd", "mips"])
+@pytest.mark.parametrize("given", [False, True])
+def test_what_every_labeler_writes_is_whole(store: Store, method: str, given: bool) -> None:
+    questions = [a_question(f"What is 1, question {index}?") for index in range(12)]
+    policy = ScriptedPolicy(four_steps)
+    dataset = store.dataset("w", create=True)
+    first = LabelConfig(source="test", method="adaptive", policy="scripted", into="w", options={"most": 4})
+    plan = Plan(first, tuple(questions), "test")
+    job = Job.create(store, first, {"policy_revision": policy.name})
+    run_label(job, first, questions, dataset, plan.labeler(), policy, MathGrader())
+    if given:
+        rows = dataset.view().sql("select * from solutions").to_pylist()
+        solutions: dict[str, list[Any]] = {}
+        for row in rows:
+            solutions.setdefault(row["question_id"], []).append(solution_of(row))
+    else:
+        solutions = {}
+    config = LabelConfig(
+        source="test", method=method, policy="scripted", into="w", seed=1, given_solutions=given, options={}
+    )
+    plan = Plan(config, tuple(questions), "test")
+    job = Job.create(store, config, {"policy_revision": policy.name})
+    run_label(job, config, questions, dataset, plan.labeler(), policy, MathGrader(), given=solutions)
+    assert list(verify(dataset)) == []
