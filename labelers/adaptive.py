@@ -31,7 +31,7 @@ from openr_data.engine.protocols import Grader, Policy
 from openr_data.types import Budget, Label, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
 
 from .posterior import Chance, FirstError
-from .rollouts import Drawn, Evidence, State, Steps
+from .rollouts import Drawn, Evidence, State, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +108,11 @@ class Adaptive:
             return await self._label_given(evidence, given)
         root = evidence.state(())
         await self._screen(evidence, root)
-        match root.value:
-            case None:
-                return evidence.labeling(Outcome.NO_GRADED)
-            case 0:
-                return evidence.labeling(Outcome.NO_CORRECT)
-            case 1:
-                return evidence.labeling(Outcome.NO_WRONG)
+        if root.teaches_nothing:
+            return evidence.labeling(root.teaches_nothing)
         located = await self._search_all(evidence, root)
         labelled = [_labels(evidence, item) for item in located]
-        correct: dict[Steps, Drawn] = {}
-        for drawn in root.rollouts:
-            if drawn.row.verdict is Verdict.CORRECT and drawn.steps:
-                correct.setdefault(drawn.solution, drawn)
-        for drawn in list(correct.values())[: self.config.correct_solutions]:
+        for drawn in distinct(root.rollouts, Verdict.CORRECT)[: self.config.correct_solutions]:
             evidence.close(drawn.solution, Verdict.CORRECT)
             labelled.append(_labels(evidence, _Located(drawn, None)))
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
@@ -156,7 +147,7 @@ class Adaptive:
         return evidence.labeling(outcome, [_labels(evidence, item) for item in found], len(errors))
 
     async def _search_all(self, evidence: Evidence, root: State) -> list[_Located]:
-        pool = _wrong(root.rollouts)
+        pool = distinct(root.rollouts, Verdict.INCORRECT)
         located: dict[str, _Located] = {}
         for _ in range(self.config.searches):
             for node in [node for node in located if node in evidence.certified]:
@@ -173,7 +164,7 @@ class Adaptive:
             # Where the policy erred once it errs again, in other ways: the cheapest place to find the next error.
             before = evidence.state(chosen.solution[:error])
             if self.config.expand and not before.rollouts:
-                pool += _wrong(await evidence.measure(before, self.config.expand))
+                pool += distinct(await evidence.measure(before, self.config.expand), Verdict.INCORRECT)
         return [item for node, item in located.items() if node not in evidence.certified]
 
     def _nearest(self, evidence: Evidence, candidates: Sequence[Drawn]) -> Drawn | None:
@@ -213,7 +204,7 @@ class Adaptive:
             state = evidence.state(solution[: probe.prefix], nodes[probe.prefix])
             fresh = await evidence.measure(state, config.wave, extend=bool(state.rollouts))
             evidence.spent[nodes[-1]] += config.wave
-            pool += _wrong(fresh)
+            pool += distinct(fresh, Verdict.INCORRECT)
 
     def _belief(self, evidence: Evidence, nodes: Sequence[str], given: bool = False) -> FirstError | None:
         """What all rollouts so far say about a wrong solution; `nodes` are its prefixes, the root first.
@@ -308,15 +299,6 @@ def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
     told = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
     solution = evidence.solution(drawn.solution, drawn)
     return solution, LabelSet(solution.solution_id, told)
-
-
-def _wrong(rollouts: Sequence[Drawn]) -> list[Drawn]:
-    """The distinct wrong rollouts that have at least one step."""
-    found: dict[Steps, Drawn] = {}
-    for drawn in rollouts:
-        if drawn.row.verdict is Verdict.INCORRECT and drawn.steps:
-            found.setdefault(drawn.steps, drawn)
-    return list(found.values())
 
 
 def _costs(drawn: Drawn, overhead: float) -> list[float]:

@@ -56,7 +56,7 @@ from openr_data.types import (
     Verdict,
 )
 
-from .rollouts import Drawn, Evidence, State, Steps
+from .rollouts import Drawn, Evidence, State, Steps, distinct
 from .split import LEVELS, SplitPolicy, piece_size, pieces_of, split_metadata
 
 
@@ -145,13 +145,8 @@ class OmegaPRM:
             return await self._label_given(evidence, given)
         root = evidence.state(())
         await evidence.measure(root, self.config.screening)
-        match root.value:
-            case None:
-                return evidence.labeling(Outcome.NO_GRADED)
-            case 0:
-                return evidence.labeling(Outcome.NO_CORRECT)
-            case 1:
-                return evidence.labeling(Outcome.NO_WRONG)
+        if root.teaches_nothing:
+            return evidence.labeling(root.teaches_nothing)
         located = await self._search_all(evidence, root)
         located = [item for item in located if item.node_id not in evidence.certified]
         labelled = self._labelled(evidence, root, located)
@@ -300,11 +295,8 @@ class OmegaPRM:
                 for depth in range(len(item.solution))
             )
             labelled.append(self._told(evidence.solution(item.solution, item.candidate.drawn), labels))
-        correct: dict[Steps, Drawn] = {}
-        for drawn in root.rollouts:
-            if drawn.row.verdict is Verdict.CORRECT and drawn.steps:
-                correct.setdefault(drawn.solution, drawn)
-        for steps, drawn in list(correct.items())[: self.config.correct_solutions]:
+        for drawn in distinct(root.rollouts, Verdict.CORRECT)[: self.config.correct_solutions]:
+            steps = drawn.solution
             evidence.close(steps, Verdict.CORRECT)
             labels = tuple(self._step(evidence, steps[: depth + 1], 1) for depth in range(len(steps)))
             labelled.append(self._told(evidence.solution(steps, drawn), labels))
@@ -320,8 +312,4 @@ class OmegaPRM:
 
 def _candidates(state: State) -> list[_Candidate]:
     """The distinct wrong rollouts of a state that have at least one step."""
-    wrong: dict[Steps, Drawn] = {}
-    for drawn in state.rollouts:
-        if drawn.row.verdict is Verdict.INCORRECT and drawn.steps:
-            wrong.setdefault(drawn.steps, drawn)
-    return [_Candidate(state, drawn) for drawn in wrong.values()]
+    return [_Candidate(state, drawn) for drawn in distinct(state.rollouts, Verdict.INCORRECT)]

@@ -90,6 +90,20 @@ class State:
         """MC(s): the share of correct rollouts among the graded ones, or None without any."""
         return self.count(Verdict.CORRECT) / self.graded if self.graded else None
 
+    @property
+    def teaches_nothing(self) -> Outcome | None:
+        """Why there is no first error to look for from here, or None: some rollouts are right and some wrong."""
+        return {None: Outcome.NO_GRADED, 0.0: Outcome.NO_CORRECT, 1.0: Outcome.NO_WRONG}.get(self.value)
+
+
+def distinct(rollouts: Sequence[Drawn], verdict: Verdict) -> list[Drawn]:
+    """The rollouts of one state that have this verdict and at least one step, each text once."""
+    found: dict[Steps, Drawn] = {}
+    for drawn in rollouts:
+        if drawn.row.verdict is verdict and drawn.steps:
+            found.setdefault(drawn.steps, drawn)
+    return list(found.values())
+
 
 class Evidence:
     """Everything drawn for one question in one job, by prefix."""

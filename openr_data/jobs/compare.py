@@ -39,14 +39,14 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
     """
     name = str(DatasetName(view.dataset.name, view.ref))
     connection = view.connect(_READ, MEMORY)
-    listed = _listed(connection)
+    listed = listed_methods(connection)
     if not listed:
         raise UsageError(
             f"{name} has no labels to compare. Label it with: openr-data label {view.dataset.name} --method omegaprm"
         )
     sources = oracles(connection, needed=truth == ORACLE) if truth in ("", ORACLE) else {}
     judges = _judges(connection, listed, truth, bool(sources))
-    chosen = list(dict.fromkeys(item for text in methods for item in _select(listed, text, "method")))
+    chosen = list(dict.fromkeys(item for text in methods for item in select(listed, text, "method")))
     chosen = chosen or [item for item in listed if not item.by_people and item not in judges]
     if not chosen:
         raise UsageError(
@@ -64,7 +64,7 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class Listed:
     """A method in a job that has label sets, under the name of its contender."""
 
     name: str
@@ -73,7 +73,7 @@ class _Listed:
     by_people: bool
 
 
-def _listed(connection: "duckdb.DuckDBPyConnection") -> list[_Listed]:
+def listed_methods(connection: "duckdb.DuckDBPyConnection") -> list[Listed]:
     rows = _rows(
         connection,
         f"select method, job_id, bool_or({BY_PEOPLE}) as by_people "
@@ -82,7 +82,7 @@ def _listed(connection: "duckdb.DuckDBPyConnection") -> list[_Listed]:
     jobs: dict[str, list[str]] = {}
     for row in rows:
         jobs.setdefault(row["method"], []).append(row["job_id"])
-    return [_Listed(_name(row["method"], row["job_id"], jobs[row["method"]]), **row) for row in rows]
+    return [Listed(_name(row["method"], row["job_id"], jobs[row["method"]]), **row) for row in rows]
 
 
 def _name(method: str, job: str, jobs: Sequence[str]) -> str:
@@ -92,7 +92,7 @@ def _name(method: str, job: str, jobs: Sequence[str]) -> str:
     return f"{method}/{job[:length]}"
 
 
-def _select(listed: Sequence[_Listed], text: str, kind: str, more: Sequence[str] = ()) -> list[_Listed]:
+def select(listed: Sequence[Listed], text: str, kind: str, more: Sequence[str] = ()) -> list[Listed]:
     """What a word of the user names. Raises `UnknownName`, `UsageError` for the beginning of several jobs."""
     found = [item for item in listed if text == item.method] or [item for item in listed if text == item.name]
     if not found and text:
@@ -107,18 +107,18 @@ def _select(listed: Sequence[_Listed], text: str, kind: str, more: Sequence[str]
 
 
 def _judges(
-    connection: "duckdb.DuckDBPyConnection", listed: Sequence[_Listed], truth: str, has_oracle: bool
-) -> list[_Listed]:
+    connection: "duckdb.DuckDBPyConnection", listed: Sequence[Listed], truth: str, has_oracle: bool
+) -> list[Listed]:
     """Whose label sets are the truth. Raises `UnknownName`."""
     people = [item for item in listed if item.by_people]
     if truth in ("", HUMAN) and people:
         return people
     if not truth or (truth == ORACLE and has_oracle):
         return []
-    return _select(listed, truth, "truth", [ORACLE] if oracles(connection, needed=False) else [])
+    return select(listed, truth, "truth", [ORACLE] if oracles(connection, needed=False) else [])
 
 
-def _table(rows: Sequence[_Listed]) -> pa.Table:
+def _table(rows: Sequence[Listed]) -> pa.Table:
     return pa.table(
         {
             "place": pa.array(range(len(rows)), pa.int32()),
@@ -129,7 +129,7 @@ def _table(rows: Sequence[_Listed]) -> pa.Table:
     )
 
 
-def _contenders(connection: "duckdb.DuckDBPyConnection", chosen: Sequence[_Listed]) -> list[Contender]:
+def _contenders(connection: "duckdb.DuckDBPyConnection", chosen: Sequence[Listed]) -> list[Contender]:
     found = [Contender(item.name, item.method, item.job_id) for item in chosen]
     for statement in (_LABELLED, _SPENT):
         for row in _rows(connection, statement):
@@ -169,7 +169,7 @@ def _calibration(rows: Sequence[Mapping[str, Any]]) -> Calibration | None:
     return Calibration(steps, ece, sum(row["squares"] for row in rows) / steps, bins)
 
 
-def _pairs(connection: "duckdb.DuckDBPyConnection", chosen: Sequence[_Listed]) -> Iterator[Pair]:
+def _pairs(connection: "duckdb.DuckDBPyConnection", chosen: Sequence[Listed]) -> Iterator[Pair]:
     rows = {(row.pop("place"), row.pop("other")): row for row in _rows(connection, _AGREEMENT)}
     for i, first in enumerate(chosen):
         for j, second in enumerate(chosen[i + 1 :], i + 1):

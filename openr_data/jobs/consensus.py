@@ -25,7 +25,7 @@ from ..schema import LABELS, QUESTIONS, SOLUTIONS
 from ..store import Dataset, Snapshot, View, query, storage
 from ..store.refs import MAIN, now
 from ..types import Provenance
-from .compare import MEMORY, _Listed, _listed, _select
+from .compare import MEMORY, Listed, listed_methods, select
 from .job import versions
 
 METHOD: Final = "consensus"
@@ -80,7 +80,7 @@ class Join:
             view.dataset.check_whole()
         self._view = view
         self._connection = view.connect(_READ, MEMORY)
-        self.voters = _voters(_listed(self._connection), methods)
+        self.voters = _voters(listed_methods(self._connection), methods)
         self._register("voters", _table(self.voters))
         _check_jobs(self._rows(_REPEATED), self.voters)
         names = tuple(item.name for item in self.voters)
@@ -198,11 +198,11 @@ class Join:
             raise query.unreadable(error) from error
 
 
-def _voters(listed: Sequence[_Listed], methods: Sequence[str]) -> tuple[Voter, ...]:
+def _voters(listed: Sequence[Listed], methods: Sequence[str]) -> tuple[Voter, ...]:
     """The methods that words of the user name. Raises `UnknownName`, `UsageError`."""
     found: list[Voter] = []
     for text in dict.fromkeys(methods):
-        chosen = _select(listed, text, "method")
+        chosen = select(listed, text, "method")
         several = sorted({item.method for item in chosen})
         if len(several) > 1:
             raise UsageError(f"The job {text!r} holds several methods ({', '.join(several)}). Write METHOD/JOB.")
