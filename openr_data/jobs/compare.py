@@ -74,6 +74,7 @@ class Listed:
 
 
 def listed_methods(connection: "duckdb.DuckDBPyConnection") -> list[Listed]:
+    """Every method of a dataset in every job of it, by name; with several jobs a method is `METHOD/JOB`."""
     rows = _rows(
         connection,
         f"select method, job_id, bool_or({BY_PEOPLE}) as by_people "

@@ -485,3 +485,15 @@ def test_of_two_prefixes_that_tell_about_as_much_the_cheaper_one_is_drawn_from()
     # What is dear is written by then, or is to be written in any case.
     assert first_probe(*range(8)) >= 8
     assert first_probe(11) < 8
+
+
+@pytest.mark.parametrize("successes", [1, 3])
+def test_of_a_chance_that_few_successes_have_shown_little_is_known(successes: int) -> None:
+    labeler = adaptive(shape=16.0)
+    policy = Told({(): [(right(),)] * successes + [("a", wrong())] * 5})
+    evidence = Evidence(a_question(), policy, Watching(), labeler.sampling)
+    root = evidence.state(())
+    drawn = asyncio.run(evidence.measure(root, successes + 5))[-1]
+    belief = labeler._belief(evidence, (root.node_id, *drawn.path))
+    assert belief is not None
+    assert belief.chance.shape == 1 + successes
