@@ -52,7 +52,8 @@ class ChatTokenizer(Protocol):
 def catalog() -> Mapping[str, ModelEntry]:
     """All entries of `catalogs/models.toml` by name."""
     tables: dict[str, dict[str, Any]] = tomllib.loads(catalog_text("models.toml"))
-    return {name: build(ModelEntry, {"path": name}, table) for name, table in tables.items()}
+    # `[prm.NAME]` tables are those of `prm_format.py`.
+    return {name: build(ModelEntry, {"path": name}, table) for name, table in tables.items() if name != "prm"}
 
 
 def model_entry(name: str) -> ModelEntry:

@@ -33,13 +33,27 @@ def export_rows(
     if not selection.takes_all and (only_questions or form.needs_nodes):
         what = "questions" if only_questions else "the whole tree of a question"
         raise UsageError(f"This format writes {what}: records cannot be chosen by balance, number or repetition.")
-    if where.strip():
-        # Alone first: inside of brackets a condition could close them.
-        view.sql(f"select 1 from {'questions' if only_questions else 'records'} where {where} limit 0")
     if only_questions:
         yield from _questions(view, form, tally, method, where)
         return
-    told = [f"({where})"] if where.strip() else []
+    for group in read_groups(view, tally, method=method, where=where, selection=selection, nodes=form.needs_nodes):
+        yield from form.write(group, tally)
+
+
+def read_groups(
+    view: View,
+    tally: Tally,
+    *,
+    method: str = "",
+    where: str = "",
+    selection: Selection | None = None,
+    nodes: bool = False,
+) -> Iterator[Group]:
+    """The chosen records, question by question, in the order of their ids; a few thousand are in memory at a time.
+
+    Raises `InputError` for a condition that fails or a balance that cannot be met.
+    """
+    told = _condition(view, "records", where)
     if method:
         told.append(f"method = '{quoted(method)}'")
     condition = " and ".join(told) or "true"
@@ -47,7 +61,7 @@ def export_rows(
         missing = view.sql("select count(*) as n from questions anti join labels using (question_id)")["n"][0].as_py()
         if missing:
             tally.lose("questions without a label set", missing)
-    for of_questions, of_records in _reads(view, condition, selection, tally):
+    for of_questions, of_records in _reads(view, condition, selection or Selection(), tally):
         records = view.sql(
             f"select {_RECORD} from records where {of_records} order by question_id, solution_id, method, label_id"
         ).to_pylist()
@@ -55,12 +69,12 @@ def export_rows(
             row["question_id"]: _question(row)
             for row in view.sql(f"select * from questions where {of_questions}").to_pylist()
         }
-        nodes = _nodes(view, of_questions) if form.needs_nodes else {}
+        trees = _nodes(view, of_questions) if nodes else {}
         for name, rows in groupby(records, key=lambda row: str(row["question_id"])):
             question = questions[name]
             found = [_record(question, row) for row in rows]
             tally.rows += len(found)
-            yield from form.write(Group(question, found, nodes.get(name, ())), tally)
+            yield Group(question, found, trees.get(name, ()))
 
 
 def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> Iterator[tuple[str, str]]:
@@ -80,6 +94,14 @@ def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> It
         yield f"{between} and {_among('question_id', asked)}", f"{between} and {_among('label_id', labels)}"
 
 
+def _condition(view: View, table: str, where: str) -> list[str]:
+    if not where.strip():
+        return []
+    # Alone first: inside of brackets a condition could close them.
+    view.sql(f"select 1 from {table} where {where} limit 0")
+    return [f"({where})"]
+
+
 def _among(column: str, ids: Iterable[str]) -> str:
     listed = ", ".join(f"'{quoted(item)}'" for item in ids)
     return f"{column} in ({listed})"
@@ -97,7 +119,7 @@ def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _questions(view: View, form: Format, tally: Tally, method: str, where: str) -> Iterator[Row]:
-    told = [f"({where})"] if where.strip() else []
+    told = _condition(view, "questions", where)
     if method:
         told.append(f"question_id in (select question_id from labels where method = '{quoted(method)}')")
     condition = f" where {' and '.join(told)}" if told else ""

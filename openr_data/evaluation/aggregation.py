@@ -1,0 +1,136 @@
+"""From the candidates of one question to one answer.
+
+A reducer makes one path value of the step scores of a candidate; a rule chooses by votes, by the largest value, or by
+votes that weigh as much as their values. The names in OpenR (arXiv 2410.09671) and here:
+
+    majority_vote   majority
+    prm_min_max     min-max          prm_min_vote    min-vote
+    prm_last_max    last-max         prm_last_vote   last-vote
+
+Deviations from OpenR:
+1. Votes count per group of equal answers (1/2 and 0.5 are one), not per string.
+2. A candidate without an answer neither votes nor wins; OpenR makes a string of its text.
+3. A candidate without scores is an error; OpenR gives it -1.
+4. Ties do not go to whoever came first: see `choose`.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+Reducer = Literal["last", "min", "product", "mean"]
+
+SAME_TOTAL: Final = 1e-9
+"""Totals of votes that differ by less than this share of the largest are equal: the order of addition decides
+nothing."""
+
+
+def _last(scores: Sequence[float]) -> float:
+    return scores[-1]
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return math.fsum(scores) / len(scores)
+
+
+REDUCERS: Final[Mapping[Reducer, Callable[[Sequence[float]], float]]] = MappingProxyType(
+    {"last": _last, "min": min, "product": math.prod, "mean": _mean}
+)
+"""From the step scores of a path, at least one, to its value; `reduce_scores` checks them first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One finished solution of a question, as the chooser sees it: without the truth.
+
+    `group` is the cluster of equal answers it belongs to, None where no answer was extracted. `scores` are those of a
+    reward model, one per step; empty where there is none.
+    """
+
+    group: int | None
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one candidate is chosen.
+
+    With `votes` the group with the largest sum of path values wins, else the candidate with the largest path value.
+    Without a reducer every path is worth 1.
+    """
+
+    name: str
+    reducer: Reducer | None
+    votes: bool
+
+
+def _rules() -> dict[str, Rule]:
+    found = {"majority": Rule("majority", None, votes=True)}
+    for reducer in REDUCERS:
+        for kind in ("max", "vote"):
+            found[f"{reducer}-{kind}"] = Rule(f"{reducer}-{kind}", reducer, votes=kind == "vote")
+    return found
+
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(_rules())
+"""majority, and a "-max" and a "-vote" of every reducer."""
+
+
+def reduce_scores(scores: Sequence[float], reducer: Reducer) -> float:
+    """The value of a path from its step scores. Raises `ValueError` where there are none, or one is not finite."""
+    if not scores:
+        raise ValueError(f'no step scores, expected at least one for "{reducer}"')
+    if not all(map(math.isfinite, scores)):
+        raise ValueError(f"step scores must be finite: {list(scores)}")
+    return REDUCERS[reducer](scores)
+
+
+def path_values(candidates: Sequence[Candidate], rule: Rule) -> list[float | None]:
+    """What every candidate weighs under the rule; None for those without an answer, whose scores nobody reads.
+
+    Raises `ValueError` where the rule needs scores and a candidate with an answer has none.
+    """
+    values: list[float | None] = []
+    for index, candidate in enumerate(candidates):
+        if candidate.group is None:
+            values.append(None)
+        elif rule.reducer is None:
+            values.append(1.0)
+        else:
+            try:
+                values.append(reduce_scores(candidate.scores, rule.reducer))
+            except ValueError as error:
+                raise ValueError(f"candidate {index}: {error}") from error
+    return values
+
+
+def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
+    """The index of the chosen candidate, None if nobody has an answer.
+
+    Of a group that won by votes it is the candidate with the largest path value. Ties, be it of candidates or of
+    groups, go to the higher path value, then to the group with more votes, then to the smaller index. Expected curves
+    share ties instead: see `curves.py`.
+
+    Raises `ValueError` where the rule needs scores and a candidate with an answer has none.
+    """
+    values = path_values(candidates, rule)
+    votes = Counter(item.group for item in candidates if item.group is not None)
+    weighed = [
+        (value, item.group, index)
+        for index, (value, item) in enumerate(zip(values, candidates, strict=True))
+        if value is not None and item.group is not None
+    ]
+    if not weighed:
+        return None
+    if rule.votes:
+        members: defaultdict[int, list[float]] = defaultdict(list)
+        for value, group, _ in weighed:
+            members[group].append(value)
+        totals = {group: sum(items) for group, items in members.items()}
+        most = max(totals.values())
+        least = most - SAME_TOTAL * abs(most)
+        weighed = [item for item in weighed if totals[item[1]] >= least]
+    return max(weighed, key=lambda item: (item[0], votes[item[1]], -item[2]))[2]

@@ -1,0 +1,117 @@
+"""Training examples of a process reward model: solutions of a snapshot with a target and a weight for each step.
+
+The label rule is a recorded transform of what the store holds; nothing is relabelled:
+
+1. "hard": 1 for good and neutral steps, 0 for bad ones. With a `threshold` the measured share of right rollouts
+   decides instead, where there is one: good above it.
+2. "soft": the share itself. Shares whose drawing was stopped early are biased (`stopped`), and judged or human labels
+   have none: there the hard label is the target, and both are counted.
+3. A step without a label is masked: it is read and not trained on. So is whatever comes behind a first error.
+4. `weights` "rollouts": a measured step weighs as many rollouts as it rests on (the likelihood of a binomial), at
+   least one. Weights are scaled to a mean of 1 over the training data.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from openr_data.formats.format import Tally
+from openr_data.jobs.exporter import read_groups
+from openr_data.jobs.selection import Selection
+from openr_data.store import View
+from openr_data.types import Provenance, Record
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """How stored labels become targets; see the module."""
+
+    labels: Literal["hard", "soft"] = "hard"
+    threshold: float | None = None
+    weights: Literal["one", "rollouts"] = "one"
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise ValueError("threshold lies in [0, 1)")
+        if self.labels == "soft" and self.threshold is not None:
+            raise ValueError("a threshold belongs to hard labels")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A solution: targets in [0, 1] (None: masked) and weights are parallel to its steps."""
+
+    question_id: str
+    source: str
+    question: str
+    steps: tuple[str, ...]
+    target: tuple[float | None, ...]
+    weight: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class ExampleCounts:
+    """What became of the records."""
+
+    records: int = 0
+    without_labels: int = 0
+    steps: int = 0
+    good: int = 0
+    masked: int = 0
+    without_share: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def read_examples(
+    view: View, rule: LabelRule, counts: ExampleCounts, *, method: str = "", where: str = "", selection: Selection
+) -> Iterator[Example]:
+    """The examples of a snapshot in the order of their questions; `counts` grows with them.
+
+    Raises `InputError` for a condition that fails or a balance that cannot be met.
+    """
+    tally = Tally()
+    for group in read_groups(view, tally, method=method, where=where, selection=selection):
+        for record in group.records:
+            counts.records += 1
+            example = to_example(record, rule, counts)
+            if example is not None:
+                yield example
+    counts.left_out = dict(tally.lost)
+
+
+def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Example | None:
+    """The example of a record, or None where no step of it has a label."""
+    target: list[float | None] = []
+    weight: list[float] = []
+    is_over = False
+    for place, label in enumerate(record.label):
+        found = None if is_over else _target(record, place, rule, counts)
+        is_over = is_over or label == -1
+        target.append(found)
+        measured = record.n_rollouts[place] if record.n_rollouts else 0
+        weight.append(float(max(1, measured)) if rule.weights == "rollouts" else 1.0)
+    judged = [item for item in target if item is not None]
+    if not judged:
+        counts.without_labels += 1
+        return None
+    counts.steps += len(judged)
+    counts.masked += len(target) - len(judged)
+    counts.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
+    asked = record.question
+    return Example(asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight))
+
+
+def _target(record: Record, place: int, rule: LabelRule, counts: ExampleCounts) -> float | None:
+    label = record.label[place]
+    stored = None if label is None else float(label >= 0)
+    if rule.labels == "hard" and rule.threshold is None:
+        return stored
+    value = record.value[place] if record.value else None
+    where = record.provenance[place] if record.provenance else Provenance.IMPORTED
+    if value is None or not 0 <= value <= 1 or where in (Provenance.STOPPED, Provenance.CERTIFIED):
+        counts.without_share += stored is not None
+        return stored
+    if rule.labels == "soft":
+        return float(value)
+    assert rule.threshold is not None
+    return float(value > rule.threshold)
