@@ -8,13 +8,14 @@ stays text, and there is one position to read for every step or an error (anchor
 The formats are those of `[prm.NAME]` in `catalogs/models.toml`; a trained model carries its own in its config.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Final, Literal
 
-from .config import build
+from .config import as_dict, build
 from .errors import InputError, UnknownName
 from .ids import content_hash
 from .registry import catalog_text
@@ -23,6 +24,9 @@ CONFIG_KEY: Final = "openr_prm"
 """Where a model's `config.json` holds the format it was trained with."""
 
 _MARKERS: Final = ("\u2983openr-0\u2984", "\u2983openr-1\u2984", "\u2983openr-2\u2984", "\u2983openr-3\u2984")
+"""What stands in a chat template for the texts of the turns."""
+_ANCHORS: Final = ("\n", "\u2983")
+"""What a text may be put behind to see how it goes on: pieces that hardly any vocabulary merges with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,17 @@ class PrmFormat:
 
     `template` "plain": question, `joiner`, steps; "chat": the question as the user's turn, the steps in the
     assistant's; "turns": a step is a user's turn and its label the assistant's (RLHFlow). A step is written as
-    `step_prefix` (where `{i}` counts from 1), its text and `step_suffix`, then comes the `tag`, then `step_joiner`
-    before the next step. `tag_tokens` "one": the tag has to be a single token of the tokenizer; "last": its last token
-    stands for it; "all": it is spliced in whole. A step is read at the last token of its tag, without a tag at its own
-    last token, and with "turns" one token before its label.
+    `step_prefix` (where `{i}` counts from 1; a step that begins with it gets no second one), its text and
+    `step_suffix`, then comes the `tag`, then `step_joiner` before the next step. `tag_tokens` "one": the tag has to be
+    a single token of the tokenizer; "last": its last token stands for it; "all": it is spliced in whole. A step is read
+    at the last token of its tag, without a tag at its own last token, and with "turns" one token before its label. A
+    tag or label that begins with a space is the token that goes on behind other text; without one it is what the
+    tokenizer makes of it alone.
 
     `head` "lm_pair": a causal model, `good` against `bad` as the next token; "classes": a token classifier, the
     probability of `good_class`; "scalar": one number, through a sigmoid. A step whose score is below `threshold` counts
-    as wrong. `cut` False keeps question and first step in one segment, as SentencePiece models were trained.
-    `models` are the Hub names that read this way.
+    as wrong. `cut` False keeps question and first step of "plain" in one segment, for models that were trained on text
+    tokenised as a whole. `models` are the Hub names that read this way.
     """
 
     name: str
@@ -64,8 +70,8 @@ class PrmFormat:
     def __post_init__(self) -> None:
         if self.head == "lm_pair" and not (self.good and self.bad):
             raise ValueError("the head lm_pair needs the tokens good and bad")
-        if self.template == "turns" and (self.head != "lm_pair" or self.tag):
-            raise ValueError("the template turns reads the label of a turn: head lm_pair, no tag")
+        if self.template == "turns" and (self.head != "lm_pair" or self.tag or self.step_joiner):
+            raise ValueError("the template turns reads the label of a turn: head lm_pair, no tag, no step_joiner")
         if not 0 <= self.threshold <= 1:
             raise ValueError("threshold lies in [0, 1]")
         if "{question}" not in self.question_format:
@@ -73,13 +79,11 @@ class PrmFormat:
 
     def as_dict(self) -> dict[str, Any]:
         """The format as a model's config keeps it."""
-        kept = asdict(self)
-        kept["models"] = list(self.models)
-        return kept
+        return as_dict(self)
 
     def digest(self) -> str:
         """8 hex digits over everything that shapes ids and scores."""
-        parts = {**asdict(self), "models": (), "threshold": 0}
+        parts = {**asdict(self), "name": "", "models": (), "threshold": 0}
         return content_hash("prm", repr(sorted(parts.items())))[:8]
 
 
@@ -111,7 +115,8 @@ def format_of(model: str, config: Mapping[str, Any], wanted: str = "") -> PrmFor
         chosen = prm_format(wanted)
         if own is not None and own.digest() != chosen.digest():
             raise InputError(
-                f"{model} was trained with the PRM format {own.name!r}, not {wanted!r}. Leave --format out to use its own."
+                f"{model} was trained with the PRM format {own.name!r} ({own.digest()}), not {wanted!r} "
+                f"({chosen.digest()}). Leave --format out to use its own."
             )
         return chosen if own is None else own
     if own is not None:
@@ -141,13 +146,17 @@ class PrmEncoder:
 
     def __init__(self, form: PrmFormat, tokenizer: Any) -> None:
         self.form, self._tokenizer = form, tokenizer
-        self.tag: tuple[int, ...] = self._tag_ids()
+        self._added: Mapping[str, int] = tokenizer.get_added_vocab()
+        self._anchors = self._joins()
+        self.tag = self._tag_ids()
         self.good = self._single(form.good, "good label") if form.head == "lm_pair" else -1
         self.bad = self._single(form.bad, "bad label") if form.head == "lm_pair" else -1
         if form.head == "lm_pair" and self.good == self.bad:
             raise InputError(f"{form.good!r} and {form.bad!r} are the same token of this tokenizer.")
-        self._guarded = tuple(text for text in (form.tag, form.good, form.bad) if text in self._added())
-        self._head, self._opened, self._closed, self._between = self._frame()
+        guarded = [text for text in (form.tag, form.good, form.bad) if text in self._added and len(text) > 1]
+        self._guarded = frozenset(self._added[text] for text in guarded)
+        self._inside = re.compile("|".join(f"(?<={re.escape(text[0])})(?={re.escape(text[1:])})" for text in guarded))
+        self._opening, self._answer, self._ending, self._between = self._frame()
 
     def encode(self, question: str, steps: Sequence[str]) -> Encoded:
         """The ids of a solution. With fewer steps they are a beginning of those with more.
@@ -155,117 +164,118 @@ class PrmEncoder:
         Raises `InputError` for a solution without steps, or with an empty one.
         """
         form = self.form
-        ids = list(self._head)
-        read: list[int] = []
-        asked = form.question_format.replace("{question}", question)
-        if form.cut and form.template != "turns":
-            ids += self._text(asked + ("" if form.template == "chat" else form.joiner), starts=not ids)
-            ids += self._opened
-            asked = ""
-        elif form.template != "turns":
-            asked += form.joiner
+        ids, read = list(self._opening), list[int]()
+        before = form.question_format.replace("{question}", question)
+        if form.template == "chat":
+            ids += self._text(before) + self._answer
+            before = ""
+        else:
+            before += form.joiner
+        if form.template == "plain" and form.cut:
+            ids += self._text(before, starts=True)
+            before = ""
         for place, step in enumerate(steps):
-            if not step.strip():
+            prefix = form.step_prefix.replace("{i}", str(place + 1))
+            text = before + prefix + step.removeprefix(prefix) + form.step_suffix
+            part = self._text(text, starts=form.template == "plain" and not form.cut and not place)
+            if not step.strip() or not part:
                 raise InputError(f"Step {place + 1} of a solution is empty: {question[:60]!r}.")
-            text = form.step_prefix.replace("{i}", str(place + 1)) + step + form.step_suffix
-            if form.template == "turns":
-                ids += self._between if place else ()
-                ids += self._text((asked + form.joiner if not place else "") + text, starts=False)
-                ids += self._closed
-                read.append(len(ids) - 1)
-                ids.append(self.good)
-                continue
-            before = asked if not place else form.step_joiner
-            ids += self._text(before + text, starts=not ids)
-            ids += self.tag
+            ids += (self._between if place else []) + part + self._ending
             read.append(len(ids) - 1)
+            if form.template == "turns":
+                ids.append(self.good)
+            before = form.step_joiner
         if not read:
             raise InputError(f"A solution without steps has no scores: {question[:60]!r}.")
         return Encoded(tuple(ids), tuple(read))
 
-    def _text(self, text: str, *, starts: bool) -> list[int]:
-        """The ids of a piece of text; what looks like a special token in it stays text."""
-        pieces = [text]
-        for guarded in self._guarded:
-            # A token that was added without being special is found in any text: it is taken apart.
-            pieces = [part for piece in pieces for part in _apart(piece, guarded)]
-        ids: list[int] = []
-        for piece in pieces:
-            ids += self._piece(piece, starts=starts and not ids)
+    def _text(self, text: str, *, starts: bool = False) -> list[int]:
+        """The ids of a text, at the very start or behind another; what looks like a tag or a label in it stays text."""
+        ids = self._ids(text) if starts else self._further(text)
+        if len(text) < 2 or self._guarded.isdisjoint(ids):
+            return ids
+        # A token that was added without being special is found in any text: it is cut behind its first character,
+        # and where only the tokenizer sees it (it normalises), the text is halved until it is gone.
+        pieces = self._inside.split(text)
+        if len(pieces) == 1:
+            pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
+        return [item for at, piece in enumerate(pieces) for item in self._text(piece, starts=starts and not at)]
+
+    def _ids(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of a text by itself; `special` tokens in it are only text unless asked for."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
         return ids
 
-    def _piece(self, text: str, *, starts: bool) -> list[int]:
-        def encode(item: str) -> list[int]:
-            found: list[int] = self._tokenizer.encode(item, add_special_tokens=False, split_special_tokens=True)
-            return found
+    def _further(self, text: str, *, special: bool = False) -> list[int]:
+        """The ids of a text that goes on behind another: without the space SentencePiece puts before every text."""
+        for anchor, alone in self._anchors:
+            held = self._ids(anchor + text, special=special)
+            if held[: len(alone)] == alone:
+                return held[len(alone) :]
+        return self._ids(text, special=special)
 
-        if starts or not text:
-            return encode(text)
-        # A SentencePiece tokenizer puts a space before every text: not where the text goes on.
-        alone, held = encode("\n"), encode("\n" + text)
-        return held[len(alone) :] if self._adds_space() and held[: len(alone)] == alone else encode(text)
+    def _joins(self) -> list[tuple[str, list[int]]]:
+        """The anchors and their ids, where the tokenizer puts something before a text; else none."""
+        found = [(anchor, self._ids(anchor)) for anchor in _ANCHORS]
+        found = [(anchor, alone) for anchor, alone in found if alone and self._tokenizer.unk_token_id not in alone]
+        bare = self._ids("a")
+        return found if any(self._ids(anchor + "a") != alone + bare for anchor, alone in found) else []
 
-    def _adds_space(self) -> bool:
-        plain = self._tokenizer.decode(self._tokenizer.encode("a", add_special_tokens=False)[:1])
-        first = self._tokenizer.convert_ids_to_tokens(self._tokenizer.encode("a", add_special_tokens=False)[:1])[0]
-        return str(first).startswith("\u2581") and plain.strip() in ("a", "")
-
-    def _added(self) -> set[str]:
-        return set(self._tokenizer.get_added_vocab())
+    def _word(self, text: str) -> list[int]:
+        """The ids of a tag or a label; none where the tokenizer does not know it."""
+        if text in self._added:
+            ids = [self._added[text]]
+        else:
+            ids = (self._further if text.startswith(" ") else self._ids)(text, special=True)
+        return [] if self._tokenizer.unk_token_id in ids else ids
 
     def _tag_ids(self) -> tuple[int, ...]:
         form = self.form
         if not form.tag:
             return ()
-        if form.tag_tokens == "one":
+        ids = self._word(form.tag)
+        if form.tag_tokens == "one" or not ids:
             return (self._single(form.tag, "step tag"),)
-        ids = self._tokenizer.encode(form.tag, add_special_tokens=False)
         return tuple(ids[-1:] if form.tag_tokens == "last" else ids)
 
     def _single(self, text: str, what: str) -> int:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        unknown = self._tokenizer.unk_token_id
-        if len(ids) != 1 or (unknown is not None and ids[0] == unknown):
+        ids = self._word(text)
+        if len(ids) != 1:
             raise InputError(
-                f"The {what} {text!r} of the PRM format {self.form.name!r} has to be one token of the tokenizer, and is "
-                f"{len(ids) if len(ids) != 1 else 'unknown to it'}. Use another format, or a tokenizer that has it."
+                f"The {what} {text!r} of the PRM format {self.form.name!r} has to be one token of the tokenizer, and "
+                f"{f'is {len(ids)} of them' if ids else 'is unknown to it'}. Use another format, or a tokenizer that "
+                "has it."
             )
         return ids[0]
 
     def _frame(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """The ids around the texts: at the very beginning, behind the question, around a label."""
+        """The ids around the texts: at the very beginning, behind the question, behind a step, before the next."""
         form = self.form
         if form.template == "plain":
-            marked = self._tokenizer.encode("a", add_special_tokens=True)
-            bare = self._tokenizer.encode("a", add_special_tokens=False)
-            start = next((i for i in range(len(marked)) if marked[i : i + len(bare)] == bare), 0)
-            return marked[:start], [], [], []
+            marked, bare = self._tokenizer.encode("a", add_special_tokens=True), self._ids("a")
+            start = next((at for at in range(len(marked)) if marked[at : at + len(bare)] == bare), 0)
+            # Some tokenizers name a first token that they do not put there themselves: TRL and Skywork do.
+            bos = self._tokenizer.bos_token_id
+            return marked[:start] or ([] if bos is None else [bos]), [], list(self.tag), []
         turns = [{"role": "system", "content": form.system}] if form.system else []
         roles = ("user",) if form.template == "chat" else ("user", "assistant", "user", "assistant")
         turns += [{"role": role, "content": mark} for role, mark in zip(roles, _MARKERS, strict=False)]
         try:
+            # Templates of Llama 3.2 and later write the day on which they run, unless they are told one.
             text: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=form.template == "chat"
+                turns, tokenize=False, add_generation_prompt=form.template == "chat", date_string="26 Jul 2024"
             )
         except Exception as error:  # A template is a program of its author's: it raises what it likes.
             raise InputError(
-                f"The chat template of this tokenizer cannot write the PRM format {form.name!r}: {error}."
+                f"The chat template of this tokenizer cannot write the PRM format {form.name!r}: {error}"
             ) from error
-        parts: list[list[int]] = []
-        for mark in _MARKERS[: len(roles)]:
-            before, _, text = text.partition(mark)
-            parts.append(self._tokenizer.encode(before, add_special_tokens=False))
+        pieces = re.split("|".join(_MARKERS[: len(roles)]), text)
+        marks = re.findall("|".join(_MARKERS[: len(roles)]), text)
+        if tuple(marks) != _MARKERS[: len(roles)]:
+            raise InputError("The chat template of this tokenizer does not write every turn once, in their order.")
+        parts = [self._ids(pieces[0], special=True), *(self._further(piece, special=True) for piece in pieces[1:])]
         if form.template == "chat":
-            return parts[0], self._tokenizer.encode(text, add_special_tokens=False), [], []
+            return parts[0], parts[1], list(self.tag), []
         if parts[1] != parts[3]:
-            raise InputError(f"The chat template of this tokenizer writes later turns otherwise than the first.")
+            raise InputError("The chat template of this tokenizer writes later turns otherwise than the first.")
         return parts[0], [], parts[1], parts[2]
-
-
-def _apart(text: str, guarded: str) -> list[str]:
-    """The text cut behind the first character of each occurrence of `guarded`."""
-    pieces: list[str] = []
-    while (at := text.find(guarded)) >= 0 and len(guarded) > 1:
-        pieces.append(text[: at + 1])
-        text = text[at + 1 :]
-    return [*pieces, text]

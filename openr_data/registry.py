@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from .errors import MissingDependency, UnknownName
 
-Kind = Literal["labeler", "policy", "source", "grader", "format"]
+Kind = Literal["labeler", "policy", "source", "grader", "format", "trainer", "reward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,29 @@ FORMATS: Final[Mapping[str, Entry]] = {
 }
 """In the order in which a file is tried: what asks for more fields comes first."""
 
+TRAINERS: Final[Mapping[str, Entry]] = {
+    "prm": Entry(
+        "openr_data.training.run:PrmRun",
+        "a process reward model from the step labels of a snapshot",
+        extra="models",
+    ),
+}
+REWARDS: Final[Mapping[str, Entry]] = {
+    "transformers": Entry(
+        "openr_data.inference.reward_transformers:TransformersReward",
+        "a process reward model in this process, CPU or GPU; only new steps are read",
+        extra="models",
+    ),
+}
+
 TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
     "labeler": LABELERS,
     "policy": POLICIES,
     "source": SOURCES,
     "grader": GRADERS,
     "format": FORMATS,
+    "trainer": TRAINERS,
+    "reward": REWARDS,
 }
 
 

@@ -1,13 +1,17 @@
 """Encoded examples on disk, and their packing into rows without padding.
 
 Examples are tokenised once and written to an Arrow file that is mapped into memory, so a training set may be larger
-than memory. A pack puts several solutions into one row: `position_ids` restart at each, which tells `transformers` to
-keep them from attending to each other; labels stand where a step is read and nowhere else.
+than memory. A row of a batch holds several questions, each as a trie of its solutions (`openr_data/token_trie.py`) or
+solution by solution; `position_ids` restart at each, and labels stand where a step is read and nowhere else.
+
+The loss is linear in the target, so steps that several solutions share count with the sum of their weights and the
+mean of their targets: a trie gives the gradient of its solutions by themselves, for fewer tokens.
 """
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +21,7 @@ import torch
 
 from openr_data.errors import InputError
 from openr_data.prm_format import PrmEncoder
+from openr_data.token_trie import merge, sees, shared_length
 
 from .examples import Example
 
@@ -28,95 +33,155 @@ _SCHEMA: Final = pa.schema(
         "question_id": pa.string(),
         "source": pa.string(),
         "ids": pa.list_(pa.int32()),
+        "position": pa.list_(pa.int32()),
+        "end": pa.list_(pa.int32()),
         "read": pa.list_(pa.int32()),
         "target": pa.list_(pa.float32()),
         "weight": pa.list_(pa.float32()),
     }
 )
 _OPEN: Final = 64
-"""Packs that an example may still go into."""
+"""Packs that a trie may still go into."""
 
 
 @dataclass(frozen=True, slots=True)
-class Truncation:
-    """What did not fit: solutions cut behind a whole step, the steps cut, and solutions of which nothing was left."""
+class Row:
+    """An encoded solution: `target` (None: masked) and `weight` are parallel to `read`."""
+
+    ids: tuple[int, ...]
+    read: tuple[int, ...]
+    target: tuple[float | None, ...]
+    weight: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Fit:
+    """What was encoded and what did not fit.
+
+    `tokens` are those to read, `solution_tokens` what the solutions have by themselves. `cut_solutions` lost
+    `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
+    """
 
     solutions: int = 0
-    steps: int = 0
+    tokens: int = 0
+    solution_tokens: int = 0
+    cut_solutions: int = 0
+    cut_steps: int = 0
     dropped: int = 0
+    dropped_for: list[str] = field(default_factory=list)
 
 
-def fit(example: Example, encoder: PrmEncoder, longest: int) -> tuple[dict[str, Any] | None, int]:
-    """The encoded example with as many whole steps as fit into `longest` tokens, and how many steps do not.
+def fit(example: Example, encoder: PrmEncoder, longest: int, seen: Fit) -> Row | None:
+    """The encoded example with as many whole steps as fit into `longest` tokens (0: all of them).
 
     None where the question leaves no room for a step, or none of the steps that fit has a label.
     """
+    steps = len(example.steps)
     encoded = encoder.encode(example.question, example.steps)
-    kept = len(example.steps)
-    if longest and len(encoded.ids) > longest:
-        kept = sum(position < longest for position in encoded.read)
-        # What stands behind the last read position (a tag's end, a label) has to fit too.
-        while kept and len(encoder.encode(example.question, example.steps[:kept]).ids) > longest:
+    kept = steps if not longest else sum(at < longest for at in encoded.read)
+    if kept and longest < len(encoded.ids) and longest:
+        encoded = encoder.encode(example.question, example.steps[:kept])
+        # A label or the end of a tag may stand behind the last position that is read.
+        if len(encoded.ids) > longest:
             kept -= 1
-        if kept:
-            encoded = encoder.encode(example.question, example.steps[:kept])
-    cut = len(example.steps) - kept
+            encoded = encoder.encode(example.question, example.steps[:kept]) if kept else encoded
     if not any(item is not None for item in example.target[:kept]):
-        return None, cut
-    return {
-        "question_id": example.question_id,
-        "source": example.source,
-        "ids": encoded.ids,
-        "read": encoded.read,
-        "target": [float("nan") if item is None else item for item in example.target[:kept]],
-        "weight": example.weight[:kept],
-    }, cut
+        seen.dropped += 1
+        if len(seen.dropped_for) < 3:
+            seen.dropped_for.append(example.question_id)
+        return None
+    seen.solutions += 1
+    seen.solution_tokens += len(encoded.ids)
+    seen.cut_solutions += kept < steps
+    seen.cut_steps += steps - kept
+    return Row(encoded.ids, encoded.read, example.target[:kept], example.weight[:kept])
 
 
-def write_encoded(examples: Iterable[Example], encoder: PrmEncoder, longest: int, path: Path) -> Truncation:
-    """Encode examples into an Arrow file; a few thousand are in memory at a time."""
-    cuts = Truncation()
+def write_encoded(
+    examples: Iterable[Example], encoder: PrmEncoder, path: Path, *, longest: int, room: int, share: bool
+) -> Fit:
+    """Encode examples (in the order of their questions) into an Arrow file; a few thousand are in memory at a time."""
+    seen = Fit()
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-        rows: list[dict[str, Any]] = []
-        for example in examples:
-            row, cut = fit(example, encoder, longest)
-            cuts = replace(
-                cuts,
-                solutions=cuts.solutions + bool(cut and row),
-                steps=cuts.steps + cut,
-                dropped=cuts.dropped + (row is None),
-            )
-            if row is not None:
-                rows.append(row)
-            if len(rows) >= 4_096:
-                writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
-                rows = []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, _SCHEMA))
-    return cuts
+        lines: list[dict[str, Any]] = []
+        for name, group in groupby(examples, key=lambda item: item.question_id):
+            source = ""
+            rows: list[Row] = []
+            for example in group:
+                source = example.source
+                if (row := fit(example, encoder, longest, seen)) is not None:
+                    rows.append(row)
+            for part in _parts(rows, room) if share else [[row] for row in rows]:
+                line = _line(part)
+                seen.tokens += len(line["ids"])
+                lines.append({"question_id": name, "source": source, **line})
+            if len(lines) >= 4_096:
+                writer.write_table(pa.Table.from_pylist(lines, _SCHEMA))
+                lines = []
+        if lines:
+            writer.write_table(pa.Table.from_pylist(lines, _SCHEMA))
+    return seen
+
+
+def _parts(rows: Sequence[Row], room: int) -> list[list[Row]]:
+    """Solutions of a question whose tries have at most `room` tokens; one that is longer stands alone."""
+    parts: list[list[Row]] = []
+    size = 0
+    # Neighbours in this order share the most.
+    for row in sorted(rows, key=lambda row: row.ids):
+        added = len(row.ids) - (shared_length(parts[-1][-1].ids, row.ids) if parts else 0)
+        if not parts or size + added > room:
+            parts.append([])
+            size, added = 0, len(row.ids)
+        parts[-1].append(row)
+        size += added
+    return parts
+
+
+def _line(rows: Sequence[Row]) -> dict[str, Any]:
+    """The columns of a trie; what solutions share has the sum of their weights and the mean of their targets."""
+    trie = merge([row.ids for row in rows])
+    found: dict[int, tuple[float, float]] = {}
+    for row, path in zip(rows, trie.paths, strict=True):
+        for at, target, weight in zip(row.read, row.target, row.weight, strict=True):
+            if target is not None:
+                total, mass = found.get(int(path[at]), (0.0, 0.0))
+                found[int(path[at])] = total + weight * target, mass + weight
+    read = sorted(found)
+    return {
+        "ids": trie.ids,
+        "position": trie.position,
+        "end": trie.end,
+        "read": read,
+        "target": [found[at][0] / found[at][1] for at in read],
+        "weight": [found[at][1] for at in read],
+    }
 
 
 class EncodedExamples:
-    """The examples of an Arrow file, in memory only as far as they are looked at."""
+    """The tries of an Arrow file, in memory only as far as they are looked at. Raises `InputError` for another file."""
 
     def __init__(self, path: Path) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path} holds no encoded examples. Remove it and train again.") from error
         if table.schema != _SCHEMA:
             raise InputError(f"{path} holds no encoded examples. Remove it and train again.")
-        columns = {name: table[name].combine_chunks() for name in ("ids", "read", "target", "weight")}
+        lists = [name for name in _SCHEMA.names if pa.types.is_list(_SCHEMA.field(name).type)]
+        columns = {name: table[name].combine_chunks() for name in lists}
         self._values = {name: column.values.to_numpy() for name, column in columns.items()}
         self._tokens = columns["ids"].offsets.to_numpy()
-        self._steps = columns["read"].offsets.to_numpy()
+        self._reads = columns["read"].offsets.to_numpy()
         self.sources: list[str] = table["source"].to_pylist()
-        self.question_ids: list[str] = table["question_id"].to_pylist()
 
     def __len__(self) -> int:
         return len(self._tokens) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example."""
+        """Tokens of each trie."""
         found: np.ndarray = np.diff(self._tokens)
         return found
 
@@ -125,24 +190,24 @@ class EncodedExamples:
         """Tokens of all."""
         return int(self._tokens[-1])
 
-    def ids(self, place: int) -> np.ndarray:
-        """The token ids of an example."""
-        found: np.ndarray = self._values["ids"][self._tokens[place] : self._tokens[place + 1]]
+    def of_tokens(self, name: str, place: int) -> np.ndarray:
+        """A column with one entry a token, of one trie."""
+        found: np.ndarray = self._values[name][self._tokens[place] : self._tokens[place + 1]]
         return found
 
-    def steps(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read positions, targets (nan: masked) and weights of the steps of an example."""
-        here = slice(self._steps[place], self._steps[place + 1])
-        return self._values["read"][here], self._values["target"][here], self._values["weight"][here]
+    def of_reads(self, name: str, place: int) -> np.ndarray:
+        """A column with one entry a labelled prefix, of one trie."""
+        found: np.ndarray = self._values[name][self._reads[place] : self._reads[place + 1]]
+        return found
 
     def mean_weight(self) -> float:
-        """The mean weight of a step with a target."""
-        judged = ~np.isnan(self._values["target"])
-        return float(self._values["weight"][judged].mean()) if judged.any() else 1.0
+        """The mean weight of a labelled prefix."""
+        weights = self._values["weight"]
+        return float(weights.mean()) if len(weights) else 1.0
 
 
 def plan_packs(lengths: Sequence[int] | np.ndarray, room: int, seed: int) -> list[list[int]]:
-    """Which examples share a row of at most `room` tokens; an example longer than that has one of its own.
+    """Which tries share a row of at most `room` tokens; one longer than that has a row of its own.
 
     First fit over the packs that are still open, in an order drawn from the seed.
     """
@@ -153,22 +218,22 @@ def plan_packs(lengths: Sequence[int] | np.ndarray, room: int, seed: int) -> lis
     for place in order:
         length = int(lengths[place])
         at = next((i for i, (free, _) in enumerate(open_packs) if free >= length), None)
-        if at is None:
-            pack = [place]
-            packs.append(pack)
-            open_packs.append((room - length, pack))
-            if len(open_packs) > _OPEN:
-                fullest = min(range(len(open_packs)), key=lambda i: open_packs[i][0])
-                open_packs.pop(fullest)
+        if at is not None:
+            free, pack = open_packs[at]
+            pack.append(place)
+            open_packs[at] = (free - length, pack)
             continue
-        free, pack = open_packs[at]
-        pack.append(place)
-        open_packs[at] = (free - length, pack)
+        pack = [place]
+        packs.append(pack)
+        open_packs.append((room - length, pack))
+        if len(open_packs) > _OPEN:
+            fullest = min(range(len(open_packs)), key=lambda i: open_packs[i][0])
+            open_packs.pop(fullest)
     return packs
 
 
 class Packs(torch.utils.data.Dataset[list[int]]):
-    """A dataset whose items are the places of the examples that share a row."""
+    """A dataset whose items are the places of the tries that share a row."""
 
     def __init__(self, packs: Sequence[list[int]]) -> None:
         self._packs = packs
@@ -184,32 +249,35 @@ class Packs(torch.utils.data.Dataset[list[int]]):
 
 
 class Collator:
-    """Packs of examples as the arguments of a forward pass.
+    """Packs of tries as the arguments of a forward pass.
 
-    `input_ids` and `position_ids` are `[1, tokens]`; `labels` are `[2, tokens]`: the target of a step where it is
-    read and its weight, `IGNORED` elsewhere; `logits_to_keep` (causal models alone) are the positions with a label.
+    `input_ids` and `position_ids` are `[1, T]`; `labels` are `[2, T]`: the target of a prefix where it is read and its
+    weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` where a trie has branches, else left out: then the
+    restarting positions say it. `logits_to_keep` (causal models alone) are the positions with a label.
     """
 
-    def __init__(self, examples: EncodedExamples, *, keep: bool, weight: float = 1.0) -> None:
-        self._examples, self._keep, self._weight = examples, keep, weight
+    def __init__(self, examples: EncodedExamples, *, keep: bool, branches: bool, weight: float = 1.0) -> None:
+        self._examples, self._keep, self._branches, self._weight = examples, keep, branches, weight
 
     def __call__(self, packs: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        data = self._examples
         places = [place for pack in packs for place in pack]
-        ids = [self._examples.ids(place) for place in places]
-        total = sum(map(len, ids))
-        labels = np.full((2, total), float(IGNORED), dtype=np.float32)
-        start = 0
-        for place, tokens in zip(places, ids, strict=True):
-            read, target, weight = self._examples.steps(place)
-            judged = ~np.isnan(target)
-            labels[0, start + read[judged]] = target[judged]
-            labels[1, start + read[judged]] = weight[judged] / self._weight
-            start += len(tokens)
+        ids = [data.of_tokens("ids", place) for place in places]
+        starts = np.cumsum([0, *map(len, ids)])
+        labels = np.full((2, starts[-1]), float(IGNORED), dtype=np.float32)
+        for place, start in zip(places, starts, strict=False):
+            read = start + data.of_reads("read", place)
+            labels[0, read] = data.of_reads("target", place)
+            labels[1, read] = data.of_reads("weight", place) / self._weight
+        positions = np.concatenate([data.of_tokens("position", place) for place in places])
         batch = {
             "input_ids": torch.from_numpy(np.concatenate(ids).astype(np.int64))[None],
-            "position_ids": torch.from_numpy(np.concatenate([np.arange(len(item)) for item in ids]))[None],
+            "position_ids": torch.from_numpy(positions.astype(np.int64))[None],
             "labels": torch.from_numpy(labels),
         }
+        if self._branches:
+            end = [start + data.of_tokens("end", place) for place, start in zip(places, starts, strict=False)]
+            batch["attention_mask"] = torch.from_numpy(sees(np.concatenate(end)))[None, None]
         if self._keep:
             batch["logits_to_keep"] = torch.from_numpy(np.flatnonzero(labels[0] != IGNORED))
         return batch

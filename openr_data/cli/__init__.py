@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "disagreements": ("grade:disagreements_", "List the answers on which two graders differ."),
     "compare": ("compare:compare_", "Say which labeling method is better, and what it cost."),
     "consensus": ("consensus:consensus_", "Keep the solutions on whose first error several methods agree."),
+    "train": ("train:train", "Train a reward model from a pinned snapshot."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }

@@ -32,7 +32,7 @@ from ..store.refs import now
 from ..store.storage import storage_error
 from ..types import Sampling
 
-PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "vllm")
+PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "accelerate", "vllm")
 
 TAIL = 65_536
 """Bytes at the end of the events in which the newest one is looked for."""
@@ -127,6 +127,24 @@ class Job:
             try:
                 job.path.mkdir(parents=True, exist_ok=True)
                 write_whole(path, to_toml(tables))
+            except OSError as error:
+                raise storage_error(job.path, error) from error
+        return job
+
+    @classmethod
+    def begin(cls, store: Store, kind: str, config: Mapping[str, Any], run: Mapping[str, Any]) -> "Job":
+        """The job of another kind ("train", "eval"): its id is a hash of `config`, flat values; `run` is told beside.
+
+        `config` holds `method`, `source` and `into`, by which jobs are listed.
+        """
+        job_id = config_id({"kind": kind, **config})
+        job = cls(job_id, store.jobs_path / job_id)
+        path = job.path / "job.toml"
+        if not path.exists():
+            tables = {"job_id": job_id, "kind": kind, "created_at": now(), "config": config, "run": run}
+            try:
+                job.path.mkdir(parents=True, exist_ok=True)
+                write_whole(path, to_toml({**tables, "versions": versions()}))
             except OSError as error:
                 raise storage_error(job.path, error) from error
         return job

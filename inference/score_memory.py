@@ -1,0 +1,40 @@
+"""Step scores by what was read for them: the ids from the beginning to the position of the score."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+import numpy as np
+
+MOST: Final = 1_000_000
+"""Scores that are remembered; the ones that were not asked for the longest go first."""
+
+
+def key_of(ids: Sequence[int]) -> str:
+    """32 hex digits over a sequence of token ids."""
+    return blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
+
+
+class ScoreMemory:
+    """A bounded memory of scores; not for several threads at once."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._scores: OrderedDict[str, float] = OrderedDict()
+        self._most = most
+
+    def get(self, key: str) -> float | None:
+        """The score that is known, or None."""
+        found = self._scores.get(key)
+        if found is not None:
+            self._scores.move_to_end(key)
+        return found
+
+    def put(self, key: str, score: float) -> None:
+        """Remember a score."""
+        self._scores[key] = score
+
+    def trim(self) -> None:
+        """Forget what is beyond the bound."""
+        while len(self._scores) > self._most:
+            self._scores.popitem(last=False)

@@ -1,0 +1,294 @@
+"""A training run of a process reward model, from a snapshot of the store to a model folder; the same command resumes.
+
+<store>/jobs/<job_id>/
+    job.toml        configuration, versions, the snapshot read
+    data/           encoded examples
+    checkpoints/    of the trainer, the newest two
+    result.json     written last
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from accelerate import PartialState
+
+from openr_data.checked_lines import write_whole
+from openr_data.errors import InputError, Interrupted, UsageError
+from openr_data.jobs.job import Job
+from openr_data.jobs.selection import Selection
+from openr_data.overlap import find_benchmarks
+from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat
+from openr_data.store import View
+from openr_data.store.dataset import Store
+from openr_data.store.refs import MAIN, DatasetName
+
+from .base_model import choose_format, load_base
+from .card import prm_card
+from .dev import Dev
+from .examples import Example, ExampleCounts, LabelRule, read_examples
+from .packing import EncodedExamples, Fit, write_encoded
+from .prm import Report, Schedule, train
+
+DEV_MOST: Final = 2_000
+"""Solutions of the dev split that are measured; more questions are held out all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrmConfig:
+    """A reward model's data, base model and reading; how it is trained is a `Schedule`.
+
+    `data` is NAME@ref. `method`, `where`, `balance`, `per_question` and `dedupe` choose records as `export` does;
+    `labels`, `threshold` and `weights` are the label rule. `dev_share` of the questions are held out. `format` empty:
+    the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share` False reads
+    every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary.
+    """
+
+    data: str
+    model: str = "arithmetic"
+    format: str = ""
+    method: str = ""
+    where: str = ""
+    balance: float | None = None
+    per_question: int | None = None
+    dedupe: bool = False
+    labels: Literal["hard", "soft"] = "hard"
+    threshold: float | None = None
+    weights: Literal["one", "rollouts"] = "one"
+    dev_share: float = 0.05
+    max_length: int = 0
+    share: bool = True
+    generative: bool = False
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dev_share < 1 or self.max_length < 0:
+            raise ValueError("dev_share lies in [0, 1), max_length is at least 0")
+        self.rule()
+        self.selection()
+
+    def rule(self) -> LabelRule:
+        """The label rule."""
+        return LabelRule(self.labels, self.threshold, self.weights)
+
+    def selection(self) -> Selection:
+        """Which records are taken."""
+        return Selection(self.balance, self.per_question, self.dedupe, self.schedule.seed)
+
+    def flat(self) -> dict[str, Any]:
+        """All values in one table, as they are written and hashed."""
+        plain = asdict(self)
+        return {**plain.pop("schedule"), **plain}
+
+
+class PrmRun:
+    """One run: `prepare` reads and encodes the data, `run` trains; both go on where an earlier process stopped."""
+
+    config_type: ClassVar[type] = PrmConfig
+    schedule_type: ClassVar[type] = Schedule
+
+    def __init__(self, store: Store, config: PrmConfig, out: Path) -> None:
+        self.store, self.out = store, out
+        self.view, self.config = _pinned(store, config)
+        if out.exists() and any(out.iterdir()) and not (out / "config.json").exists():
+            raise UsageError(f"{out} is a folder with other things in it. Name another one with --out.")
+        listed = {"method": "train prm", "source": self.config.data, "into": str(out)}
+        flat = {**self.config.flat(), **listed, "digest": self.view.digest()}
+        self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
+        self.counts, self.seen = ExampleCounts(), Fit()
+        self.questions = {"train": 0, "dev": 0}
+
+    def result(self) -> dict[str, Any] | None:
+        """The figures of a run that is done and whose model is still there."""
+        path = self.job.path / "result.json"
+        if not path.exists() or not (self.out / "config.json").exists():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def run(self, report: Report | None = None, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """Train and write the model folder; return the figures.
+
+        Raises `InputError` for data without labels or with known benchmark questions, for a tokenizer without the
+        format's tokens, for a folder that is no model; `Interrupted` after `stop` says so, with a checkpoint written.
+        """
+        is_main = PartialState().is_main_process
+        with self.job.lock() if is_main else nullcontext():
+            form = choose_format(self.config.model, self.config.format)
+            model, tokenizer = load_base(self.config.model, form)
+            encoder = PrmEncoder(form, tokenizer)
+            data, dev = self._prepare(encoder, self._longest(model))
+            checkpoints = self.job.path / "checkpoints"
+            resumes = checkpoints.is_dir() and any(checkpoints.glob("checkpoint-*"))
+            trained, trainer = train(
+                model,
+                encoder,
+                data,
+                dev,
+                self.config.schedule,
+                checkpoints,
+                branches=self.config.share,
+                generative=self.config.generative,
+                resume=resumes,
+                report=report,
+                stop=stop,
+            )
+            if stop():
+                raise Interrupted("Stopped after a checkpoint. The same command goes on from it.")
+            if not is_main:
+                return {}
+            figures = self._figures(trainer.state, dev, trained)
+            self._save(trained, tokenizer, form, figures)
+            self.job.finish(figures)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return figures
+
+    def _longest(self, model: Any) -> int:
+        room = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+        wanted = self.config.max_length
+        if wanted and room and wanted > room:
+            raise UsageError(f"-o max_length={wanted} is beyond the {room} positions of {self.config.model}.")
+        return wanted or room
+
+    def _prepare(self, encoder: PrmEncoder, longest: int) -> tuple[EncodedExamples, Dev | None]:
+        path = self.job.path / "data" / "train.arrow"
+        dev: list[Example] = []
+        with PartialState().main_process_first():
+            self._refuse_benchmarks()
+            is_written = path.exists()
+            part = path.with_suffix(f".{os.getpid()}")
+            stream = self._split(dev)
+            if is_written:
+                # Written by an earlier process; the dev split is read again, it is small.
+                for _ in stream:
+                    pass
+                self.seen = _read_fit(path)
+            else:
+                room = self.config.schedule.pack_tokens
+                self.seen = write_encoded(stream, encoder, part, longest=longest, room=room, share=self.config.share)
+                if not self.seen.solutions:
+                    part.unlink()
+                    raise InputError(self._nothing())
+                write_whole(path.with_suffix(".json"), json.dumps(asdict(self.seen)))
+                part.replace(path)
+        chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
+        return EncodedExamples(path), Dev(chosen, encoder, longest) if chosen else None
+
+    def _split(self, dev: list[Example]) -> Iterator[Example]:
+        """The training examples; those of held-out questions go into `dev`."""
+        config = self.config
+        before = ""
+        for example in read_examples(
+            self.view,
+            config.rule(),
+            self.counts,
+            method=config.method,
+            where=config.where,
+            selection=config.selection(),
+        ):
+            is_dev = _draw(example.question_id, config.schedule.seed) < config.dev_share
+            self.questions["dev" if is_dev else "train"] += example.question_id != before
+            before = example.question_id
+            if is_dev:
+                dev.append(example)
+            else:
+                yield example
+
+    def _refuse_benchmarks(self) -> None:
+        rows = self.view.sql("select question_id, question from questions semi join labels using (question_id)")
+        found = find_benchmarks(zip(rows["question_id"].to_pylist(), rows["question"].to_pylist(), strict=True))
+        if found:
+            told = ", ".join(f"{len(ids):,} of {name}" for name, ids in sorted(found.items()))
+            raise InputError(
+                f"{self.config.data} holds questions of benchmarks ({told}): a model trained on them proves nothing. "
+                "Label other questions, or leave them out with --where \"source not in ('…')\" in a dataset of its own."
+            )
+
+    def _nothing(self) -> str:
+        if not self.counts.records:
+            chosen = " that fit --method and --where" if self.config.method or self.config.where else ""
+            return (
+                f"{self.config.data} has no label sets{chosen}: there is nothing to train on. Make some with: "
+                f"openr-data label {DatasetName.parse(self.config.data).name}"
+            )
+        if self.seen.dropped and self.counts.without_labels != self.counts.records:
+            return (
+                f"None of the {self.seen.dropped:,} solutions of {self.config.data} fits into the context of "
+                f"{self.config.model}. Take a model with a longer one, or a larger -o max_length."
+            )
+        return (
+            f"None of the {self.counts.records:,} records of {self.config.data} has a label on any step. See what is "
+            f"there with: openr-data show {self.config.data}"
+        )
+
+    def _figures(self, state: Any, dev: Dev | None, model: Any) -> dict[str, Any]:
+        speed = [item for item in state.log_history if "train_runtime" in item]
+        seconds = float(speed[-1]["train_runtime"]) if speed else 0.0
+        metrics = dev.measure(model) if dev is not None else None
+        return {
+            "job": self.job.job_id,
+            "data": self.config.data,
+            "digest": self.view.digest(),
+            "total": self.seen.solutions,
+            "questions": self.questions["train"],
+            "dev_questions": self.questions["dev"],
+            "dev_solutions": len(dev) if dev is not None else 0,
+            "steps": self.counts.steps,
+            "good_steps": self.counts.good,
+            "masked_steps": self.counts.masked,
+            "hard_for_lack_of_a_share": self.counts.without_share,
+            "cut_solutions": self.seen.cut_solutions,
+            "cut_steps": self.seen.cut_steps,
+            "dropped_solutions": self.seen.dropped,
+            "left_out": self.counts.left_out,
+            "tokens": self.seen.tokens,
+            "solution_tokens": self.seen.solution_tokens,
+            "updates": state.global_step,
+            "seconds": round(seconds, 1),
+            "parameters": sum(item.numel() for item in model.parameters()),
+            "threshold": metrics.threshold if metrics is not None else 0.5,
+            "dev": metrics.figures() if metrics is not None else {},
+        }
+
+    def _save(self, model: Any, tokenizer: Any, form: PrmFormat, figures: Mapping[str, Any]) -> None:
+        kept = replace(form, threshold=round(min(1.0, max(0.0, float(figures["threshold"]))), 6))
+        config = {key: value for key, value in self.config.flat().items() if value is not None}
+        model.config.__dict__[CONFIG_KEY] = {
+            **kept.as_dict(),
+            "objective": "verdict" if self.config.generative else "pair",
+            "trained_on": {"data": self.config.data, "digest": figures["digest"]},
+            "label_rule": {item.name: config[item.name] for item in fields(LabelRule) if item.name in config},
+        }
+        self.out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(self.out)
+        tokenizer.save_pretrained(self.out)
+        write_whole(self.out / "training.json", json.dumps({"config": config, "figures": figures}, indent=2) + "\n")
+        write_whole(self.out / "README.md", prm_card(self.out.name, kept, config, figures))
+
+
+def _pinned(store: Store, config: PrmConfig) -> tuple[View, PrmConfig]:
+    """The view and the configuration with the snapshot by name: what is written later has no part in the run."""
+    wanted = DatasetName.parse(config.data)
+    snapshots = store.dataset(wanted.name).snapshots()
+    if wanted.ref == MAIN and snapshots:
+        config = replace(config, data=f"{wanted.name}@{snapshots[-1].name}")
+    return store.view(config.data), config
+
+
+def _draw(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on the text and the seed alone."""
+    digest = blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
+
+
+def _read_fit(path: Path) -> Fit:
+    try:
+        return Fit(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"The encoded data {path} are damaged. Remove {path.parent} and train again.") from error
