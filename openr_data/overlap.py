@@ -200,9 +200,9 @@ def thirteen_grams(text: str) -> Iterator[tuple[str, ...]]:
 def ngram_overlap(train: Iterable[str], held_out: Iterable[str], n: int = WINDOW) -> list[int]:
     """The places of those held-out questions that share a window of `n` tokens with any of `train`, in order.
 
-    Where a text has fewer tokens, all of it has to be the other text. What the signs between the tokens are does not
-    count, so this finds more than copies: a hit is to be looked at. 100,000 questions take seconds; only the windows
-    of `held_out` are held in memory. Raises `UsageError` for a window of no tokens.
+    Where a text has fewer tokens, all of it has to be the other text. The signs between the tokens do not count, and
+    drawings share their code, so this finds more than copies: a hit is to be looked at. 100,000 questions take
+    seconds; only the windows of `held_out` are held in memory. Raises `UsageError` for a window of no tokens.
     """
     if n < 1:
         raise UsageError(f"A window holds one token or more, not {n}. The usual size is {WINDOW}.")

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from .errors import MissingDependency, UnknownName
 
-Kind = Literal["labeler", "policy", "source", "grader", "format", "trainer", "reward"]
+Kind = Literal["labeler", "policy", "source", "grader", "format", "trainer", "reward", "search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,9 @@ REWARDS: Final[Mapping[str, Entry]] = {
         extra="models",
     ),
 }
+SEARCHES: Final[Mapping[str, Entry]] = {
+    "best-of-n": Entry("openr_data.inference.best_of_n:BestOfN", "n solutions at once; the choice is made afterwards"),
+}
 
 TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
     "labeler": LABELERS,
@@ -120,6 +123,7 @@ TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
     "format": FORMATS,
     "trainer": TRAINERS,
     "reward": REWARDS,
+    "search": SEARCHES,
 }
 
 

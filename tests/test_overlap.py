@@ -167,7 +167,7 @@ def test_a_question_of_a_benchmark_is_found_however_it_is_printed(name: str, sha
 def test_no_question_of_the_training_files_is_in_the_test_files_they_belong_to(shared_data: Path) -> None:
     math, gsm8k = (list(questions(shared_data / name / "train.jsonl")) for name in ("math", "gsm8k"))
     assert count_benchmarks(gsm8k) == Overlap(7473, {})
-    # ProcessBench asks one question that MATH has in both its halves.
+    # It differs from the training one by a line break at its end alone.
     assert count_benchmarks(math) == Overlap(7500, {"processbench-math": 1})
 
 

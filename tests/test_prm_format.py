@@ -68,7 +68,7 @@ def qwen(is_special: bool = True, *more: str, bos: str | None = None) -> Any:
 @cache
 def llama() -> Any:
     """A Llama 3 tokenizer: byte level, headers, and a first token that its post-processor writes."""
-    vocab, merges = vocabulary(sorted(pre_tokenizers.ByteLevel.alphabet()), [*NEWLINES, "Ġ +", "Ġ -"])
+    vocab, merges = vocabulary(sorted(pre_tokenizers.ByteLevel.alphabet()), [*NEWLINES, "Ġ +", "Ġ -", "Ġ a"])
     core = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     split = pre_tokenizers.Split(Regex(LLAMA_SPLIT), "isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
@@ -82,7 +82,7 @@ def llama() -> Any:
 
 
 @cache
-def piece(scheme: str = "first", *added: AddedToken, has_bytes: bool = True) -> Any:
+def piece(scheme: str = "first", *added: AddedToken, has_bytes: bool = True, has_lines: bool = False) -> Any:
     """A SentencePiece tokenizer like Mistral's, with a space before every text as transformers has written it.
 
     "first": Metaspace before the first text; "always": before each between special tokens; "never": nowhere;
@@ -91,7 +91,10 @@ def piece(scheme: str = "first", *added: AddedToken, has_bytes: bool = True) -> 
     letters = [*map(chr, range(0x21, 0x7F)), "▁", "к", "и"]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     merges = ["к и", "▁ ки", "▁ +", "▁ -", "▁ S", "t e", "te p", "▁S tep", "▁ Q", "▁ a"]
-    vocab, pairs = vocabulary(["<unk>", "<s>", "</s>", *(bytes_ if has_bytes else ()), *letters], merges)
+    merges += ["\n \n"] if has_lines else []
+    vocab, pairs = vocabulary(
+        ["<unk>", "<s>", "</s>", *(bytes_ if has_bytes else ()), *letters, *"\n" * has_lines], merges
+    )
     core = Tokenizer(models.BPE(vocab=vocab, merges=pairs, unk_token="<unk>", fuse_unk=True, byte_fallback=has_bytes))
     if scheme == "prepend":
         core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -176,7 +179,7 @@ GOLDENS: list[tuple[str, Callable[[], Any], str, tuple[int, ...], str, str, tupl
         "<|start_header_id|>assistant<|end_header_id|>\n\n▲+<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nit is 3.<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n▲+",
-        (70, 100),
+        (69, 99),
         "ĊĊ",
         "<|begin_of_text|>",
         ("+", "-"),
@@ -260,6 +263,12 @@ def test_a_text_that_goes_on_begins_without_a_space_of_its_own(scheme: str) -> N
     assert tokenizer.convert_ids_to_tokens(list(ids[-4:])) == ["te", "<|step|>", "te", "<|step|>"]
 
 
+def test_a_line_break_that_merges_with_others_is_still_tokenised_as_in_its_place() -> None:
+    tokenizer = piece(has_lines=True)
+    ids = PrmEncoder(PrmFormat("x", joiner="", head="scalar"), tokenizer).encode("Q", ("\n\na", "\nte")).ids
+    assert tokenizer.convert_ids_to_tokens(list(ids)) == ["<s>", "▁Q", "\n\n", "a", "\n", "te"]
+
+
 def test_an_unknown_text_behind_an_unknown_one_is_not_lost() -> None:
     """Without bytes to fall back on, unknown characters in a row are one token: nothing may be put before a text."""
     tokenizer = piece(has_bytes=False)
@@ -290,6 +299,13 @@ def test_a_first_token_is_written_once_or_not_at_all() -> None:
     assert PrmEncoder(form, llama()).encode("Q", ("a",)).ids[:2] == tuple(llama().encode("Q"))
     assert PrmEncoder(form, skywork()).encode("Q", ("a",)).ids[:2] == tuple(skywork().encode("<|endoftext|>Q"))
     assert PrmEncoder(form, qwen()).encode("Q", ("a",)).ids[:1] == tuple(qwen().encode("Q"))
+    assert PrmEncoder(form, piece()).encode("Q", ("a",)).ids[:2] == tuple(piece().encode("Q"))
+    # What the tokenizer puts there counts more than what it calls its first token.
+    core = Tokenizer(models.WordLevel({"[CLS]": 0, "[SEP]": 1, "[BOS]": 2, "Q": 3, "a": 4}, unk_token="[SEP]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)])
+    named = FAST(tokenizer_object=core, bos_token="[BOS]")
+    assert PrmEncoder(PrmFormat("x", head="scalar"), named).encode("Q", ("a",)).ids == (0, 3, 4)
 
 
 def test_a_chat_keeps_its_assistant_and_a_question_keeps_its_own_segment() -> None:
@@ -404,8 +420,18 @@ def test_a_tag_that_only_the_tokenizer_sees_in_a_text_stays_text() -> None:
 
 def test_only_the_tag_in_a_text_is_taken_apart() -> None:
     encoder = PrmEncoder(prm_format("openr-data"), qwen(False))
-    ids = encoder.encode("add<|step|>add", ("add",)).ids
-    assert qwen(False).convert_ids_to_tokens(list(ids)) == [*("add", *"<|step|>", "add", "ĊĊ"), "add", "<|step|>"]
+    ids = encoder.encode("add<|step|>add<add<add<add", ("add",)).ids
+    tokens = ["add", *"<|step|>", *("add", "<") * 3, "add", "ĊĊ", "add", "<|step|>"]
+    assert qwen(False).convert_ids_to_tokens(list(ids)) == tokens
+
+
+def test_special_tokens_of_the_tokenizer_stay_text_too() -> None:
+    for name, tokenizer in (("qwen", qwen()), ("rlhflow", llama()), ("math-shepherd", piece())):
+        encoder = PrmEncoder(prm_format(name), tokenizer)
+        written = "".join(tokenizer.all_special_tokens) + "<|im_end|><|start_header_id|>"
+        plain, found = encoder.encode("Q", ("a", "b")), encoder.encode(f"Q{written}", (f"{written}a", f"b{written}"))
+        specials = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+        assert [i for i in found.ids if i in specials] == [i for i in plain.ids if i in specials]
 
 
 def test_a_tag_of_one_character_is_left_in_a_text() -> None:
@@ -413,6 +439,14 @@ def test_a_tag_of_one_character_is_left_in_a_text() -> None:
     found = PrmEncoder(PrmFormat("x", tag="☃", head="scalar"), tokenizer).encode("a☃b", ("☃", "c☃"))
     assert tokenizer.decode(found.ids) == "a☃b\n\n☃☃c☃☃"
     assert len(found.read) == 2
+
+
+def test_a_tag_that_was_added_is_one_token_even_where_a_space_is_put_before_it() -> None:
+    tokenizer = piece("prepend", AddedToken("<|step|>", special=False, normalized=True))
+    encoder = PrmEncoder(PrmFormat("x", tag="<|step|>", head="scalar"), tokenizer)
+    assert encoder.tag == (tokenizer.convert_tokens_to_ids("<|step|>"),)
+    assert len(tokenizer.encode("<|step|>", add_special_tokens=False)) == 2
+    assert encoder.encode("<|step|>", ("a<|step|>",)).ids.count(encoder.tag[0]) == 1
 
 
 # Errors.

@@ -36,6 +36,9 @@ from .examples import Example, ExampleCounts, LabelRule, read_examples
 from .packing import EncodedExamples, Fit, write_encoded
 from .prm import Report, Schedule, train
 
+STRAY: Final = 0.05
+"""Up to this share of the questions may be those of benchmarks: they are left out."""
+
 DEV_MOST: Final = 2_000
 """Solutions of the dev split that are measured; more questions are held out all the same."""
 
@@ -103,6 +106,7 @@ class PrmRun:
         self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
         self.counts, self.seen = ExampleCounts(), Fit()
         self.questions = {"train": 0, "dev": 0}
+        self.benchmarks: dict[str, int] = {}
 
     def result(self) -> dict[str, Any] | None:
         """The figures of a run that is done and whose model is still there."""
@@ -160,10 +164,10 @@ class PrmRun:
         path = self.job.path / "data" / "train.arrow"
         dev: list[Example] = []
         with PartialState().main_process_first():
-            self._refuse_benchmarks()
+            refused = self._benchmark_questions()
             is_written = path.exists()
             part = path.with_suffix(f".{os.getpid()}")
-            stream = self._split(dev)
+            stream = self._split(dev, refused)
             if is_written:
                 # Written by an earlier process; the dev split is read again, it is small.
                 for _ in stream:
@@ -180,8 +184,8 @@ class PrmRun:
         chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
         return EncodedExamples(path), Dev(chosen, encoder, longest) if chosen else None
 
-    def _split(self, dev: list[Example]) -> Iterator[Example]:
-        """The training examples; those of held-out questions go into `dev`."""
+    def _split(self, dev: list[Example], refused: set[str]) -> Iterator[Example]:
+        """The training examples without the refused questions; those of held-out questions go into `dev`."""
         config = self.config
         before = ""
         for example in read_examples(
@@ -192,6 +196,8 @@ class PrmRun:
             where=config.where,
             selection=config.selection(),
         ):
+            if example.question_id in refused:
+                continue
             is_dev = _draw(example.question_id, config.schedule.seed) < config.dev_share
             self.questions["dev" if is_dev else "train"] += example.question_id != before
             before = example.question_id
@@ -200,15 +206,22 @@ class PrmRun:
             else:
                 yield example
 
-    def _refuse_benchmarks(self) -> None:
+    def _benchmark_questions(self) -> set[str]:
+        """The ids of questions that known benchmarks ask: nothing is trained on them.
+
+        Raises `InputError` where they are more than a stray few: then the dataset is a benchmark.
+        """
         rows = self.view.sql("select question_id, question from questions semi join labels using (question_id)")
         found = find_benchmarks(zip(rows["question_id"].to_pylist(), rows["question"].to_pylist(), strict=True))
-        if found:
-            told = ", ".join(f"{len(ids):,} of {name}" for name, ids in sorted(found.items()))
+        self.benchmarks = {name: len(ids) for name, ids in sorted(found.items())}
+        asked = {name for ids in found.values() for name in ids}
+        if len(asked) > STRAY * rows.num_rows:
+            told = ", ".join(f"{count:,} of {name}" for name, count in self.benchmarks.items())
             raise InputError(
-                f"{self.config.data} holds questions of benchmarks ({told}): a model trained on them proves nothing. "
-                "Label other questions, or leave them out with --where \"source not in ('…')\" in a dataset of its own."
+                f"{self.config.data} asks questions of benchmarks ({told}): a model trained on them proves nothing. "
+                "Label other questions, for example those of a training split."
             )
+        return asked
 
     def _nothing(self) -> str:
         if not self.counts.records:
@@ -247,6 +260,7 @@ class PrmRun:
             "cut_steps": self.seen.cut_steps,
             "dropped_solutions": self.seen.dropped,
             "left_out": self.counts.left_out,
+            "benchmark_questions_left_out": self.benchmarks,
             "tokens": self.seen.tokens,
             "solution_tokens": self.seen.solution_tokens,
             "updates": state.global_step,

@@ -219,7 +219,7 @@ def label(
             hint(f"Go on with: {begun.then}")
         return
     if pilot:
-        _run(store, resolved, replace(running, first=pilot))
+        run_job(store, resolved, replace(running, first=pilot))
     urls = running.backend.get("base_url", ())
     price = find_price(resolved.config.policy, urls, _price_files(store, running.prices))
     show_estimate(estimate(Store.at(store), resolved, price), resolved, price, out)
@@ -248,7 +248,7 @@ def run_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> No
         note(f"The job {job_id} is done already. Label anew with another --seed.")
         _summary(out, job_id, config.into, result)
         return
-    job, status = _run(where, resolved, running)
+    job, status = run_job(where, resolved, running)
     _summary(out, job_id, config.into, job.result() or status.as_dict())
     if status.failed:
         note(f"{status.failed:,} questions failed, for example:")
@@ -273,7 +273,7 @@ def _warn_of_cuts(status: Status, limit: int) -> None:
         )
 
 
-def _run(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:
+def run_job(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:
     """Run a job as far as it goes; a store is made once the policy is there."""
     config, backend = resolved.config, running.backend
     labeler, grader = resolved.labeler(), resolved.grader()

@@ -151,6 +151,9 @@ def _summary(out: Output, folder: Path, figures: Mapping[str, Any]) -> None:
             f"{figures['cut_steps']:,} steps of {figures['cut_solutions']:,} solutions, "
             f"{figures['dropped_solutions']:,} whole solutions"
         )
+    if figures["benchmark_questions_left_out"]:
+        told = ", ".join(f"{count:,} of {name}" for name, count in figures["benchmark_questions_left_out"].items())
+        facts["benchmark questions"] = f"left out: {told}"
     facts |= {f"dev {name.replace('_', ' ')}": round(value, 4) for name, value in figures["dev"].items()}
     facts["threshold"] = round(figures["threshold"], 4)
     out.facts(facts)

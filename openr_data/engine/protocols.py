@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling, Solution
+from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling, SearchResult, Solution
 
 
 class Policy(Protocol):
@@ -58,6 +58,39 @@ class RewardModel(Protocol):
     """Scores the steps of a process: `len(scores) == len(steps)`, each in [0, 1]."""
 
     async def score(self, question: str, steps: Sequence[str]) -> Sequence[float]: ...
+
+
+class RewardBackend(RewardModel, Protocol):
+    """A reward model that holds a model or a connection. `name` is model, revision and format.
+
+    Below `threshold` a step counts as wrong. `tokens_asked` are those of all solutions that were scored, `tokens_read`
+    what the model had to read for them.
+    """
+
+    tokens_asked: int
+    tokens_read: int
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    def close(self) -> None: ...
+
+
+class Search(Protocol):
+    """Looks for solutions of a question. A pure coroutine; it never sees the gold answer.
+
+    `method` names it in the tables; `budget` is the worst case of one question.
+    """
+
+    @property
+    def method(self) -> str: ...
+
+    async def solve(self, question: str, policy: Policy, reward: RewardModel | None = None) -> SearchResult: ...
+
+    def budget(self) -> Budget: ...
 
 
 class Labeler(Protocol):

@@ -12,13 +12,14 @@ from ..errors import JobError, UnknownName, UsageError
 from ..grading.graders import check_grader, load_grader
 from ..ids import content_hash
 from ..models import model_entry
-from ..registry import LABELERS, SOURCES, catalog_names, catalog_text, check, load
+from ..registry import LABELERS, SEARCHES, SOURCES, catalog_names, catalog_text, check, load
 from ..store.dataset import Store
 from ..store.query import quoted
 from ..store.refs import MAIN, DatasetName
 from ..types import Budget, Question, Sampling, Solution, Verdict
 from .job import Job, LabelConfig
 from .rows import question_of, solution_of
+from .search import SearchLabeler
 
 READ_AT_ONCE: Final = 10_000
 """Solutions that are turned from columns into rows at a time."""
@@ -55,15 +56,16 @@ class Plan:
     given: Mapping[str, tuple[Solution, ...]] = field(default_factory=dict)
 
     def labeler(self) -> Labeler:
-        """The labeler with its options."""
-        kind = load("labeler", self.config.method)
+        """The labeler with its options, or the search as one (`search.py`)."""
+        kind = _kind(self.config.method)
         sampling = Sampling(
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             max_tokens=self.config.max_tokens,
             seed=self.config.seed,
         )
-        labeler: Labeler = kind(build(kind.config_type, self.config.options), sampling)
+        made = kind(build(kind.config_type, self.config.options), sampling)
+        labeler: Labeler = SearchLabeler(made, sampling) if self.config.method in SEARCHES else made
         return labeler
 
     def grader(self) -> Grader:
@@ -154,7 +156,7 @@ def plan(
     for layer in layers:
         for key, value in layer.items():
             if isinstance(value, Mapping):
-                if key not in LABELERS:
+                if key not in {*LABELERS, *SEARCHES}:
                     raise UnknownName("method", key, LABELERS)
                 tables.setdefault(key, {}).update(value)
             elif key in names:
@@ -165,7 +167,7 @@ def plan(
         if not flat.get(needed):
             raise UsageError(f"A label job needs {how}. See: openr-data label --help")
     entry = model_entry(flat["policy"])
-    kind = load("labeler", flat["method"])
+    kind = _kind(flat["method"])
     known = {item.name for item in fields(kind.config_type)}
     options = dict(tables.get(flat["method"], {}))
     for key, value in overrides.items():
@@ -195,6 +197,10 @@ def plan(
         raise UsageError(f"A job writes to the newest state of a dataset: --into {into.name}, without @.")
     pinned = base.changed(into=into.name, questions=questions_digest(questions, given))
     return Plan(pinned, tuple(questions), read, given)
+
+
+def _kind(method: str) -> Any:
+    return load("search" if method in SEARCHES else "labeler", method)
 
 
 def _check_method(kind: Any, config: LabelConfig) -> None:

@@ -16,17 +16,18 @@ SUFFIXES: Final = (".svg", ".png")
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart by everybody (Okabe and Ito)."""
 
-_INK, _FAINT = "#333333", "#dddddd"
-_STYLE: Final[Any] = {
+INK: Final = "#333333"
+FAINT: Final = "#dddddd"
+STYLE: Final[Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
+    "text.color": INK,
     "axes.edgecolor": "#999999",
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     # Text stays text, and the same comparison gives the same file.
     "svg.fonttype": "none",
     "svg.hashsalt": "openr-data",
@@ -80,7 +81,7 @@ def plot_comparison(comparison: Comparison, path: str) -> list[str]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained", facecolor="white")
         _draw(figure, comparison, shown)
         kept: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
@@ -109,10 +110,10 @@ def _draw(figure: "Figure", comparison: Comparison, shown: Sequence[Contender]) 
         for point in points:
             _mark(axes, point)
     truth = " and ".join(f"{kind}, {count:,} solutions" for kind, count in comparison.truth.items())
-    figure.supxlabel("Completion tokens per located first error (fewer is cheaper)", fontsize=10, color=_INK)
+    figure.supxlabel("Completion tokens per located first error (fewer is cheaper)", fontsize=10, color=INK)
     figure.suptitle(
         f"{comparison.dataset}: quality of step labels and their price   (truth: {truth})",
-        x=0.01, ha="left", fontsize=11, color=_INK,
+        x=0.01, ha="left", fontsize=11, color=INK,
     )  # fmt: skip
     # Places of texts are known once everything else has its own.
     figure.draw_without_rendering()
@@ -124,9 +125,9 @@ def _frame(axes: "Axes", title: str, what: str, points: Sequence[_Point], costs:
     """Axes with their words and room around the points."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-    axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold", color=_INK)
+    axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.text(0, 1.03, what, transform=axes.transAxes, fontsize=8, color="#666666")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     low, high = min(costs), max(costs)
     if high > 10 * low:

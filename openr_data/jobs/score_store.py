@@ -1,0 +1,118 @@
+"""Step scores of a reward model on their way into a job folder: whatever was scored is never scored again.
+
+    <store>/jobs/<job_id>/scores/part-00001.parquet    case, scores
+
+A case is a question and the steps of one solution. Parts are written whole and never changed, so a kill loses at most
+what was scored since the last one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..engine.protocols import RewardModel
+from ..errors import InputError, PolicyLost, StoreError
+from ..ids import content_hash
+from ..store.storage import storage_error
+
+PART: Final = 2_000
+"""Cases of a part."""
+AT_ONCE: Final = 512
+"""Cases that are asked for at a time."""
+
+_SCHEMA: Final = pa.schema({"case": pa.string(), "scores": pa.list_(pa.float64())})
+
+Case = tuple[str, Sequence[str]]
+"""A question and the steps of a solution."""
+Report = Callable[[int, int], None]
+
+
+def case_id(question: str, steps: Sequence[str]) -> str:
+    """32 hex digits over a case."""
+    return content_hash("case", question, *steps)
+
+
+class ScoreStore:
+    """The scores of one reward model in one job. Raises `StoreError` where a part cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "scores"
+        self.known: dict[str, tuple[float, ...]] = {}
+        self._fresh: dict[str, tuple[float, ...]] = {}
+        self._parts = 0
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            try:
+                rows = pq.read_table(path, schema=_SCHEMA)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise StoreError(f"The scores {path} are damaged. Remove the file and run the same command.") from error
+            self.known.update(zip(rows["case"].to_pylist(), map(tuple, rows["scores"].to_pylist()), strict=True))
+            self._parts = max(self._parts, int(path.stem.removeprefix("part-")))
+
+    def add(self, case: str, scores: Sequence[float]) -> None:
+        """Remember a case; every few thousand are written."""
+        self.known[case] = self._fresh[case] = tuple(scores)
+        if len(self._fresh) >= PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        if not self._fresh:
+            return
+        path = self.folder / f"part-{self._parts + 1:05}.parquet"
+        rows = pa.table(
+            {"case": list(self._fresh), "scores": [list(item) for item in self._fresh.values()]}, schema=_SCHEMA
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(rows, path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        self._parts += 1
+        self._fresh = {}
+
+
+async def score_all(
+    reward: RewardModel, cases: Iterable[Case], store: ScoreStore, report: Report | None = None
+) -> Mapping[str, str]:
+    """Score what is not known yet; return the reasons of those that could not be scored, by case.
+
+    Whatever ends it, what was scored is written. Raises `PolicyLost` when the model is gone.
+    """
+    waiting = {case_id(question, steps): (question, steps) for question, steps in cases}
+    total = len(waiting)
+    waiting = {name: case for name, case in waiting.items() if name not in store.known}
+    failures: dict[str, str] = {}
+    left = iter(waiting.items())
+    done = total - len(waiting)
+
+    async def work() -> None:
+        nonlocal done
+        for name, (question, steps) in left:
+            try:
+                scores = await reward.score(question, steps)
+            except PolicyLost:
+                raise
+            except InputError as error:
+                failures[name] = str(error)
+            else:
+                if len(scores) != len(steps):
+                    raise StoreError(f"{len(scores)} scores for {len(steps)} steps: {question[:60]!r}.")
+                store.add(name, scores)
+            done += 1
+            if report is not None:
+                report(done, total)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(waiting))):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        store.flush()
+    return failures
