@@ -21,13 +21,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
 	@touch $(READY)
 
-demo: $(READY) ## Label the arithmetic world, look at the steps, ask SQL
+demo: $(READY) ## Label the arithmetic world, ask SQL, train a reward model, choose better answers
 	$(BIN)/openr-data label
 	$(BIN)/openr-data view arithmetic --errors --limit 3
 	$(BIN)/openr-data sql arithmetic "select level, count(distinct question_id) as questions, \
 	  count(*) as labelled_steps, round(avg(value), 2) as mean_value, \
 	  count(*) filter (label = -1) as first_errors \
 	  from steps where label is not null group by level order by level"
+	$(BIN)/openr-data train prm arithmetic --out demo/prm
+	$(BIN)/openr-data eval search --limit 100 --source-seed 1 --reward arithmetic-reward --reward demo/prm \
+	  --plot demo/best-of-n.svg
 
 test: $(READY) ## Run all tests that need no GPU and no vLLM
 	$(BIN)/python -m pytest -m 'not gpu and not vllm' $(PYTEST_OPTIONS)
@@ -63,6 +66,8 @@ bench: $(READY) ## Measure label quality, grading, the store and the speed of th
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/store_crash.py
 	$(BIN)/python benchmarks/engine.py --parts overhead,tables
+	$(BIN)/python benchmarks/prm.py
+	$(BIN)/python benchmarks/best_of_n.py
 
 bench-vllm: $(READY) $(VLLM_READY) ## Measure the engine on a real vLLM, in process and served, and under kill -9
 	$(VLLM_VENV)/bin/python benchmarks/engine.py --parts inprocess

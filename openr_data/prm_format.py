@@ -146,15 +146,15 @@ class PrmEncoder:
 
     def __init__(self, form: PrmFormat, tokenizer: Any) -> None:
         self.form, self._tokenizer = form, tokenizer
-        self._added: Mapping[str, int] = tokenizer.get_added_vocab()
         self._anchors = self._joins()
         self.tag = self._tag_ids()
         self.good = self._single(form.good, "good label") if form.head == "lm_pair" else -1
         self.bad = self._single(form.bad, "bad label") if form.head == "lm_pair" else -1
         if form.head == "lm_pair" and self.good == self.bad:
             raise InputError(f"{form.good!r} and {form.bad!r} are the same token of this tokenizer.")
-        guarded = [text for text in (form.tag, form.good, form.bad) if text in self._added and len(text) > 1]
-        self._guarded = frozenset(self._added[text] for text in guarded)
+        added: Mapping[str, int] = tokenizer.get_added_vocab()
+        guarded = [text for text in (form.tag, form.good, form.bad) if text in added and len(text) > 1]
+        self._guarded = frozenset(added[text] for text in guarded)
         self._inside = re.compile("|".join(f"(?<={re.escape(text[0])})(?={re.escape(text[1:])})" for text in guarded))
         self._opening, self._answer, self._ending, self._between = self._frame()
 
@@ -223,10 +223,7 @@ class PrmEncoder:
 
     def _word(self, text: str) -> list[int]:
         """The ids of a tag or a label; none where the tokenizer does not know it."""
-        if text in self._added:
-            ids = [self._added[text]]
-        else:
-            ids = (self._further if text.startswith(" ") else self._ids)(text, special=True)
+        ids = (self._further if text.startswith(" ") else self._ids)(text, special=True)
         return [] if self._tokenizer.unk_token_id in ids else ids
 
     def _tag_ids(self) -> tuple[int, ...]:

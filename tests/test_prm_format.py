@@ -420,8 +420,8 @@ def test_a_tag_that_only_the_tokenizer_sees_in_a_text_stays_text() -> None:
 
 def test_only_the_tag_in_a_text_is_taken_apart() -> None:
     encoder = PrmEncoder(prm_format("openr-data"), qwen(False))
-    ids = encoder.encode("add<|step|>add<add<add<add", ("add",)).ids
-    tokens = ["add", *"<|step|>", *("add", "<") * 3, "add", "ĊĊ", "add", "<|step|>"]
+    ids = encoder.encode("addaddaddaddaddadd<|step|>", ("add",)).ids
+    tokens = [*["add"] * 6, *"<|step|>", "ĊĊ", "add", "<|step|>"]
     assert qwen(False).convert_ids_to_tokens(list(ids)) == tokens
 
 
@@ -441,12 +441,12 @@ def test_a_tag_of_one_character_is_left_in_a_text() -> None:
     assert len(found.read) == 2
 
 
-def test_a_tag_that_was_added_is_one_token_even_where_a_space_is_put_before_it() -> None:
+def test_a_tag_that_is_found_only_behind_a_space_stays_text() -> None:
+    """An old SentencePiece file normalises the token too: it is found as "▁<|step|>"."""
     tokenizer = piece("prepend", AddedToken("<|step|>", special=False, normalized=True))
     encoder = PrmEncoder(PrmFormat("x", tag="<|step|>", head="scalar"), tokenizer)
     assert encoder.tag == (tokenizer.convert_tokens_to_ids("<|step|>"),)
-    assert len(tokenizer.encode("<|step|>", add_special_tokens=False)) == 2
-    assert encoder.encode("<|step|>", ("a<|step|>",)).ids.count(encoder.tag[0]) == 1
+    assert encoder.encode("<|step|>", ("a <|step|> ",)).ids.count(encoder.tag[0]) == 1
 
 
 # Errors.

@@ -8,6 +8,7 @@ import click
 
 from ..errors import UnknownName
 from ..models import catalog as models
+from ..prm_format import prm_formats
 from ..registry import TABLES, catalog_names, catalog_text
 from .output import Output, output_options
 
@@ -50,4 +51,11 @@ def _entries() -> list[dict[str, Any]]:
         entries.append({"name": name, "kind": "model", "summary": summary, **asdict(model)})
     for name in catalog_names("recipes", ".toml"):
         entries.append({"name": name, "kind": "recipe", **tomllib.loads(catalog_text(f"recipes/{name}.toml"))})
+    for name in catalog_names("training", ".toml"):
+        entries.append(
+            {"name": name, "kind": "training recipe", **tomllib.loads(catalog_text(f"training/{name}.toml"))}
+        )
+    for form in prm_formats().values():
+        reads = f"{form.tag!r} behind each step" if form.tag else "each step is a turn"
+        entries.append({**form.as_dict(), "kind": "prm format", "summary": f"{form.template}, {reads}, {form.head}"})
     return entries

@@ -3,10 +3,11 @@
     <store>/jobs/<job_id>/scores/part-00001.parquet    case, scores
 
 A case is a question and the steps of one solution. Parts are written whole and never changed, so a kill loses at most
-what was scored since the last one.
+what was scored since the last one: some thousand cases, or some seconds of a slow model.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,12 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..engine.protocols import RewardModel
-from ..errors import InputError, PolicyLost, StoreError
+from ..errors import InputError, PolicyError, PolicyLost, StoreError
 from ..ids import content_hash
-from ..store.storage import storage_error
+from ..store.storage import storage_error, sync
 
 PART: Final = 2_000
 """Cases of a part."""
+PART_SECONDS: Final = 30.0
+"""After so many seconds a part is written, however few cases it has."""
 AT_ONCE: Final = 512
 """Cases that are asked for at a time."""
 
@@ -44,6 +47,7 @@ class ScoreStore:
         self.known: dict[str, tuple[float, ...]] = {}
         self._fresh: dict[str, tuple[float, ...]] = {}
         self._parts = 0
+        self._written = time.monotonic()
         for path in sorted(self.folder.glob("part-*.parquet")):
             try:
                 rows = pq.read_table(path, schema=_SCHEMA)
@@ -53,9 +57,9 @@ class ScoreStore:
             self._parts = max(self._parts, int(path.stem.removeprefix("part-")))
 
     def add(self, case: str, scores: Sequence[float]) -> None:
-        """Remember a case; every few thousand are written."""
+        """Remember a case; every few thousand or seconds they are written."""
         self.known[case] = self._fresh[case] = tuple(scores)
-        if len(self._fresh) >= PART:
+        if len(self._fresh) >= PART or time.monotonic() - self._written > PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -69,24 +73,29 @@ class ScoreStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(rows, path.with_suffix(".part"))
+            sync(path.with_suffix(".part"))
             path.with_suffix(".part").replace(path)
+            sync(self.folder)
         except OSError as error:
             raise storage_error(path, error) from error
         self._parts += 1
         self._fresh = {}
+        self._written = time.monotonic()
 
 
 async def score_all(
     reward: RewardModel, cases: Iterable[Case], store: ScoreStore, report: Report | None = None
 ) -> Mapping[str, str]:
-    """Score what is not known yet; return the reasons of those that could not be scored, by case.
+    """Score what is not known yet; return the reasons of those that can never be scored (`InputError`), by case.
 
-    Whatever ends it, what was scored is written. Raises `PolicyLost` when the model is gone.
+    Whatever ends it, what was scored is written. Raises `PolicyLost` when the model is gone, and `PolicyError` at the
+    end where requests failed that may succeed another time.
     """
     waiting = {case_id(question, steps): (question, steps) for question, steps in cases}
     total = len(waiting)
     waiting = {name: case for name, case in waiting.items() if name not in store.known}
     failures: dict[str, str] = {}
+    refused: list[PolicyError] = []
     left = iter(waiting.items())
     done = total - len(waiting)
 
@@ -99,9 +108,14 @@ async def score_all(
                 raise
             except InputError as error:
                 failures[name] = str(error)
+            except PolicyError as error:
+                refused.append(error)
             else:
-                if len(scores) != len(steps):
-                    raise StoreError(f"{len(scores)} scores for {len(steps)} steps: {question[:60]!r}.")
+                if len(scores) != len(steps) or not all(0 <= score <= 1 for score in scores):
+                    raise PolicyError(
+                        f"The reward model gives {list(scores)} for {len(steps)} steps, not a number from 0 to 1 for "
+                        f"each: {question[:60]!r}."
+                    )
                 store.add(name, scores)
             done += 1
             if report is not None:
@@ -115,4 +129,9 @@ async def score_all(
         raise errors.exceptions[0] from None
     finally:
         store.flush()
+    if refused:
+        raise PolicyError(
+            f"{len(refused):,} of {total:,} solutions were not scored, for example: {refused[0]} The same command "
+            "tries them again."
+        )
     return failures
