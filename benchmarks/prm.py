@@ -166,12 +166,12 @@ async def reuse(name: str, solutions: int) -> dict[str, float]:
 def main() -> None:
     """Run every variant in a process of its own and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--solutions", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--solutions", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--pack", type=int, default=1_024)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model-size", choices=sorted(SIZES), default="small")
-    parser.add_argument("--reward", default="arithmetic-prm", help="the model whose reuse of states is measured")
+    parser.add_argument("--reward", default="arithmetic-reward", help="the model whose reuse of states is measured")
     parser.add_argument("--variant", choices=VARIANTS)
     options = parser.parse_args()
     if options.variant:

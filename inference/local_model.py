@@ -1,8 +1,6 @@
 """Load a local or Hub causal language model for the transformers backend, or say why it cannot be used."""
 
-import hashlib
 import inspect
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,14 +10,15 @@ from transformers.utils import logging as transformers_logging
 from openr_data.errors import InputError
 from openr_data.models import ModelEntry, check_template
 
+from .model_files import place
+
 
 def load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
     """The model on its device and its tokenizer. Raises `InputError` for what cannot be found or used."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    wanted = entry.revision or "main"
-    path = str(Path(entry.path).expanduser()) if entry.path.startswith("~") else entry.path
+    path, wanted = place(entry)
     try:
         config = AutoConfig.from_pretrained(path, revision=wanted)
         dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
@@ -41,13 +40,6 @@ def load(entry: ModelEntry, device: str) -> tuple[Any, Any]:
         ) from error
     check_template(entry, tokenizer)
     return model.to(device).eval(), tokenizer
-
-
-def positions(model: Any) -> int | None:
-    """How many positions the model has, where it says so."""
-    config = model.config.get_text_config()
-    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(found) if found else None
 
 
 def _layer_kinds(config: Any) -> set[str]:
@@ -73,20 +65,3 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     found = set(ends if isinstance(ends, list) else [ends])
     found.add(tokenizer.eos_token_id)
     return sorted(int(item) for item in found if item is not None)
-
-
-def revision(model: Any, entry: ModelEntry) -> str:
-    """The Hub commit, or a hash over the weight files' names, sizes, beginnings and ends."""
-    commit = getattr(model.config, "_commit_hash", None)
-    if commit:
-        return str(commit)[:12]
-    digest = hashlib.blake2b(digest_size=6)
-    folder = Path(entry.path).expanduser()
-    for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()

@@ -7,11 +7,8 @@ each sample is asked for them one by one. Cancelling a request closes its connec
 """
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
-
-import httpx
 
 from openr_data.errors import InputError, MissingDependency, PolicyError, PolicyLost
 from openr_data.ids import derive_seed
@@ -19,16 +16,11 @@ from openr_data.models import check_template, encode, model_entry, prompt_hash, 
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
-from .http_client import Servers
-from .own_loop import OwnLoop, end
+from .own_servers import OwnServers
+from .served_model import DEFAULT_URL, is_whole, served_model
 
-DEFAULT_URL: Final = "http://localhost:8000/v1"
 SEEDS: Final = 2**31
 """Servers take seeds below this."""
-
-_OWNERS: Final = ("vllm", "sglang")
-_PLAINLY: Final = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""What these servers would else take from the model's own defaults: a sample then came from another distribution."""
 
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
 
@@ -53,22 +45,16 @@ class OpenAIServer:
         timeout: float = 900.0,
     ) -> None:
         self.entry = model_entry(model)
-        key = os.environ.get("OPENAI_API_KEY", "")
-        urls = tuple(_checked(url) for url in base_url)
-        served = {url: _served(url, key, model, self.entry.path) for url in urls}
-        names = {name: url for url, (name, _) in served.items()}
-        if len(names) > 1:
-            told = ", ".join(f"{name!r} ({url})" for name, url in names.items())
-            raise InputError(f"The servers serve {model!r} under several names: {told}. Start them with the same name.")
-        (self._served,) = names
-        self._plainly = _PLAINLY if all(owner in _OWNERS for _, owner in served.values()) else {}
+        self._served = served_model(model, self.entry.path, base_url, "with --policy")
         self._name = f"{model}@{self.entry.revision[:12] or 'served'}.{prompt_hash(self.entry)}"
         self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
         if self._tokenizer is not None:
             check_template(self.entry, self._tokenizer)
         self._tells_tokens = True
-        self._own = OwnLoop("openai-server")
-        self._servers = self._own.wait(self._open(urls, key, max_requests, patience, timeout))
+        self._own = OwnServers(
+            "policy", self._name, self._served, max_requests=max_requests, patience=patience, timeout=timeout
+        )
+        self._servers = self._own.servers
 
     @property
     def name(self) -> str:
@@ -103,36 +89,17 @@ class OpenAIServer:
         """n samples of one prefix. Raises `PolicyError` for a request that is refused, `PolicyLost` without servers."""
         if n == 0:
             return ()
-        # On its own loop the connections outlive that of any one caller, and replies are parsed beside its work.
-        return await self._own.call(lambda: self._sample(prefix, n, sampling), self._gone)
+        return await self._own.call(lambda: self._answer(prefix, n, sampling))
 
     def close(self) -> None:
         """Close the connections; requests under way fail with `PolicyLost`."""
-        self._own.close(self._finish)
-
-    def _gone(self) -> PolicyLost:
-        return PolicyLost(f"The policy {self._name} is closed.")
-
-    async def _open(self, urls: Sequence[str], key: str, most: int, patience: float, timeout: float) -> Servers:
-        return Servers(urls, key, most, patience, timeout)
-
-    async def _finish(self) -> None:
-        await end(asyncio.all_tasks() - {asyncio.current_task()})
-        await self._servers.close()
+        self._own.close()
 
     def _prompt(self, prefix: Prefix) -> str | list[int]:
         if self._tokenizer is None:
             # Plain text is written without a tokenizer, and the server adds the special tokens.
             return render(prefix, self.entry, _NO_TEMPLATE)
         return encode(prefix, self.entry, self._tokenizer)
-
-    async def _sample(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
-        try:
-            return await self._answer(prefix, n, sampling)
-        except asyncio.CancelledError:
-            if self._own.closed:
-                raise self._gone() from None
-            raise
 
     async def _answer(self, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
         prompt = self._prompt(prefix)
@@ -160,7 +127,7 @@ class OpenAIServer:
     async def _ask(self, prompt: Any, n: int, sampling: Sampling, seed: int) -> tuple[Completion, ...] | None:
         """The n samples of one request, or None where the server does not give n, or not their tokens."""
         body: dict[str, Any] = {
-            "model": self._served,
+            "model": self._served.name,
             "prompt": prompt,
             "n": n,
             "max_tokens": sampling.max_tokens,
@@ -168,7 +135,7 @@ class OpenAIServer:
             "top_p": sampling.top_p,
             # Sample i of a request gets the seed plus i on some servers: seeds near each other would share samples.
             "seed": derive_seed(seed) % SEEDS,
-            **self._plainly,
+            **self._served.plainly,
         }
         if self._tells_tokens:
             body["logprobs"] = 1
@@ -176,7 +143,7 @@ class OpenAIServer:
         if stop:
             body["stop"] = list(stop)
         try:
-            reply = await self._servers.post("completions", body, _is_whole)
+            reply = await self._servers.post("completions", body, is_whole)
         except PolicyLost:
             raise
         except PolicyError as error:
@@ -227,48 +194,9 @@ def _tokens(choice: dict[str, Any], usage: dict[str, Any]) -> int | None:
     return None if count is None else int(count)
 
 
-def _is_whole(reply: Mapping[str, Any]) -> bool:
-    """Whether every sample came to its end: a server that is told to stop answers with what it has."""
-    return all(choice.get("finish_reason") != "abort" for choice in reply.get("choices") or ())
-
-
 def _logprob(choice: dict[str, Any]) -> float | None:
     told = (choice.get("logprobs") or {}).get("token_logprobs")
     return sum(told) if told is not None and None not in told else None
-
-
-def _checked(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"{url!r} is no address of a server; expected for example --base-url {DEFAULT_URL}")
-    return url.rstrip("/")
-
-
-def _served(url: str, key: str, model: str, path: str) -> tuple[str, str]:
-    """The name under which a server serves the model, and what kind of server it says it is. Raises `InputError`."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        reply = httpx.get(f"{url}/models", headers=headers, timeout=10.0)
-        reply.raise_for_status()
-        listed = reply.json()["data"]
-        models = {str(item["id"]): (str(item.get("root") or ""), str(item.get("owned_by") or "")) for item in listed}
-    except httpx.HTTPStatusError as error:
-        raise InputError(
-            f"{url}/models says {error.response.status_code} {error.response.reason_phrase}. Give the address up to "
-            "its /v1 with --base-url, and the key in OPENAI_API_KEY."
-        ) from error
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"No server of the OpenAI kind answers at {url} ({reason}). Start one, for example with: vllm serve {path}"
-            + ("" if path == model else f" --served-model-name {model}")
-        ) from error
-    for name, (root, owner) in models.items():
-        if name in (model, path) or root == path:
-            return name, owner
-    raise InputError(
-        f"{url} does not serve {model!r} but {', '.join(sorted(models)) or 'nothing'}. Name that with --policy, or "
-        f"start the server with --served-model-name {model}"
-    )
 
 
 def _tokenizer(path: str, revision: str) -> Any:

@@ -14,22 +14,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
 from openr_data.models import ModelEntry, model_entry
-from openr_data.prm_format import Encoded, PrmEncoder, PrmFormat, format_of
+from openr_data.prm_format import Encoded, PrmFormat
 from openr_data.token_trie import TokenTrie, merge, sees
 
-from .local_model import cache_argument, positions, revision
-from .score_memory import ScoreMemory, key_of
+from .local_model import cache_argument
+from .model_files import place, positions, revision
+from .reward_reader import cannot_load, check, load_files
+from .score_memory import ScoreMemory, key_of, step_keys
 
 BATCH_TOKENS: Final = 16_384
 """Tokens of a forward pass, padding and what is remembered included."""
@@ -43,6 +44,7 @@ class _Request:
     """One call of `score` on its way through the model."""
 
     encoded: Encoded
+    keys: tuple[str, ...]
     future: asyncio.Future[tuple[float, ...]]
     loop: asyncio.AbstractEventLoop
 
@@ -77,14 +79,16 @@ class TransformersReward:
     """
 
     live_options: ClassVar[tuple[str, ...]] = ("device", "format", "cache_tokens")
+    check = staticmethod(check)
 
     def __init__(
         self, model: str, *, device: str = "auto", format: str = "", cache_tokens: int = 262_144, reuse: bool = True
     ) -> None:
         entry = model_entry(model)
-        self._model, tokenizer, self.form = load_reward(model, entry, device, format)
-        self._encoder = PrmEncoder(self.form, tokenizer)
-        self._name = f"{model}@{revision(self._model, entry)}.{self.form.digest()}"
+        files = load_files(model, entry, format)
+        self.form = files.form
+        self._reader = files.reader(model, revision(files.config, entry), positions(files.config))
+        self._model = _weights(model, entry, files.form, device)
         self._memory = ScoreMemory()
         self._pieces: OrderedDict[str, _Piece] = OrderedDict()
         self._held, self._most = 0, cache_tokens if reuse else 0
@@ -99,7 +103,7 @@ class TransformersReward:
     @property
     def name(self) -> str:
         """Model, revision and format."""
-        return self._name
+        return self._reader.name
 
     @property
     def threshold(self) -> float:
@@ -113,14 +117,8 @@ class TransformersReward:
         failed or was closed.
         """
         loop = asyncio.get_running_loop()
-        encoded = self._encoder.encode(question, steps)
-        room = positions(self._model)
-        if room is not None and len(encoded.ids) > room:
-            raise InputError(
-                f"A solution of {len(encoded.ids)} tokens does not fit the {room} positions of {self._name}: "
-                f"{question[:60]!r}."
-            )
-        request = _Request(encoded, loop.create_future(), loop)
+        encoded = self._reader.encode(question, steps)
+        request = _Request(encoded, step_keys(encoded), loop.create_future(), loop)
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -135,16 +133,15 @@ class TransformersReward:
     def _serve(self) -> None:
         taken: list[_Request] = []
         try:
-            while (found := self._collect()) is not None:
-                taken = found
+            while self._collect(taken):
                 for group in self._batches(taken):
                     self._score(group)
                 self._forget()
-            error = PolicyLost(f"The reward model {self._name} is closed.")
+            error = PolicyLost(f"The reward model {self.name} is closed.")
         except torch.OutOfMemoryError:
-            error = PolicyLost(f"{self._name} ran out of GPU memory. Remember less: cache_tokens=0, or --device cpu.")
+            error = PolicyLost(f"{self.name} ran out of GPU memory. Remember less: cache_tokens=0, or --device cpu.")
         except Exception as cause:
-            error = PolicyLost(f"{self._name} failed: {type(cause).__name__}: {cause}.")
+            error = PolicyLost(f"{self.name} failed: {type(cause).__name__}: {cause}.")
             error.__cause__ = cause
         with self._lock:
             self._failure = error
@@ -154,17 +151,17 @@ class TransformersReward:
         for request in taken:
             _deliver(request, error)
 
-    def _collect(self) -> list[_Request] | None:
-        """What has been asked meanwhile, waiting for the first; None when the model was closed."""
-        found: list[_Request] = []
+    def _collect(self, taken: list[_Request]) -> bool:
+        """Take what has been asked meanwhile, waiting for the first; False when the model was closed."""
+        taken.clear()
         request = self._incoming.get()
         while request is not None:
             if not request.future.cancelled():
-                found.append(request)
+                taken.append(request)
             if self._incoming.empty():
-                return found
+                return True
             request = self._incoming.get()
-        return None
+        return False
 
     def _batches(self, requests: list[_Request]) -> list[list[_Group]]:
         """Groups of requests that are read together; what the memory answers is delivered at once."""
@@ -172,7 +169,7 @@ class TransformersReward:
         for request in requests:
             encoded = request.encoded
             self.tokens_asked += len(encoded.ids)
-            keys = [key_of(encoded.ids[: at + 1]) for at in encoded.read]
+            keys = request.keys
             known = [self._memory.get(key) for key in keys] if self._reuse else [None] * len(keys)
             if all(value is not None for value in known):
                 _deliver(request, tuple(value for value in known if value is not None))
@@ -261,16 +258,14 @@ class TransformersReward:
         values = self._values(hidden[places]) if places else []
         found = dict(zip(places, values, strict=True))
         for request, path, read in zip(group.requests, trie.paths, reads, strict=True):
-            encoded = request.encoded
-            begun = [at for at in encoded.read if at < group.start]
+            begun = len(request.keys) - len(read)
             parent, last = group.known, 0
             scores: list[float] = []
-            for at in begun:
-                known = self._memory.get(key_of(encoded.ids[: at + 1]))
+            for key in request.keys[:begun]:
+                known = self._memory.get(key)
                 assert known is not None
                 scores.append(known)
-            for at in read:
-                key = key_of(encoded.ids[: group.start + at + 1])
+            for key, at in zip(request.keys[begun:], read, strict=True):
                 scores.append(found[int(path[at])])
                 if self._reuse:
                     self._memory.put(key, scores[-1])
@@ -296,57 +291,42 @@ class TransformersReward:
 
     def _values(self, hidden: torch.Tensor) -> list[float]:
         """P(correct) from the last hidden states `[R, size]`."""
-        form = self.form
+        form, encoder = self.form, self._reader.encoder
         if form.head == "lm_pair":
             logits = self._model.get_output_embeddings()(hidden).float()
-            z = logits[:, self._encoder.good] - logits[:, self._encoder.bad]
+            z = logits[:, encoder.good] - logits[:, encoder.bad]
         else:
             logits = self._model.score(hidden).float()
             others = torch.cat([logits[:, : form.good_class], logits[:, form.good_class + 1 :]], dim=-1)
             z = logits[:, 0] if form.head == "scalar" else logits[:, form.good_class] - others.logsumexp(dim=-1)
         found: list[float] = torch.sigmoid(z).tolist()
         if not np.isfinite(found).all():
-            raise PolicyError(f"{self._name} gives scores that are no numbers. Load it in float32.")
+            raise PolicyError(f"{self.name} gives scores that are no numbers. Load it in float32.")
         return found
 
 
-def load_reward(model: str, entry: ModelEntry, device: str, wanted: str) -> tuple[Any, Any, PrmFormat]:
-    """The model on its device, its tokenizer and its format. Raises `InputError`."""
+def _weights(model: str, entry: ModelEntry, form: PrmFormat, device: str) -> Any:
+    """The model on its device. Raises `InputError`."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = str(Path(entry.path).expanduser()) if entry.path.startswith("~") else entry.path
-    options = {"revision": entry.revision or "main"}
+    path, revision = place(entry)
+    kind: Any = AutoModelForCausalLM if form.head == "lm_pair" else AutoModelForTokenClassification
+    dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
     try:
-        config = AutoConfig.from_pretrained(path, **options)
-        form = format_of(model, config.to_dict(), wanted)
-        _check_head(model, form, config)
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        kind: Any = AutoModelForCausalLM if form.head == "lm_pair" else AutoModelForTokenClassification
-        dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
-        loaded: Any = kind.from_pretrained(path, dtype=dtype, attn_implementation="sdpa", **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"Cannot load the reward model {model!r}: {reason} Name a folder that `openr-data train prm` wrote, or a "
-            "Hub repository."
-        ) from error
-    return loaded.to(device).eval(), tokenizer, form
-
-
-def _check_head(model: str, form: PrmFormat, config: Any) -> None:
-    """Raises `InputError` where a checkpoint has another head than its format reads."""
-    names = getattr(config, "architectures", None) or []
-    is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-    is_classifier = any(name.endswith("ForTokenClassification") for name in names)
-    if names and (is_causal if form.head != "lm_pair" else not is_causal):
-        raise InputError(
-            f"{model} is a {names[0]}, and the PRM format {form.name!r} reads the head {form.head!r}. Name the format "
-            "it was trained with: --format."
+        loaded, told = kind.from_pretrained(
+            path, revision=revision, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
         )
-    classes = getattr(config, "num_labels", 2)
-    if is_classifier and form.head == "classes" and form.good_class >= classes:
-        raise InputError(f"{model} has {classes} classes, and its PRM format {form.name!r} reads {form.good_class}.")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(cannot_load(model, error)) from error
+    missing = sorted(told["missing_keys"])
+    if missing:
+        # Filled with chance, they would give scores like any others.
+        raise InputError(
+            f"{model} has no weights for {', '.join(missing[:3])} of a {type(loaded).__name__}: its head is another. "
+            "Use the backend vllm, which has the heads of Qwen's models."
+        )
+    return loaded.to(device).eval()
 
 
 def _in_parts(group: _Group) -> list[_Group]:

@@ -7,13 +7,31 @@ from typing import Final
 
 import numpy as np
 
+from openr_data.prm_format import Encoded
+
 MOST: Final = 1_000_000
 """Scores that are remembered; the ones that were not asked for the longest go first."""
 
 
 def key_of(ids: Sequence[int]) -> str:
     """32 hex digits over a sequence of token ids."""
-    return blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).hexdigest()
+    return blake2b(_bytes(ids), digest_size=16).hexdigest()
+
+
+def step_keys(encoded: Encoded) -> tuple[str, ...]:
+    """What the score of each step is known by: `key_of` the ids up to where it is read."""
+    digest = blake2b(digest_size=16)
+    found: list[str] = []
+    start = 0
+    for at in encoded.read:
+        digest.update(_bytes(encoded.ids[start : at + 1]))
+        found.append(digest.hexdigest())
+        start = at + 1
+    return tuple(found)
+
+
+def _bytes(ids: Sequence[int]) -> bytes:
+    return np.asarray(ids, dtype=np.int64).tobytes()
 
 
 class ScoreMemory:

@@ -31,7 +31,8 @@ from openr_data.models import encode, model_entry, prompt_hash, stop_strings
 from openr_data.steps import split_steps
 from openr_data.types import Completion, FinishReason, Prefix, Sampling
 
-from .local_model import cache_argument, end_tokens, load, positions, revision
+from .local_model import cache_argument, end_tokens, load
+from .model_files import positions, revision
 from .sampling import draw, log_distribution, sample_seeds, uniforms
 from .slot_cache import SlotCache
 
@@ -82,7 +83,7 @@ class TransformersPolicy:
         self._model, self._tokenizer = load(self.entry, device)
         if max_rows < 1:
             raise InputError(f"A batch needs at least one row, not {max_rows}.")
-        self._name = f"{model}@{revision(self._model, self.entry)}.{prompt_hash(self.entry)}"
+        self._name = f"{model}@{revision(self._model.config, self.entry)}.{prompt_hash(self.entry)}"
         self._max_rows = max_rows
         self._ends = torch.tensor(end_tokens(self._model, self._tokenizer))
         self._encode = lru_cache(maxsize=1_024)(self._encode_now)
@@ -134,7 +135,7 @@ class TransformersPolicy:
         )
         if n == 0:
             return ()
-        room = positions(self._model)
+        room = positions(self._model.config)
         if room is not None and len(request.ids) >= room:
             raise PolicyError(
                 f"A prompt of {len(request.ids)} tokens does not fit the {room} positions of {self._name}."
@@ -267,7 +268,7 @@ class _Batch:
         sampling = request.sampling
         self.seeds[here] = sample_seeds(sampling.seed, request.n)[request.admitted :][:count]
         self.counts[here], self.logprob[here] = 0, 0.0
-        room = positions(self.model)
+        room = positions(self.model.config)
         self.limits[here] = min(sampling.max_tokens, (room or 1 << 40) - len(request.ids))
         self.temperature[here], self.top_p[here] = sampling.temperature, sampling.top_p
         self.stops[here] = bool(request.stop)

@@ -110,6 +110,16 @@ REWARDS: Final[Mapping[str, Entry]] = {
         "a process reward model in this process, CPU or GPU; only new steps are read",
         extra="models",
     ),
+    "vllm": Entry(
+        "openr_data.inference.reward_vllm:VLLMReward",
+        "vLLM in this process, on the GPUs of this machine",
+        extra="vllm",
+    ),
+    "openai": Entry(
+        "openr_data.inference.reward_server:RewardServer",
+        "running vLLM servers",
+        extra="models",
+    ),
 }
 SEARCHES: Final[Mapping[str, Entry]] = {
     "best-of-n": Entry("openr_data.inference.best_of_n:BestOfN", "n solutions at once; the choice is made afterwards"),

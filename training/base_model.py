@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -48,14 +49,21 @@ def load_base(model: str, form: PrmFormat) -> tuple[Any, Any]:
     tokenizer, _ = _tokenizer(model)
     path, revision = _place(model)
     options: dict[str, Any] = {"revision": revision, "dtype": torch.float32, "attn_implementation": "sdpa"}
+    kind: Any = AutoModelForCausalLM
+    if form.head != "lm_pair":
+        kind = AutoModelForTokenClassification
+        options["num_labels"] = 2 if form.head == "classes" else 1
     try:
-        if form.head == "lm_pair":
-            loaded: Any = AutoModelForCausalLM.from_pretrained(path, **options)
-        else:
-            classes = 2 if form.head == "classes" else 1
-            loaded = AutoModelForTokenClassification.from_pretrained(path, num_labels=classes, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        loaded, found = kind.from_pretrained(path, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(_unusable(model, error)) from error
+    # A head may be new; what is below it would be random without a word.
+    missing = [name for name in found["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")]
+    if missing:
+        raise InputError(
+            f"{model!r} is no {type(loaded).__name__}: it has no weights for {min(missing)} and {len(missing) - 1:,} "
+            "others. Name a folder with a model, or a Hub repository."
+        )
     if len(tokenizer) > loaded.get_input_embeddings().num_embeddings:
         raise InputError(f"The tokenizer of {model} has more tokens than the model knows. Resize the model first.")
     return loaded, tokenizer
@@ -77,5 +85,5 @@ def _place(model: str) -> tuple[str, str]:
 
 
 def _unusable(model: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{model!r} is no model that can be trained: {reason} Name a folder with a model, or a Hub repository."
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return f"{model!r} is no model that can be trained: {reason}. Name a folder with a model, or a Hub repository."

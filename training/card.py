@@ -48,7 +48,8 @@ scores = await model.score(question, steps)  # one number in [0, 1] a step
 ## Dev split (questions that it was not trained on)
 
 {measured}
-These are figures against the labels it learned from, not against truth. Prove it with: `openr-data eval prm {name}`
+These are figures against labels like those it learned from, not against truth. Prove it with:
+`openr-data eval prm {name} --on …`
 
 ## Configuration
 

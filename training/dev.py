@@ -1,6 +1,7 @@
 """The dev split of a reward model in training: solutions of questions that it is not trained on, and their metrics."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,12 @@ from .packing import Fit, Row, fit
 
 BATCH_TOKENS: Final = 16_384
 """Tokens of a forward pass, padding included."""
+BATCH_LOGITS: Final = 4_096
+"""Positions of a forward pass with logits over the vocabulary: every row has those of all."""
+
+
+class NotFinite(ValueError):
+    """A score that is no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +86,29 @@ class Dev:
 
     @torch.inference_mode()
     def score(self, model: Any) -> list[list[float]]:
-        """P(correct) of every step of every solution, shortest solutions first."""
+        """P(correct) of every step of every solution, shortest solutions first. Raises `NotFinite`."""
         was_training = model.training
         model.eval()
         scores: list[list[float]] = []
-        start = 0
-        while start < len(self._rows):
-            end = start + 1
-            while end < len(self._rows) and (end + 1 - start) * len(self._rows[end].ids) <= BATCH_TOKENS:
-                end += 1
-            scores += self._forward(model, self._rows[start:end])
-            start = end
+        for rows in self._batches():
+            scores += self._forward(model, rows)
         model.train(was_training)
+        if not all(math.isfinite(value) for found in scores for value in found):
+            raise NotFinite("A score of the dev split is no number")
         return scores
+
+    def _batches(self) -> Iterator[list[Row]]:
+        rows: list[Row] = []
+        read: set[int] = set()
+        for row in self._rows:
+            count = len(rows) + 1
+            if rows and (count * len(row.ids) > BATCH_TOKENS or count * len(read.union(row.read)) > BATCH_LOGITS):
+                yield rows
+                rows, read = [], set()
+            rows.append(row)
+            read.update(row.read)
+        if rows:
+            yield rows
 
     def _forward(self, model: Any, rows: Sequence[Row]) -> list[list[float]]:
         form, device = self._encoder.form, next(model.parameters()).device

@@ -3,7 +3,7 @@
 The label rule is a recorded transform of what the store holds; nothing is relabelled:
 
 1. "hard": 1 for good and neutral steps, 0 for bad ones. With a `threshold` the measured share of right rollouts
-   decides instead, where there is one: good above it.
+   decides instead, where there is one: good above it, else an error.
 2. "soft": the share itself. Shares whose drawing was stopped early are biased (`stopped`), and judged or human labels
    have none: there the hard label is the target, and both are counted.
 3. A step without a label is masked: it is read and not trained on. So is whatever comes behind a first error.
@@ -61,6 +61,13 @@ class ExampleCounts:
     without_share: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
 
+    def add(self, example: "Example", rule: "LabelRule") -> None:
+        """Count the steps of an example."""
+        judged = [item for item in example.target if item is not None]
+        self.steps += len(judged)
+        self.masked += len(example.target) - len(judged)
+        self.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
+
 
 def read_examples(
     view: View, rule: LabelRule, counts: ExampleCounts, *, method: str = "", where: str = "", selection: Selection
@@ -86,30 +93,30 @@ def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Exampl
     is_over = False
     for place, label in enumerate(record.label):
         found = None if is_over else _target(record, place, rule, counts)
-        is_over = is_over or label == -1
+        is_over = is_over or (label == -1 if rule.labels == "soft" else found == 0)
         target.append(found)
         measured = record.n_rollouts[place] if record.n_rollouts else 0
         weight.append(float(max(1, measured)) if rule.weights == "rollouts" else 1.0)
-    judged = [item for item in target if item is not None]
-    if not judged:
+    if all(item is None for item in target):
         counts.without_labels += 1
         return None
-    counts.steps += len(judged)
-    counts.masked += len(target) - len(judged)
-    counts.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
     asked = record.question
-    return Example(asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight))
+    example = Example(asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight))
+    counts.add(example, rule)
+    return example
 
 
 def _target(record: Record, place: int, rule: LabelRule, counts: ExampleCounts) -> float | None:
     label = record.label[place]
-    stored = None if label is None else float(label >= 0)
+    if label is None:
+        return None
+    stored = float(label >= 0)
     if rule.labels == "hard" and rule.threshold is None:
         return stored
     value = record.value[place] if record.value else None
     where = record.provenance[place] if record.provenance else Provenance.IMPORTED
     if value is None or not 0 <= value <= 1 or where in (Provenance.STOPPED, Provenance.CERTIFIED):
-        counts.without_share += stored is not None
+        counts.without_share += 1
         return stored
     if rule.labels == "soft":
         return float(value)

@@ -169,41 +169,56 @@ class EncodedExamples:
             raise InputError(f"{path} holds no encoded examples. Remove it and train again.") from error
         if table.schema != _SCHEMA:
             raise InputError(f"{path} holds no encoded examples. Remove it and train again.")
+        self._table = table
+        # Batch by batch: columns put together would be copied out of the file.
+        batches = table.to_batches()
         lists = [name for name in _SCHEMA.names if pa.types.is_list(_SCHEMA.field(name).type)]
-        columns = {name: table[name].combine_chunks() for name in lists}
-        self._values = {name: column.values.to_numpy() for name, column in columns.items()}
-        self._tokens = columns["ids"].offsets.to_numpy()
-        self._reads = columns["read"].offsets.to_numpy()
-        self.sources: list[str] = table["source"].to_pylist()
+        self._values = [{name: batch.column(name).values.to_numpy() for name in lists} for batch in batches]
+        self._offsets = [{name: batch.column(name).offsets.to_numpy() for name in lists} for batch in batches]
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
 
     def __len__(self) -> int:
-        return len(self._tokens) - 1
+        return int(self._starts[-1])
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the question of each trie comes from."""
+        found: list[str] = self._table["source"].to_pylist()
+        return found
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each trie."""
-        found: np.ndarray = np.diff(self._tokens)
-        return found
+        return np.concatenate([np.zeros(0, dtype=np.int32), *(np.diff(part["ids"]) for part in self._offsets)])
 
     @property
     def tokens(self) -> int:
         """Tokens of all."""
-        return int(self._tokens[-1])
+        return sum(len(part["ids"]) for part in self._values)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest solution."""
+        return max((int(part["position"].max()) + 1 for part in self._values if len(part["position"])), default=0)
 
     def of_tokens(self, name: str, place: int) -> np.ndarray:
         """A column with one entry a token, of one trie."""
-        found: np.ndarray = self._values[name][self._tokens[place] : self._tokens[place + 1]]
-        return found
+        return self._of(name, place)
 
     def of_reads(self, name: str, place: int) -> np.ndarray:
         """A column with one entry a labelled prefix, of one trie."""
-        found: np.ndarray = self._values[name][self._reads[place] : self._reads[place + 1]]
+        return self._of(name, place)
+
+    def _of(self, name: str, place: int) -> np.ndarray:
+        at = int(np.searchsorted(self._starts, place, side="right")) - 1
+        offsets, row = self._offsets[at][name], place - self._starts[at]
+        found: np.ndarray = self._values[at][name][offsets[row] : offsets[row + 1]]
         return found
 
     def mean_weight(self) -> float:
         """The mean weight of a labelled prefix."""
-        weights = self._values["weight"]
-        return float(weights.mean()) if len(weights) else 1.0
+        count = sum(len(part["weight"]) for part in self._values)
+        return sum(float(part["weight"].sum(dtype=np.float64)) for part in self._values) / count if count else 1.0
 
 
 def plan_packs(lengths: Sequence[int] | np.ndarray, room: int, seed: int) -> list[list[int]]:

@@ -12,20 +12,25 @@ What differs from a fine-tune of a language model:
 Not here: optimizers, schedules, checkpoints, DDP and FSDP, which are those of `transformers` and `accelerate`.
 """
 
+import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env, reduce
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
+from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
-from openr_data.errors import MissingDependency, OpenRError
+from openr_data.errors import MissingDependency, OpenRError, UsageError
 from openr_data.prm_format import PrmEncoder
 
-from .dev import Dev, DevMetrics
+from .dev import Dev, DevMetrics, NotFinite
 from .loss import class_logits, pair_logits, step_loss, verdict_loss
 from .packing import IGNORED, Collator, EncodedExamples, Packs, plan_packs
 
@@ -39,7 +44,8 @@ Report = Callable[[Mapping[str, float]], None]
 class Schedule:
     """How long and how fast to train; `pack_tokens` is a row, `packs_per_step` rows make an update.
 
-    `pack_tokens` below the longest solution leaves that in a row of its own. `patience` evaluations without a better
+    `pack_tokens` below the longest solution leaves that in a row of its own; several processes share the rows of an
+    update, each takes at least one. `patience` evaluations without a better
     dev loss end the training (0: never); `evaluations` are spread over it. `lora_rank` 0 trains all weights.
     """
 
@@ -90,17 +96,24 @@ class StepLoss:
 
 
 class PrmTrainer(Trainer):
-    """`transformers.Trainer` whose evaluation is that of a reward model; `dev` None evaluates nothing."""
+    """`transformers.Trainer` whose evaluation is that of a reward model; `dev` None evaluates nothing.
+
+    `was_stopped`: training ended because somebody asked for it.
+    """
 
     def __init__(self, *, dev: Dev | None, **options: Any) -> None:
         super().__init__(**options)
         self._dev = dev
         self.metrics: DevMetrics | None = None
+        self.was_stopped = False
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the dev split; the figures are logged as `eval_…`, and early stopping sees them."""
         assert self._dev is not None
-        self.metrics = self._dev.measure(self.model)
+        try:
+            self.metrics = self._dev.measure(self.model)
+        except NotFinite as error:
+            raise _no_number(f"{error} at step {self.state.global_step}", self.args) from error
         found = {f"eval_{name}": value for name, value in self.metrics.figures().items()}
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
@@ -112,21 +125,29 @@ class _Watch(TrainerCallback):
 
     def __init__(self, report: Report | None, stop: Callable[[], bool]) -> None:
         self._report, self._stop = report, stop
+        self.trainer: PrmTrainer | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._stop():
-            control.should_save = control.should_training_stop = True
+        # All processes stop at the same step, or those that go on wait for the others for ever.
+        asked = torch.tensor(float(self._stop()), device=args.device)
+        if float(reduce(asked, "sum") if args.world_size > 1 else asked):
+            assert self.trainer is not None
+            self.trainer.was_stopped = control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
         found = dict(logs or {})
-        loss = found.get("loss")
+        loss = found.get("loss", found.get("train_loss"))
         if loss is not None and not math.isfinite(float(loss)):
-            raise OpenRError(
-                f"The loss is no number at step {state.global_step}. Train with a lower -o learning_rate (it is "
-                f"{args.learning_rate:g}), or without bf16; checkpoints until then are in {args.output_dir}."
-            )
-        if self._report is not None:
+            raise _no_number(f"The loss is no number at step {state.global_step}", args)
+        if self._report is not None and state.is_world_process_zero:
             self._report({"step": state.global_step, "steps": state.max_steps, "epoch": state.epoch or 0.0, **found})
+
+
+def _no_number(what: str, args: Any) -> OpenRError:
+    return OpenRError(
+        f"{what}. Train with a lower -o learning_rate (it is {args.learning_rate:g}), or without bf16; checkpoints "
+        f"until then are in {args.output_dir}."
+    )
 
 
 def train(
@@ -145,24 +166,32 @@ def train(
 ) -> tuple[Any, PrmTrainer]:
     """Train a model in place; return it (LoRA merged, the best checkpoint where there is a dev split) and the trainer.
 
-    `folder` takes the checkpoints; with `resume` training goes on from the newest one, as if it had never stopped. Once
-    `stop` says so a checkpoint is written and training ends. Raises `MissingDependency` for LoRA without peft,
-    `OpenRError` where the loss is no number.
+    `folder` takes the checkpoints; with `resume` training goes on from the newest one that is whole, as if it had never
+    stopped. Once `stop` says so a checkpoint is written and training ends. Raises `MissingDependency` for LoRA without
+    peft, `UsageError` for tries that reach beyond a sliding window and for bf16 on a GPU without it, `OpenRError` where
+    the loss is no number.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _check_window(model, data, branches)
     if schedule.lora_rank:
         model = _with_lora(model, schedule.lora_rank)
     if schedule.checkpointing:
-        model.gradient_checkpointing_enable()
+        # Its name from transformers 5.13 on, where the old one warns.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     packs = plan_packs(data.lengths, schedule.pack_tokens, schedule.seed)
-    updates = max(1, math.ceil(len(packs) / schedule.packs_per_step * schedule.epochs))
+    on_cpu, count = processes().device.type == "cpu", processes().num_processes
+    if schedule.bf16 and not on_cpu and not is_torch_bf16_gpu_available():
+        raise UsageError("This GPU does not compute in bf16. Leave out -o bf16=true.")
+    accumulated = math.ceil(schedule.packs_per_step / count)
+    updates = max(1, math.ceil(math.ceil(math.ceil(len(packs) / count) / accumulated) * schedule.epochs))
     every = max(1, updates // max(1, schedule.evaluations))
     measured = dev is not None and schedule.evaluations > 0
     arguments = TrainingArguments(
-        output_dir=str(folder),
+        # The place of the best checkpoint is written into the newest one.
+        output_dir=str(folder.resolve()),
         num_train_epochs=schedule.epochs,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=schedule.packs_per_step,
+        gradient_accumulation_steps=accumulated,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=int(schedule.warmup * updates),
@@ -170,11 +199,15 @@ def train(
         adam_beta2=0.98,
         max_grad_norm=schedule.clip,
         bf16=schedule.bf16,
+        use_cpu=on_cpu,
         eval_strategy="steps" if measured else "no",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
+        # Else patience is counted anew.
+        restore_callback_states_from_checkpoint=True,
+        ddp_find_unused_parameters=False,
         load_best_model_at_end=measured,
         metric_for_best_model=BEST if measured else None,
         greater_is_better=False if measured else None,
@@ -187,7 +220,11 @@ def train(
         dataloader_num_workers=0,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    callbacks: list[TrainerCallback] = [_Watch(report, stop)]
+    if arguments.n_gpu > 1:
+        # Of several GPUs one process uses one: `accelerate launch` uses all. A row cannot be cut into parts.
+        arguments._n_gpu = 1
+    watch = _Watch(report, stop)
+    callbacks: list[TrainerCallback] = [watch]
     if measured and schedule.patience:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=schedule.patience))
     is_causal = encoder.form.head == "lm_pair"
@@ -201,13 +238,40 @@ def train(
         compute_loss_func=StepLoss(encoder, generative=generative),
         callbacks=callbacks,
     )
+    watch.trainer = trainer
     # What it prints is told by `report`.
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=resume or None)
+    newest = _newest(folder) if resume else None
+    trainer.train(resume_from_checkpoint=str(newest) if newest is not None else None)
     trained = trainer.model
     if schedule.lora_rank:
         trained = trained.merge_and_unload()  # type: ignore[union-attr, operator]
     return trained, trainer
+
+
+def processes() -> PartialState:
+    """The processes that train together; on CPUs where the launcher says so (`accelerate launch --cpu`)."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole: its state is what is written last."""
+    found: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            found.append((int(json.loads(path.read_text(encoding="utf-8"))["global_step"]), path.parent))
+        except (OSError, ValueError, KeyError):
+            continue
+    return max(found)[1].resolve() if found else None
+
+
+def _check_window(model: Any, data: EncodedExamples, branches: bool) -> None:
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if branches and window and data.longest > window:
+        raise UsageError(
+            f"Some layers of this model look back {window:,} tokens, and the longest solution has {data.longest:,}: "
+            "solutions cannot be read as a tree. Train with: -o share=false"
+        )
 
 
 def _with_lora(model: Any, rank: int) -> Any:
@@ -217,4 +281,7 @@ def _with_lora(model: Any, rank: int) -> Any:
         raise MissingDependency(
             "LoRA needs the package 'peft', which is not installed. Install it with: pip install 'openr-data[lora]'"
         ) from error
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    with warnings.catch_warnings():
+        # peft 0.21 asks the model for something by a name that transformers 5.24 calls deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))

@@ -8,7 +8,6 @@
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -17,13 +16,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from accelerate import PartialState
-
 from openr_data.checked_lines import write_whole
 from openr_data.errors import InputError, Interrupted, UsageError
 from openr_data.jobs.job import Job
 from openr_data.jobs.selection import Selection
-from openr_data.overlap import find_benchmarks
+from openr_data.overlap import find_benchmarks, fingerprint
 from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat
 from openr_data.store import View
 from openr_data.store.dataset import Store
@@ -34,7 +31,7 @@ from .card import prm_card
 from .dev import Dev
 from .examples import Example, ExampleCounts, LabelRule, read_examples
 from .packing import EncodedExamples, Fit, write_encoded
-from .prm import Report, Schedule, train
+from .prm import Report, Schedule, processes, train
 
 STRAY: Final = 0.05
 """Up to this share of the questions may be those of benchmarks: they are left out."""
@@ -99,22 +96,24 @@ class PrmRun:
     def __init__(self, store: Store, config: PrmConfig, out: Path) -> None:
         self.store, self.out = store, out
         self.view, self.config = _pinned(store, config)
-        if out.exists() and any(out.iterdir()) and not (out / "config.json").exists():
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is a file. Name a folder with --out.")
+        if out.exists() and any(out.iterdir()) and not _is_reward_model(out):
             raise UsageError(f"{out} is a folder with other things in it. Name another one with --out.")
-        listed = {"method": "train prm", "source": self.config.data, "into": str(out)}
+        if out.exists() and Path(config.model).expanduser().resolve() == out.resolve():
+            raise UsageError(f"{out} is the model to begin with. Name another folder with --out.")
+        listed = {"method": "train prm", "source": self.config.data, "into": str(out.resolve())}
         flat = {**self.config.flat(), **listed, "digest": self.view.digest()}
         self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
-        self.counts, self.seen = ExampleCounts(), Fit()
+        self.counts, self.trained_on, self.seen = ExampleCounts(), ExampleCounts(), Fit()
         self.questions = {"train": 0, "dev": 0}
         self.benchmarks: dict[str, int] = {}
 
     def result(self) -> dict[str, Any] | None:
-        """The figures of a run that is done and whose model is still there."""
-        path = self.job.path / "result.json"
-        if not path.exists() or not (self.out / "config.json").exists():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        """The figures of a run that is done and whose model is still there; another run may have written over it."""
+        found = self.job.result()
+        written = _json(self.out / "training.json").get("figures", {}).get("job")
+        return found if written == self.job.job_id else None
 
     def run(self, report: Report | None = None, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Train and write the model folder; return the figures.
@@ -122,14 +121,13 @@ class PrmRun:
         Raises `InputError` for data without labels or with known benchmark questions, for a tokenizer without the
         format's tokens, for a folder that is no model; `Interrupted` after `stop` says so, with a checkpoint written.
         """
-        is_main = PartialState().is_main_process
+        is_main = processes().is_main_process
         with self.job.lock() if is_main else nullcontext():
             form = choose_format(self.config.model, self.config.format)
             model, tokenizer = load_base(self.config.model, form)
             encoder = PrmEncoder(form, tokenizer)
             data, dev = self._prepare(encoder, self._longest(model))
             checkpoints = self.job.path / "checkpoints"
-            resumes = checkpoints.is_dir() and any(checkpoints.glob("checkpoint-*"))
             trained, trainer = train(
                 model,
                 encoder,
@@ -139,11 +137,11 @@ class PrmRun:
                 checkpoints,
                 branches=self.config.share,
                 generative=self.config.generative,
-                resume=resumes,
+                resume=True,
                 report=report,
                 stop=stop,
             )
-            if stop():
+            if trainer.was_stopped:
                 raise Interrupted("Stopped after a checkpoint. The same command goes on from it.")
             if not is_main:
                 return {}
@@ -163,10 +161,10 @@ class PrmRun:
     def _prepare(self, encoder: PrmEncoder, longest: int) -> tuple[EncodedExamples, Dev | None]:
         path = self.job.path / "data" / "train.arrow"
         dev: list[Example] = []
-        with PartialState().main_process_first():
+        with processes().main_process_first():
             refused = self._benchmark_questions()
             is_written = path.exists()
-            part = path.with_suffix(f".{os.getpid()}")
+            part = path.with_suffix(".part")
             stream = self._split(dev, refused)
             if is_written:
                 # Written by an earlier process; the dev split is read again, it is small.
@@ -182,15 +180,16 @@ class PrmRun:
                 write_whole(path.with_suffix(".json"), json.dumps(asdict(self.seen)))
                 part.replace(path)
         chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
-        return EncodedExamples(path), Dev(chosen, encoder, longest) if chosen else None
+        held_out = Dev(chosen, encoder, longest)
+        return EncodedExamples(path), held_out if len(held_out) else None
 
     def _split(self, dev: list[Example], refused: set[str]) -> Iterator[Example]:
         """The training examples without the refused questions; those of held-out questions go into `dev`."""
-        config = self.config
-        before = ""
+        config, rule = self.config, self.config.rule()
+        before, is_dev = "", False
         for example in read_examples(
             self.view,
-            config.rule(),
+            rule,
             self.counts,
             method=config.method,
             where=config.where,
@@ -198,12 +197,15 @@ class PrmRun:
         ):
             if example.question_id in refused:
                 continue
-            is_dev = _draw(example.question_id, config.schedule.seed) < config.dev_share
-            self.questions["dev" if is_dev else "train"] += example.question_id != before
+            if example.question_id != before:
+                # By its text: the same question with another gold answer, or with none, has another id.
+                is_dev = _draw(fingerprint(example.question), config.schedule.seed) < config.dev_share
+                self.questions["dev" if is_dev else "train"] += 1
             before = example.question_id
             if is_dev:
                 dev.append(example)
             else:
+                self.trained_on.add(example, rule)
                 yield example
 
     def _benchmark_questions(self) -> set[str]:
@@ -230,7 +232,12 @@ class PrmRun:
                 f"{self.config.data} has no label sets{chosen}: there is nothing to train on. Make some with: "
                 f"openr-data label {DatasetName.parse(self.config.data).name}"
             )
-        if self.seen.dropped and self.counts.without_labels != self.counts.records:
+        if not self.questions["train"] and self.questions["dev"]:
+            return (
+                f"All {self.questions['dev']:,} questions of {self.config.data} are held out. Hold out fewer with a "
+                f"smaller -o dev_share (it is {self.config.dev_share:g}), or others with another -o seed."
+            )
+        if self.seen.dropped:
             return (
                 f"None of the {self.seen.dropped:,} solutions of {self.config.data} fits into the context of "
                 f"{self.config.model}. Take a model with a longer one, or a larger -o max_length."
@@ -252,9 +259,9 @@ class PrmRun:
             "questions": self.questions["train"],
             "dev_questions": self.questions["dev"],
             "dev_solutions": len(dev) if dev is not None else 0,
-            "steps": self.counts.steps,
-            "good_steps": self.counts.good,
-            "masked_steps": self.counts.masked,
+            "steps": self.trained_on.steps,
+            "good_steps": self.trained_on.good,
+            "masked_steps": self.trained_on.masked,
             "hard_for_lack_of_a_share": self.counts.without_share,
             "cut_solutions": self.seen.cut_solutions,
             "cut_steps": self.seen.cut_steps,
@@ -306,3 +313,17 @@ def _read_fit(path: Path) -> Fit:
         return Fit(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"The encoded data {path} are damaged. Remove {path.parent} and train again.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none, or the file is torn."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_reward_model(folder: Path) -> bool:
+    """Whether a folder is what a run has written; the config comes first, so a torn one is told too."""
+    return CONFIG_KEY in _json(folder / "config.json")

@@ -8,7 +8,8 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -38,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "compare": ("compare:compare_", "Say which labeling method is better, and what it cost."),
     "consensus": ("consensus:consensus_", "Keep the solutions on whose first error several methods agree."),
     "train": ("train:train", "Train a reward model from a pinned snapshot."),
+    "eval": ("evaluate:evaluate", "Evaluate reward models and searches."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
 }
@@ -48,20 +50,22 @@ ALIASES: Final = {"push": "publish"}
 class LazyGroup(click.Group):
     """A group that knows its commands' names and one-line helps without importing them."""
 
+    table: ClassVar[Mapping[str, tuple[str, str]]] = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         cmd_name = ALIASES.get(cmd_name, cmd_name)
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = self.table[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f".{module}", __name__), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.table.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,7 +43,11 @@ POINTS: Final = 9
 @click.option(
     "--reward", "rewards", multiple=True, metavar="MODEL", help="A reward model to choose with; again for more."
 )
-@click.option("--reward-backend", default="transformers", show_default=True, help="What runs it.")
+@click.option(
+    "--reward-backend", default="transformers", show_default=True, help="What runs it: transformers, vllm, openai."
+)
+@click.option("--reward-url", multiple=True, metavar="URL", help="openai: a server of it, again for more of the same.")
+@click.option("--reward-format", default="", metavar="NAME", help="How it reads steps, if it does not say so.")
 @click.option("--policy", help="The model that answers.")
 @click.option("--backend", help="What runs the policy: transformers, vllm, openai.")
 @click.option("--into", help="The dataset that keeps the rollouts (default: NAME-search).")
@@ -63,6 +67,8 @@ def search(
     source: str,
     rewards: tuple[str, ...],
     reward_backend: str,
+    reward_url: tuple[str, ...],
+    reward_format: str,
     options: tuple[str, ...],
     plot: str,
     running: RunOptions,
@@ -84,13 +90,21 @@ def search(
     \b
     Examples:
       openr-data eval search
-      openr-data eval search --reward arithmetic-prm --plot best-of-n.svg
+      openr-data eval search --reward arithmetic-reward --plot best-of-n.svg
       openr-data eval search math500 --policy Qwen/Qwen2.5-Math-7B-Instruct --reward math-aps-prm -o n=64
     """
     if plot:
         check_plot(plot)
     check("search", flags["method"])
     check("reward", reward_backend)
+    kind: Any = load("reward", reward_backend) if rewards else None
+    for name in rewards:
+        # Before anything is sampled; a server's model is looked at when it is asked.
+        if hasattr(kind, "check"):
+            kind.check(name, reward_format)
+    live = {"device": running.backend.get("device"), "base_url": list(reward_url), "format": reward_format}
+    known = getattr(kind, "live_options", ())
+    live = {name: value for name, value in live.items() if value and name in known}
     layer: dict[str, Any] = dict(DEFAULT) if source in ("", "arithmetic") else {"source": source}
     layer |= {name: value for name, value in flags.items() if value is not None}
     layer.setdefault("into", f"{source.partition('@')[0]}-search")
@@ -104,7 +118,7 @@ def search(
     asked = asyncio.run(group_answers(read))
     found: dict[str, SearchFigures] = {"": evaluate(asked, None)} if not rewards else {}
     for name in rewards:
-        scores, spent = _scored(opened, job, name, reward_backend, asked, running)
+        scores, spent = _scored(opened, job, kind, name, live, asked)
         found[name] = evaluate(asked, scores)
         note(f"{name} read {spent:,} tokens to score {len(scores):,} solutions.")
     _show(out, resolved, found)
@@ -157,7 +171,8 @@ def _show(out: Output, resolved: Plan, found: Mapping[str, SearchFigures]) -> No
 
 def _rows(name: str, item: SearchFigures, places: Sequence[int], *, first: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    order = sorted(item.at_n, key=lambda rule: -item.at_n[rule].mean)
+    # Of equals the oracle comes first: nothing can be better.
+    order = sorted(item.at_n, key=lambda rule: (-item.at_n[rule].mean, rule != "oracle"))
     for rule in order:
         alone = rule in ("oracle", RANDOM, MAJORITY)
         if alone and not first:
@@ -179,12 +194,9 @@ def _places(ks: Sequence[int]) -> list[int]:
 
 
 def _scored(
-    store: Store, job: Job, model: str, backend: str, asked: Sequence[Asked], running: RunOptions
+    store: Store, job: Job, kind: Any, model: str, live: Mapping[str, Any], asked: Sequence[Asked]
 ) -> tuple[Scores, int]:
     """Step scores of the candidates that have an answer, from the job folder or by the model; and what it read."""
-    kind = load("reward", backend)
-    known = getattr(kind, "live_options", ())
-    live = {name: value for name, value in running.backend.items() if name in known}
     cases = {
         (item.question_id, candidate.steps): (item.question, candidate.steps)
         for item in asked

@@ -10,21 +10,19 @@ from typing import Any
 
 import click
 
-from ..config import build, parse_overrides
-from ..errors import InputError, OpenRError, UnknownName, UsageError
+from ..config import parse_overrides
+from ..errors import InputError, OpenRError, UsageError
 from ..formats.files import Found, json_line, read_rows, write_rows
 from ..formats.format import Format, Tally
 from ..jobs.exporter import export_rows
+from ..jobs.file_format import AHEAD, check_some, make_format, recognised
 from ..jobs.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
 from ..jobs.selection import Selection, parse_ratio
-from ..registry import FORMATS, SOURCES, load
+from ..registry import SOURCES
 from ..store.dataset import Store
 from ..store.refs import DatasetName
 from ..store.storage import is_full, storage_error
 from .output import hint, note
-
-AHEAD = 200
-"""Rows that are looked at before anything is written."""
 
 
 @click.command("import")
@@ -71,10 +69,12 @@ def import_(
     ahead = list(itertools.islice(rows, AHEAD))
     if not ahead:
         raise InputError(f"{file} holds no rows.")
-    format_ = format_ or _recognised(file, ahead)
+    if not format_:
+        format_ = recognised(file, ahead)
+        note(f"{file} is read as {format_}.")
     overrides = parse_overrides(options)
-    form = _format(format_, overrides, source or name, split)
-    _check_some(form, format_, file, ahead)
+    form = make_format(format_, overrides, source or name, split)
+    check_some(form, format_, file, ahead)
     with ExitStack() as stack:
         tell = _reporter(report, stack)
         if strict or dry_run:
@@ -161,48 +161,6 @@ def _tell(tally: Tally) -> None:
         note(f"  lost {count:,}: {reason}")
 
 
-def _format(name: str, options: dict[str, str], source: str, split: str) -> Format:
-    if name not in FORMATS:
-        raise UnknownName("format", name, FORMATS)
-    kind = load("format", name)
-    form: Format = kind(build(kind.config_type, options), source, split)
-    return form
-
-
-def _recognised(file: str, ahead: list[Found]) -> str:
-    """The first format that reads the most of the first rows."""
-    read: dict[str, int] = {}
-    for name in FORMATS:
-        form = _format(name, {}, "", "")
-        tally = Tally()
-        for _ in read_items(form, ahead, tally):
-            pass
-        read[name] = tally.rows - sum(tally.dropped.values())
-    most = max(read.values())
-    # The first that reads most of them: what asks for more fields stands before what takes almost anything.
-    best = next((name for name, count in read.items() if most and 2 * count >= most), "")
-    if not best:
-        place, row = ahead[0]
-        there = row if isinstance(row, str) else "it has the fields " + ", ".join(map(str, row))
-        raise InputError(f"{file} is in no known format ({place}: {there}). See: openr-data catalog ls")
-    note(f"{file} is read as {best}.")
-    return best
-
-
-def _check_some(form: Format, name: str, file: str, ahead: list[Found]) -> None:
-    """Raises `InputError` where not one of the first rows can be read, before anything is made."""
-    tally = Tally()
-    for _ in read_items(form, ahead, tally):
-        return
-    if sum(tally.dropped.values()) < tally.rows:
-        return
-    reason, count = tally.dropped.most_common(1)[0]
-    raise InputError(
-        f"No row of {file} could be read as {name}; {count:,} of the first {tally.rows:,}: {reason} "
-        f"({tally.places[reason][0]}). See the formats with: openr-data catalog ls"
-    )
-
-
 @click.command()
 @click.argument("name")
 @click.argument("file", default="-")
@@ -231,7 +189,7 @@ def export(
       openr-data export math-aps train.jsonl --as trl --dedupe --per-question 8 --balance 1:1
     """
     selection = Selection(parse_ratio(balance) if balance else None, per_question, dedupe, seed)
-    form = _format(format_, parse_overrides(options), DatasetName.parse(name).name, "")
+    form = make_format(format_, parse_overrides(options), DatasetName.parse(name).name, "")
     tally = Tally()
     rows = export_rows(Store.open(store).view(name), form, tally, method=method, where=where, selection=selection)
     if file == "-":

@@ -1,12 +1,14 @@
 """`openr-data jobs`: what the job folders say; nothing else is asked, so it works from any machine."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..jobs import Job
+from ..jobs.job import LABEL
 from ..jobs.plan import resumed
 from ..store.dataset import Store
 from ..view.terminal import status_lines
@@ -16,7 +18,7 @@ from .output import Output, ago, hint, note, output_options
 
 @click.group()
 def jobs() -> None:
-    """List, watch and resume labeling jobs."""
+    """List and watch jobs, and resume labeling jobs."""
 
 
 @jobs.command("ls")
@@ -39,7 +41,7 @@ def list_(store: str, /, out: Output) -> None:
                 "method": described["config"]["method"],
                 "source": described["config"]["source"],
                 "into": described["config"]["into"],
-                "done": last.get("done", 0),
+                "done": _done(last),
                 "total": last.get("total"),
                 "failed": last.get("failed", 0),
                 "age": ago(described["created_at"]),
@@ -59,12 +61,19 @@ def status(store: str, /, job_id: str, out: Output) -> None:
     if not out.is_human:
         out.facts({"job": job.job_id, "state": job.state(), **last})
         return
-    config = job.described()["config"]
+    described = job.described()
+    config, is_label = described["config"], job.kind() == LABEL
     title = f"{config['method']}  {config['source']} → {config['into']}  job {job.job_id}  {job.state()}"
-    click.echo("\n".join(status_lines(last, title)) if last else title)
+    if is_label:
+        click.echo("\n".join(status_lines(last, title)) if last else title)
+    else:
+        click.echo(title + (f"  {_done(last):,}/{last['total']:,} solutions" if last.get("total") else ""))
+        if last.get("failed"):
+            click.echo(f"  failed {last['failed']:,}")
     if job.state() == "stopped":
         why = f"Stopped: {last['stopped_by']}. " if last.get("stopped_by") else ""
-        hint(f"{why}Continue with: openr-data jobs resume {job.job_id}")
+        again = f"openr-data jobs resume {job.job_id}" if is_label else _again(job)
+        hint(f"{why}Continue with: {again}")
 
 
 @jobs.command()
@@ -76,6 +85,11 @@ def resume(store: str, /, job_id: str, running: RunOptions, out: Output) -> None
     """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
+    if job.kind() != LABEL:
+        raise UsageError(
+            f"The job {job.job_id} is one of {job.described()['config']['method']}, which goes on by its own command: "
+            f"{_again(job)}"
+        )
     note(f"Resuming the job {job.job_id}.")
     plan = resumed(opened, job)
     began = job.described().get("run", {})
@@ -89,3 +103,16 @@ def _last(job: Job) -> dict[str, Any]:
     """The newest numbers of a job: its result, else (or while it runs again) its last event."""
     result = None if job.is_running() else job.result()
     return result if result is not None else job.last_event()
+
+
+def _done(last: Mapping[str, Any]) -> int:
+    """How many are done: a result of other than labeling jobs tells what it is about, and what of it failed."""
+    return int(last.get("done", last.get("total", 0) - last.get("failed", 0)) or 0)
+
+
+def _again(job: Job) -> str:
+    """The command that goes on with a job that does not label."""
+    described = job.described()
+    config = described["config"]
+    command = str(described.get("run", {}).get("command") or "")
+    return command or f"openr-data {config['method']}, with the options that it began with ({job.path / 'job.toml'})"

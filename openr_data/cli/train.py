@@ -118,7 +118,9 @@ def prm(
         figures = run.run(_progress(), stop)
     if figures:
         _summary(out, folder, figures)
-        hint(f"Prove it with: openr-data eval prm {folder}")
+        name = f"./{folder}" if not folder.is_absolute() and folder.parts[:1] != ("..",) else str(folder)
+        hint(f"Prove it with: openr-data eval prm {name} --on DATASET")
+        hint(f"Choose answers with it: openr-data eval search --reward {name}")
 
 
 def training_recipe(name: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def gc_(store: str, /, name: str, keep_days: int, hours: int, alone: bool, dry_r
     """
     opened = Store.open(store)
     dataset = opened.dataset(DatasetName.parse(name).name, write=not dry_run)
-    running = [job.job_id for job in Job.all(opened) if job.is_running() and job.config().into == dataset.name]
+    running = Job.writing(opened, dataset.name)
     found = maintenance.gc(
         dataset,
         keep_days=keep_days,

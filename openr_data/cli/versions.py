@@ -195,7 +195,7 @@ def rollback(store: str, /, name: str, ref: str, message: str, yes: bool) -> Non
     opened = Store.open(store)
     dataset = opened.dataset(name, write=True)
     told = differences.diff(dataset.view(), dataset.view(ref))
-    running = [job.job_id for job in Job.all(opened) if job.is_running() and job.config().into == name]
+    running = Job.writing(opened, name)
     if running:
         raise UsageError(f"The job {running[0]} is writing into {name}. Stop it first (Ctrl-C where it runs).")
     if told:

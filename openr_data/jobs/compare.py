@@ -45,7 +45,7 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
             f"{name} has no labels to compare. Label it with: openr-data label {view.dataset.name} --method omegaprm"
         )
     sources = oracles(connection, needed=truth == ORACLE) if truth in ("", ORACLE) else {}
-    judges = _judges(connection, listed, truth, bool(sources))
+    judges = judges_of(connection, listed, truth, bool(sources))
     chosen = list(dict.fromkeys(item for text in methods for item in select(listed, text, "method")))
     chosen = chosen or [item for item in listed if not item.by_people and item not in judges]
     if not chosen:
@@ -53,8 +53,8 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
             f"{name} has no labels beside those of people and the truth itself. Name what to compare with --methods "
             f"(there are: {', '.join(item.name for item in listed)})."
         )
-    connection.register("contenders", _table(chosen))
-    known = find_truth(connection, sources, _table(judges) if judges else None, truth or HUMAN)
+    connection.register("contenders", method_table(chosen))
+    known = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
     contenders = _contenders(connection, chosen)
     if known.rows.num_rows:
         connection.register("truth", known.rows)
@@ -107,7 +107,7 @@ def select(listed: Sequence[Listed], text: str, kind: str, more: Sequence[str] =
     return found
 
 
-def _judges(
+def judges_of(
     connection: "duckdb.DuckDBPyConnection", listed: Sequence[Listed], truth: str, has_oracle: bool
 ) -> list[Listed]:
     """Whose label sets are the truth. Raises `UnknownName`."""
@@ -119,7 +119,8 @@ def _judges(
     return select(listed, truth, "truth", [ORACLE] if oracles(connection, needed=False) else [])
 
 
-def _table(rows: Sequence[Listed]) -> pa.Table:
+def method_table(rows: Sequence[Listed]) -> pa.Table:
+    """Methods in jobs as `find_truth` and its `contenders` take them."""
     return pa.table(
         {
             "place": pa.array(range(len(rows)), pa.int32()),

@@ -40,6 +40,9 @@ TAIL = 65_536
 LATER: Final[Mapping[str, Any]] = {"split": "step", "pieces": 16, "split_at": 0.5, "wave": 0}
 """Options of OmegaPRM that came later than jobs which do not name them, with the value that changes nothing."""
 
+LABEL: Final = "label"
+"""The kind of a labeling job, the only one that `jobs resume` goes on with."""
+
 LOOKS = 5
 """Attempts to take a job's lock: somebody who only looks (`jobs ls`) lets go within milliseconds."""
 
@@ -117,7 +120,7 @@ class Job:
             options = plain.pop("options")
             tables = {
                 "job_id": job.job_id,
-                "kind": "label",
+                "kind": LABEL,
                 "created_at": now(),
                 "config": plain,
                 "options": options,
@@ -169,6 +172,16 @@ class Job:
             return []
         found = [cls(item.name, item) for item in store.jobs_path.iterdir() if (item / "job.toml").exists()]
         return sorted(found, key=lambda job: job.path.stat().st_mtime, reverse=True)
+
+    @classmethod
+    def writing(cls, store: Store, dataset: str) -> list[str]:
+        """The ids of the jobs that write into a dataset now. Only labeling does: others read, or write elsewhere."""
+        running = [job for job in cls.all(store) if job.is_running()]
+        return [job.job_id for job in running if job.kind() == LABEL and job.config().into == dataset]
+
+    def kind(self) -> str:
+        """ "label", "train" or "eval". Raises `InputError` where `job.toml` is damaged."""
+        return str(self.described().get("kind", LABEL))
 
     def described(self) -> dict[str, Any]:
         """The tables of `job.toml`. Raises `InputError` where it is damaged."""

@@ -4,7 +4,7 @@ Truth is a table of `solution_id`, `label` and `first_error`, one row a solution
 table `contenders` (`method`, `job_id`) that the connection has.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import MissingDependency, UnknownName
-from ..labels import first_error
+from ..labels import HardLabel, first_error
 from ..registry import check, load
 from ..schema import LABELS
 from ..store import query
-from ..types import Provenance
+from ..types import Provenance, Question
 from .rows import question_of
 
 ORACLE: Final = "oracle"
@@ -45,21 +45,35 @@ def oracles(connection: duckdb.DuckDBPyConnection, *, needed: bool) -> dict[str,
 
     Raises `MissingDependency` for one that is not installed, only where they are `needed`.
     """
-    found: dict[str, Any] = {}
     asked = query.arrow(connection, "select distinct source from questions where source <> '' order by source")
-    for name in asked["source"].to_pylist():
-        try:
-            check("source", name)
-            kind = load("source", name)
-        except UnknownName:
-            continue
-        except MissingDependency:
-            if needed:
-                raise
-            continue
-        if hasattr(kind, "judge"):
-            found[name] = kind()
-    return found
+    found = {name: oracle_of(name, needed=needed) for name in asked["source"].to_pylist()}
+    return {name: source for name, source in found.items() if source is not None}
+
+
+def oracle_of(name: str, *, needed: bool) -> Any | None:
+    """The source with this name, where it can judge a solution.
+
+    Raises `MissingDependency` for one that is not installed, only where it is `needed`.
+    """
+    try:
+        check("source", name)
+        kind = load("source", name)
+    except UnknownName:
+        return None
+    except MissingDependency:
+        if needed:
+            raise
+        return None
+    return kind() if hasattr(kind, "judge") else None
+
+
+def ask(source: Any, question: Question, steps: Sequence[str]) -> list[HardLabel] | None:
+    """What an oracle says of the steps, or None where it cannot judge them."""
+    try:
+        return list(source.judge(question, steps))
+    except (LookupError, TypeError, ValueError):
+        # A question that came from elsewhere under the name of the source, without what the source knows of its own.
+        return None
 
 
 def find_truth(
@@ -98,10 +112,8 @@ def _ask_oracles(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, An
 
 
 def _ask(source: Any, row: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        labels = list(source.judge(question_of(row), row["steps"]))
-    except (LookupError, TypeError, ValueError):
-        # A question that came from elsewhere under the name of the source, without what the source knows of its own.
+    labels = ask(source, question_of(row), row["steps"])
+    if labels is None:
         return None
     return {"solution_id": row["solution_id"], "label": labels, "first_error": first_error(labels)}
 

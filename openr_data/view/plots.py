@@ -1,6 +1,7 @@
 """What a comparison of labeling methods looks like: quality over the price of a located first error."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -64,6 +65,19 @@ def check_plot(path: str) -> None:
         ) from error
 
 
+@contextmanager
+def drawing(path: str) -> Iterator["Figure"]:
+    """An empty figure in our style, saved to the file once it is drawn."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained", facecolor="white")
+        yield figure
+        kept: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
+        figure.savefig(path, metadata=kept)
+
+
 def plot_comparison(comparison: Comparison, path: str) -> list[str]:
     """Write the plot to a file, .svg or .png; return the names of those that have no place in it.
 
@@ -78,14 +92,8 @@ def plot_comparison(comparison: Comparison, path: str) -> list[str]:
             f"There is nothing to plot for {comparison.dataset}: no method has both tokens per located first error and "
             "a known truth. See what is known with: openr-data compare " + comparison.dataset
         )
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained", facecolor="white")
+    with drawing(path) as figure:
         _draw(figure, comparison, shown)
-        kept: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
-        figure.savefig(path, metadata=kept)
     return left_out
 
 

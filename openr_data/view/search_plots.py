@@ -1,10 +1,10 @@
 """What an evaluation of a search looks like: accuracy over the number of candidates and over the tokens they cost."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..jobs.evaluate_search import MAJORITY, ORACLE, RANDOM, SearchFigures
-from .plots import COLOURS, INK, STYLE, check_plot
+from .plots import COLOURS, INK, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,17 +17,10 @@ def plot_search(figures: SearchFigures, title: str, path: str, rules: Sequence[s
     """Draw the curves to .svg or .png: `rules` (by default the best of a reward model and the best of its other kind).
 
     The oracle, a blind pick and the majority are always drawn: they are what a choice lies between. Bars at the end are
-    95 % intervals over questions. Raises what `check_plot` raises.
+    95 % intervals over questions. Raises what `drawing` raises.
     """
-    check_plot(path)
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained", facecolor="white")
+    with drawing(path) as figure:
         _draw(figure, figures, title, rules or shown_rules(figures))
-        kept: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
-        figure.savefig(path, metadata=kept)
 
 
 def shown_rules(figures: SearchFigures) -> list[str]:

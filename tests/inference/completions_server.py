@@ -19,7 +19,10 @@ WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 class CompletionsServer:
-    """`requests` holds the bodies of all requests that were answered."""
+    """`requests` holds the bodies of all requests that were answered, `paths` where they went.
+
+    `card` is what it says of its model beside name, folder and owner.
+    """
 
     def __init__(
         self, *, model: str = "m", owner: str = "", port: int = 0, has_logprobs: bool = True, most_n: int = 1_000
@@ -27,6 +30,8 @@ class CompletionsServer:
         self.model, self.owner, self.has_logprobs, self.most_n = model, owner, has_logprobs, most_n
         self.faults: list[str] = []
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.card: dict[str, Any] = {}
         self.seconds = 0.0
         self.under_way = self.most_under_way = self.cancelled = 0
         self.most_at_once = 10_000
@@ -113,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         if owner.key and self.headers.get("Authorization") != f"Bearer {owner.key}":
             self._send(401, {"error": {"message": "no key"}})
         elif self.path == "/v1/models":
-            self._send(200, {"data": [{"id": owner.model, "root": "/models/m", "owned_by": owner.owner}]})
+            told = {"id": owner.model, "root": "/models/m", "owned_by": owner.owner, **owner.card}
+            self._send(200, {"data": [told]})
         else:
             self._send(404, {"error": {"message": "nothing here"}})
 
@@ -161,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with owner.lock:
             owner.requests.append(body)
+            owner.paths.append(self.path)
         self._head(200, len(data))
         self.wfile.write(data)
 

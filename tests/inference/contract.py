@@ -7,6 +7,7 @@ the engine in this process, where vLLM is installed.
 
 import asyncio
 import gc
+import multiprocessing
 import os
 import select
 import socket
@@ -127,6 +128,22 @@ def vllm_engine() -> Any:
     from openr_data.inference.vllm_engine import VLLMEngine
 
     return VLLMEngine
+
+
+def with_vllm(test: Any) -> Any:
+    """A test that needs vLLM in this process."""
+    for mark in (pytest.mark.vllm, *QUIET):
+        test = mark(test)
+    return test
+
+
+def processes() -> set[int]:
+    """The processes of the engines, and those that they started."""
+    found: set[int] = set()
+    for child in multiprocessing.active_children():
+        told = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+        found |= {int(child.pid or 0), *map(int, told.read_text().split() if told.exists() else ())}
+    return found
 
 
 def ask(policy: Any, *requests: tuple[Prefix, int, Sampling]) -> list[tuple[Completion, ...]]:

@@ -7,7 +7,6 @@ import asyncio
 import gc
 import importlib.util
 import logging
-import multiprocessing
 import os
 import signal
 import time
@@ -28,16 +27,10 @@ from openr_data.registry import load
 from openr_data.store import Store
 from openr_data.types import Prefix, Sampling
 
-from .contract import MODEL, QUIET, ask, transformers_policy, vllm_engine
+from .contract import MODEL, ask, processes, transformers_policy, vllm_engine, with_vllm
 
 PREFIXES = [Prefix(item.question) for item in islice(ArithmeticSource().read(split="test"), 24)]
 LONG = Sampling(temperature=2.0, max_tokens=900)
-
-
-def with_vllm(test: Any) -> Any:
-    for mark in (pytest.mark.vllm, *QUIET):
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +89,7 @@ def test_prompts_that_do_not_fit_one_pass_wait_for_the_next(policy: Any) -> None
 def test_a_cancelled_request_frees_its_blocks_of_the_cache(policy: Any) -> None:
     def is_free() -> bool:
         # The engine forgets its cached prefixes only while no request holds a block.
-        return bool(policy._own.wait(policy._engine.reset_prefix_cache()))
+        return bool(policy._own.wait(policy._own.engine.reset_prefix_cache()))
 
     async def give_up() -> None:
         tasks = [asyncio.ensure_future(policy.sample(long_prefix(index), 1_024, LONG)) for index in range(4)]
@@ -112,7 +105,7 @@ def test_a_cancelled_request_frees_its_blocks_of_the_cache(policy: Any) -> None:
 
     assert is_free()
     asyncio.run(give_up())
-    assert policy._engine.output_processor.get_num_unfinished_requests() == 0
+    assert policy._own.engine.output_processor.get_num_unfinished_requests() == 0
 
 
 @with_vllm
@@ -184,12 +177,3 @@ def test_an_engine_that_ends_is_lost_at_once(number: signal.Signals, monkeypatch
         ask(policy, (PREFIXES[0], 1, Sampling()))
     policy.close()
     assert not processes() - before
-
-
-def processes() -> set[int]:
-    """The processes of the engines, and those that they started."""
-    found: set[int] = set()
-    for child in multiprocessing.active_children():
-        told = Path(f"/proc/{child.pid}/task/{child.pid}/children")
-        found |= {int(child.pid or 0), *map(int, told.read_text().split() if told.exists() else ())}
-    return found

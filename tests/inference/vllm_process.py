@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,10 +15,13 @@ READY = 400.0
 
 
 class VllmProcess:
-    """`vllm serve` of the arithmetic policy on a port that stays the same over deaths."""
+    """`vllm serve` of a model (the arithmetic policy) on a port that stays the same over deaths."""
 
-    def __init__(self, python: str, log: Path) -> None:
+    def __init__(
+        self, python: str, log: Path, model: Path = POLICY, name: str = "arithmetic", options: Sequence[str] = ()
+    ) -> None:
         self._python, self._log = python, log
+        self._model, self._name, self._options = model, name, options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -32,8 +36,9 @@ class VllmProcess:
         options = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill",
                    # What many models bring: a default of the server that a job must not sample from.
                    "--override-generation-config", '{"top_k": 1, "repetition_penalty": 1.5}')  # fmt: skip
-        command = [self._python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(POLICY), *options]
-        command += ["--served-model-name", "arithmetic", "--port", str(self.port), "--host", "127.0.0.1"]
+        command = [self._python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self._model)]
+        command += [*options, *self._options]
+        command += ["--served-model-name", self._name, "--port", str(self.port), "--host", "127.0.0.1"]
         quiet = {"VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -37,7 +37,7 @@ def run_search(store: Store, n: int = 8, live: int = 256) -> tuple[Job, Dataset,
 
 
 def test_what_a_search_found_is_graded_and_stored_without_labels(store: Store) -> None:
-    job, dataset, policy = run_search(store)
+    _, dataset, policy = run_search(store)
     view = dataset.view()
     assert view.counts()["labels"] == 0
     assert view.counts()["rollouts"] == 6 * 8
