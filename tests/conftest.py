@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from openr_data.ids import question_id
 from openr_data.inference.scripted import Branch, ScriptedPolicy
@@ -12,6 +13,10 @@ from openr_data.store import Store
 from openr_data.types import Question
 
 ROOT = Path(__file__).parents[1]
+
+# A busy machine is no failure.
+settings.register_profile("openr-data", deadline=None)
+settings.load_profile("openr-data")
 
 # Tests compute their verdicts and leave the user's cache alone.
 os.environ["OPENR_CACHE"] = "off"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..jobs.evaluate_search import MAJORITY, ORACLE, RANDOM, SearchFigures
-from .plots import COLOURS, INK, drawing
+from .plots import COLOURS, INK, check_plot, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +17,9 @@ def plot_search(figures: SearchFigures, title: str, path: str, rules: Sequence[s
     """Draw the curves to .svg or .png: `rules` (by default the best of a reward model and the best of its other kind).
 
     The oracle, a blind pick and the majority are always drawn: they are what a choice lies between. Bars at the end are
-    95 % intervals over questions. Raises what `drawing` raises.
+    95 % intervals over questions. Raises what `check_plot` raises.
     """
+    check_plot(path)
     with drawing(path) as figure:
         _draw(figure, figures, title, rules or shown_rules(figures))
 

@@ -79,7 +79,7 @@ def test_a_model_is_trained_and_the_same_command_says_that_it_is_done(here: Path
     assert facts["total"] > 0
     assert re.search(r"prm on d@1 from base → m, job [0-9a-f]{12}\n", answer.err)
     assert re.search(r"step \d+ of \d+  dev log-loss \d\.\d{4}  AUROC \d\.\d{4}", answer.err)
-    assert "Prove it with: openr-data eval prm m" in answer.err
+    assert "Prove it with: openr-data eval prm ./m --on DATASET" in answer.err
     assert "Traceback" not in answer.err
     assert {"config.json", "model.safetensors", "README.md", "training.json", "tokenizer.json"} <= {
         path.name for path in (here / "m").iterdir()
