@@ -97,6 +97,7 @@ class Servers:
         self._patience = patience
         self._replied = time.monotonic()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._leaving: set[asyncio.Task[None]] = set()
         self.retries = 0
 
     @property
@@ -130,7 +131,7 @@ class Servers:
             server = await self._take(near)
             sent = time.monotonic()
             try:
-                reply = await self._client.post(f"{server.url}/{path}", json=body)
+                reply = await self._send(f"{server.url}/{path}", body)
                 problem = self._judge(server, reply)
                 if not problem:
                     found = reply.json()
@@ -165,8 +166,39 @@ class Servers:
             if failed:
                 await asyncio.sleep(min(LONGEST_REST, REST * 2.0**failed) * random.random())
 
+    async def _send(self, url: str, body: Mapping[str, Any]) -> httpx.Response:
+        """One request. Given up while its connection is made it ends behind that: asyncio would lose it, open."""
+        is_made = asyncio.Event()
+        is_made.set()
+
+        async def watch(event: str, _: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.started":
+                is_made.clear()
+            elif event in ("connection.connect_tcp.complete", "connection.connect_tcp.failed"):
+                is_made.set()
+
+        async def leave() -> None:
+            await is_made.wait()
+            asked.cancel()
+            await asyncio.wait([asked])
+
+        asked = asyncio.ensure_future(self._client.post(url, json=body, extensions={"trace": watch}))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            leaving = asyncio.ensure_future(leave())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
+
+    async def settle(self) -> None:
+        """Wait for what is left of requests that were given up: at most as long as a connection may take."""
+        while self._leaving:
+            await asyncio.wait(self._leaving)
+
     async def close(self) -> None:
         """Drop the connections."""
+        await self.settle()
         await self._client.aclose()
 
     def _judge(self, server: _Server, reply: httpx.Response) -> str:

@@ -52,8 +52,9 @@ class OwnServers:
         return PolicyLost(f"The {self._what} {self._name} is closed.")
 
     async def _finish(self) -> None:
-        # They end the tasks they have begun themselves: one that is cancelled while it connects loses its connection.
         await end(self._under_way)
+        # What is cancelled while it connects loses its connection: first that comes to an end.
+        await self.servers.settle()
         await end(asyncio.all_tasks() - {asyncio.current_task()})
         await self.servers.close()
 

@@ -176,7 +176,7 @@ def train(
     if schedule.lora_rank:
         model = _with_lora(model, schedule.lora_rank)
     if schedule.checkpointing:
-        # Its name from transformers 5.13 on, where the old one warns.
+        # Its name in later versions of transformers, where the old one warns.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     packs = plan_packs(data.lengths, schedule.pack_tokens, schedule.seed)
     on_cpu, count = processes().device.type == "cpu", processes().num_processes
