@@ -180,7 +180,8 @@ class Servers:
         async def leave() -> None:
             await is_made.wait()
             asked.cancel()
-            await asyncio.wait([asked])
+            # Nobody hears how it ends.
+            await asyncio.gather(asked, return_exceptions=True)
 
         asked = asyncio.ensure_future(self._client.post(url, json=body, extensions={"trace": watch}))
         try:
