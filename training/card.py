@@ -1,5 +1,6 @@
 """The model card of a reward model: what it is trained on, how it is read, what the dev split says."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,12 @@ def prm_card(name: str, form: PrmFormat, config: Mapping[str, Any], figures: Map
     shared = figures["solution_tokens"] / max(1, figures["tokens"])
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in dev.items())
     measured = f"| on {figures['dev_solutions']:,} held-out solutions | |\n|---|---|\n{rows}\n" if dev else "None.\n"
-    options = "\n".join(f"{key} = {value!r}" for key, value in sorted(config.items()) if value not in ("", None))
+    # A value of JSON is one of TOML: numbers, truth values and texts are written alike.
+    options = "\n".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in sorted(config.items())
+        if value not in ("", None)
+    )
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
@@ -26,7 +32,7 @@ A process reward model: for each step of a solution, the probability that it is 
 - Base model: `{config["model"]}`, {figures["parameters"]:,} parameters.
 - Trained on `{figures["data"]}` (digest `{figures["digest"]}`): {figures["total"]:,} solutions of
   {figures["questions"]:,} questions, {figures["steps"]:,} labelled steps, {figures["good_steps"]:,} of them good;
-  {figures["masked_steps"]:,} steps without a label were read and not trained on.
+  {figures["masked_steps"]:,} steps without a label were not trained on.
 - {figures["tokens"]:,} tokens an epoch: what solutions of a question share is read once
   ({figures["solution_tokens"]:,} tokens by themselves, {shared:.1f} times as many).
 - {figures["updates"]:,} updates in {figures["seconds"]:,.0f} s.

@@ -6,7 +6,8 @@ The label rule is a recorded transform of what the store holds; nothing is relab
    decides instead, where there is one: good above it, else an error.
 2. "soft": the share itself. Shares whose drawing was stopped early are biased (`stopped`), and judged or human labels
    have none: there the hard label is the target, and both are counted.
-3. A step without a label is masked: it is read and not trained on. So is whatever comes behind a first error.
+3. A step without a label is masked: it is read and not trained on. What comes behind a first error has no label, and
+   what comes behind the last label of a solution is not even read.
 4. `weights` "rollouts": a measured step weighs as many rollouts as it rests on (the likelihood of a binomial), at
    least one. Weights are scaled to a mean of 1 over the training data.
 """

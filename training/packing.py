@@ -10,7 +10,7 @@ mean of their targets: a trie gives the gradient of its solutions by themselves,
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +58,8 @@ class Row:
 class Fit:
     """What was encoded and what did not fit.
 
-    `tokens` are those to read, `solution_tokens` what the solutions have by themselves. `cut_solutions` lost
-    `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
+    `tokens` are those to read, `solution_tokens` what the solutions have by themselves up to their last label.
+    `cut_solutions` lost `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
     """
 
     solutions: int = 0
@@ -100,7 +100,10 @@ def fit(example: Example, encoder: PrmEncoder, longest: int, seen: Fit) -> Row |
 def write_encoded(
     examples: Iterable[Example], encoder: PrmEncoder, path: Path, *, longest: int, room: int, share: bool
 ) -> Fit:
-    """Encode examples (in the order of their questions) into an Arrow file; a few thousand are in memory at a time."""
+    """Encode examples (in the order of their questions) into an Arrow file; a few thousand are in memory at a time.
+
+    What stands behind the last label of a solution teaches nothing and is left out.
+    """
     seen = Fit()
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
@@ -110,7 +113,7 @@ def write_encoded(
             rows: list[Row] = []
             for example in group:
                 source = example.source
-                if (row := fit(example, encoder, longest, seen)) is not None:
+                if (row := fit(_up_to_last_label(example), encoder, longest, seen)) is not None:
                     rows.append(row)
             for part in _parts(rows, room) if share else [[row] for row in rows]:
                 line = _line(part)
@@ -122,6 +125,14 @@ def write_encoded(
         if lines:
             writer.write_table(pa.Table.from_pylist(lines, _SCHEMA))
     return seen
+
+
+def _up_to_last_label(example: Example) -> Example:
+    labelled = [at for at, target in enumerate(example.target) if target is not None]
+    if not labelled:
+        return example
+    last = labelled[-1] + 1
+    return replace(example, steps=example.steps[:last], target=example.target[:last], weight=example.weight[:last])
 
 
 def _parts(rows: Sequence[Row], room: int) -> list[list[Row]]:

@@ -230,7 +230,8 @@ def test_no_more_requests_are_under_way_than_allowed(server: CompletionsServer) 
 
 
 def test_a_server_that_complains_gets_fewer_requests_at_a_time(server: CompletionsServer) -> None:
-    server.seconds, server.most_at_once = 0.02, 10
+    # Slow enough that more than ten are there at once before the first is answered.
+    server.seconds, server.most_at_once = 0.2, 10
     made = policy(server)
     replies = ask(made, *many(200))
     assert len(replies) == len(server.requests) == 200

@@ -276,6 +276,30 @@ def test_masked_steps_contribute_nothing(tmp_path: Path) -> None:
     assert distance(wanted, gradient(model, lambda: packed_loss(model, labelled, PAIR, branches=True))) > 0.01
 
 
+def test_what_stands_behind_the_last_label_is_left_out_and_changes_no_gradient(tmp_path: Path) -> None:
+    model, whole = tiny(), parity(2, solutions=2)
+    short = [replace(item, target=(1.0, 0.0, None)) for item in whole]
+    cut = [replace(item, steps=item.steps[:2], target=(1.0, 0.0), weight=item.weight[:2]) for item in whole]
+    for share in (False, True):
+        seen = write_encoded(short, encoder(), tmp_path / "x.arrow", longest=0, room=512, share=share)
+        assert seen.solution_tokens == sum(tokens_of(item, 2) for item in whole)
+        assert (seen.solutions, seen.cut_solutions, seen.cut_steps, seen.dropped) == (4, 0, 0, 0)
+        data, wanted = EncodedExamples(tmp_path / "x.arrow"), written(cut, tmp_path / "y.arrow", share=share)
+        assert data.tokens == wanted.tokens == seen.tokens
+        loss = packed_loss(model, data, PAIR, branches=share)
+        assert loss.item() == pytest.approx(one_by_one(model, short, PAIR).item(), rel=NEAR)
+    # Steps without a label before it are read: they are what a later step is judged by.
+    between = [replace(item, target=(1.0, None, 0.0)) for item in whole]
+    seen = write_encoded(between, encoder(), tmp_path / "x.arrow", longest=0, room=512, share=False)
+    assert seen.tokens == sum(tokens_of(item, 3) for item in whole)
+    # What is left out for that reason is not cut for lack of room.
+    seen = write_encoded(short, encoder(), tmp_path / "x.arrow", longest=tokens_of(whole[0], 2), room=512, share=False)
+    assert (seen.solutions, seen.cut_steps) == (4, 0)
+    nothing = [replace(item, target=(None, None, None)) for item in whole]
+    seen = write_encoded(nothing, encoder(), tmp_path / "x.arrow", longest=0, room=512, share=True)
+    assert (seen.solutions, seen.dropped) == (0, 4)
+
+
 # Labels from the store to the row.
 
 
@@ -456,8 +480,8 @@ def test_what_is_cut_is_read_by_no_row(tmp_path: Path) -> None:
 
 def test_a_file_of_many_batches_is_read_like_one_of_one(tmp_path: Path) -> None:
     short = [
-        Example(f"{number:05d}", f"source {number % 3}", f"{number}", ("1",) * (1 + number % 2), (1.0, None)[: 1 + number % 2],
-                (1.0 + number % 3, 1.0)[: 1 + number % 2])
+        Example(f"{number:05d}", f"source {number % 3}", f"{number}", ("1",) * (1 + number % 2), (None, 1.0)[-1 - number % 2 :],
+                (9.0, 1.0 + number % 3)[-1 - number % 2 :])
         for number in range(4_100)
     ]  # fmt: skip
     data = written(short, tmp_path / "x.arrow")
@@ -465,13 +489,13 @@ def test_a_file_of_many_batches_is_read_like_one_of_one(tmp_path: Path) -> None:
     assert len(data) == len(data.lengths) == len(data.sources) == 4_100
     assert data.tokens == data.lengths.sum()
     assert data.sources == [item.source for item in short]
-    assert data.mean_weight() == pytest.approx(sum(item.weight[0] for item in short) / 4_100)
+    assert data.mean_weight() == pytest.approx(sum(item.weight[-1] for item in short) / 4_100)
     for place in (0, 1, 4_095, 4_096, 4_097, 4_099):
         encoded = encoder().encode(short[place].question, short[place].steps)
         assert data.of_tokens("ids", place).tolist() == list(encoded.ids)
         assert data.of_tokens("position", place).tolist() == list(range(len(encoded.ids)))
-        assert data.of_reads("read", place).tolist() == [encoded.read[0]]
-        assert data.of_reads("weight", place).tolist() == [short[place].weight[0]]
+        assert data.of_reads("read", place).tolist() == [encoded.read[-1]]
+        assert data.of_reads("weight", place).tolist() == [short[place].weight[-1]]
         assert data.lengths[place] == len(encoded.ids)
     assert data.longest == data.lengths.max()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,8 @@ def test_the_card_tells_what_it_is_trained_on_and_how_it_is_read(done: Done) -> 
     assert f"{figures['steps']:,} labelled steps, {figures['good_steps']:,} of them good" in card
     assert "`<|step|>` behind each step, and there `<|good|>` against `<|bad|>`" in card
     assert f"| auroc | {figures['dev']['auroc']:.4f} |" in card
-    assert "pack_tokens = 128" in card
+    settings = tomllib.loads(card.split("```toml\n")[1].split("```")[0])
+    assert (settings["pack_tokens"], settings["share"], settings["labels"]) == (128, True, "hard")
     assert "None.\n" not in card
 
 
