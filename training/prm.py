@@ -98,7 +98,8 @@ class StepLoss:
 class PrmTrainer(Trainer):
     """`transformers.Trainer` whose evaluation is that of a reward model; `dev` None evaluates nothing.
 
-    `was_stopped`: training ended because somebody asked for it.
+    `metrics` are those of the last evaluation, after `train` of the model that it returns. `was_stopped`: training
+    ended because somebody asked for it.
     """
 
     def __init__(self, *, dev: Dev | None, **options: Any) -> None:
@@ -118,6 +119,14 @@ class PrmTrainer(Trainer):
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer` does. The folder is there for all processes, also where shards are written into it later: they
+        look for it to know which checkpoint is the best, and wait for each other for ever where they do not agree.
+        """
+        if output_dir is not None:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+        super().save_model(output_dir, _internal_call)
 
 
 class _Watch(TrainerCallback):
@@ -173,6 +182,7 @@ def train(
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     _check_window(model, data, branches)
+    kind = type(model)
     if schedule.lora_rank:
         model = _with_lora(model, schedule.lora_rank)
     if schedule.checkpointing:
@@ -243,10 +253,26 @@ def train(
     trainer.remove_callback(PrinterCallback)
     newest = _newest(folder) if resume else None
     trainer.train(resume_from_checkpoint=str(newest) if newest is not None else None)
-    trained = trainer.model
-    if schedule.lora_rank:
+    if dev is not None and not trainer.was_stopped:
+        # Of the best checkpoint, and before one process has the model to itself: shards are read by all together.
+        trainer.metrics = dev.measure(trainer.model)
+    trained = _gathered(trainer, kind, schedule.lora_rank) if trainer.is_fsdp_enabled else trainer.model
+    if schedule.lora_rank and processes().is_main_process:
         trained = trained.merge_and_unload()  # type: ignore[union-attr, operator]
     return trained, trainer
+
+
+def _gathered(trainer: PrmTrainer, kind: type[Any], lora_rank: int) -> Any:
+    """A model with all weights of one that FSDP has cut into shards, in the main process; the others keep theirs."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not processes().is_main_process:
+        return trainer.model
+    # Made anew: FSDP has changed the class of the one that was trained.
+    whole = kind(trainer.model.config)  # type: ignore[union-attr]
+    if lora_rank:
+        whole = _with_lora(whole, lora_rank)
+    whole.load_state_dict(state)
+    return whole.to(next(iter(state.values())).dtype)
 
 
 def processes() -> PartialState:

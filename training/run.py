@@ -31,7 +31,7 @@ from .card import prm_card
 from .dev import Dev
 from .examples import Example, ExampleCounts, LabelRule, read_examples
 from .packing import EncodedExamples, Fit, write_encoded
-from .prm import Report, Schedule, processes, train
+from .prm import PrmTrainer, Report, Schedule, processes, train
 
 STRAY: Final = 0.05
 """Up to this share of the questions may be those of benchmarks: they are left out."""
@@ -145,7 +145,7 @@ class PrmRun:
                 raise Interrupted("Stopped after a checkpoint. The same command goes on from it.")
             if not is_main:
                 return {}
-            figures = self._figures(trainer.state, dev, trained)
+            figures = self._figures(trainer, dev, trained)
             self._save(trained, tokenizer, form, figures)
             self.job.finish(figures)
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -247,10 +247,10 @@ class PrmRun:
             f"there with: openr-data show {self.config.data}"
         )
 
-    def _figures(self, state: Any, dev: Dev | None, model: Any) -> dict[str, Any]:
+    def _figures(self, trainer: PrmTrainer, dev: Dev | None, model: Any) -> dict[str, Any]:
+        state, metrics = trainer.state, trainer.metrics
         speed = [item for item in state.log_history if "train_runtime" in item]
         seconds = float(speed[-1]["train_runtime"]) if speed else 0.0
-        metrics = dev.measure(model) if dev is not None else None
         return {
             "job": self.job.job_id,
             "data": self.config.data,

@@ -424,18 +424,42 @@ def test_a_classifier_learns_too(tmp_path: Path) -> None:
 # Several processes.
 
 
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}  # fmt: skip
+
+
+def in_two_processes(folder: Path, *arguments: str, **variables: str) -> str:
+    """Run `two_processes`; what it said on stderr."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launcher, "-m", "tests.training.two_processes", str(folder), *arguments]
+    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables}
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_model_in_shards_is_trained_as_one_and_put_together(lora_rank: int, tmp_path: Path) -> None:
+    data, schedule = written(parity(48), tmp_path / "data.arrow"), replace(OF_TWO, lora_rank=lora_rank)
+    alone, trainer = trained(data, schedule, tmp_path / "alone", model=a_llama(), dev=a_dev(8))
+    in_two_processes(tmp_path, str(lora_rank), **FSDP)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
+    together = torch.load(tmp_path / "whole.pt", weights_only=True)
+    assert weights(alone).keys() == together.keys()
+    assert farthest(weights(a_llama()), weights(alone)) > 1e-4
+    assert farthest(weights(alone), together) < 1e-5
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_at_the_same_rows_an_update_and_stop_together(tmp_path: Path) -> None:
     data = written(parity(48), tmp_path / "data.arrow")
     assert len(plan_packs(data.lengths, OF_TWO.pack_tokens, 0)) % 2 == 0
     alone, trainer = trained(data, OF_TWO, tmp_path / "alone", model=a_llama(), dev=a_dev(8))
     assert trainer.state.global_step > STOP_AT
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *launcher, "-m", "tests.training.two_processes", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert "Warning" not in in_two_processes(tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
     together = torch.load(tmp_path / "whole.pt", weights_only=True)

@@ -1,13 +1,19 @@
-"""What each of two processes runs: `python -m tests.training.two_processes FOLDER`, under a launcher of torch.
+"""What each of two processes runs: `python -m tests.training.two_processes FOLDER [LORA_RANK]`, under a launcher of torch.
 
 They train twice: to the end, and until the second process alone is asked to stop. The first one writes what came of it.
+With FSDP in the environment the model is cut into shards: on CPUs too, where accelerate would not do it by itself.
 """
 
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
 
 from openr_data.training.dev import Dev
 from openr_data.training.packing import EncodedExamples
@@ -18,7 +24,22 @@ SCHEDULE = Schedule(epochs=2, learning_rate=1e-3, pack_tokens=96, packs_per_step
 STOP_AT = 3
 
 
-def main(folder: Path) -> None:
+def shard_on_cpus() -> None:
+    """Let accelerate take the CPUs for GPUs where it decides about FSDP; all that follows is what runs on GPUs."""
+    begin = PartialState.__init__
+
+    def as_gpus(self: PartialState, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = as_gpus  # type: ignore[method-assign]
+
+
+def main(folder: Path, lora_rank: int = 0) -> None:
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        shard_on_cpus()
+    schedule = replace(SCHEDULE, lora_rank=lora_rank)
     state = processes()
     steps = 0
 
@@ -31,7 +52,7 @@ def main(folder: Path) -> None:
     for name, asked in (("whole", lambda: False), ("stopped", stop)):
         dev = Dev(parity(8, 1), encoder(), 256)
         model, trainer = train(
-            tiny("llama"), encoder(), data, dev, SCHEDULE, folder / name, branches=True, stop=asked
+            tiny("llama"), encoder(), data, dev, schedule, folder / name, branches=True, stop=asked
         )  # fmt: skip
         found.append((state.num_processes, trainer.state.global_step, trainer.was_stopped))
         if state.is_main_process:
@@ -41,4 +62,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
