@@ -28,7 +28,7 @@ demo: $(READY) ## Label the arithmetic world, ask SQL, train a reward model, cho
 	  count(*) as labelled_steps, round(avg(value), 2) as mean_value, \
 	  count(*) filter (label = -1) as first_errors \
 	  from steps where label is not null group by level order by level"
-	$(BIN)/openr-data train prm arithmetic --out demo/prm -o epochs=8
+	$(BIN)/openr-data train prm arithmetic --out demo/prm
 	$(BIN)/openr-data eval search --limit 100 --source-seed 1 --reward arithmetic-reward --reward demo/prm \
 	  --plot demo/best-of-n.svg
 

@@ -1,6 +1,6 @@
 """The loop closed in the arithmetic world: labels, a reward model, better answers than the majority, with intervals.
 
-    python benchmarks/best_of_n.py [--questions 2000] [--held-out 400] [--n 16] [--folder FOLDER] [--plot FILE.svg]
+    python benchmarks/best_of_n.py [--questions 1000] [--held-out 400] [--n 16] [--folder FOLDER] [--plot FILE.svg]
 
 Runs the command line as a user would: `label` on training questions, `train prm` on growing shares of the labels,
 `eval search` on held-out questions with every model at once. Beside it Math-Shepherd labels for as many tokens, and
@@ -37,7 +37,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 def main() -> None:
     """Run it all and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--questions", type=int, default=2_000)
+    parser.add_argument("--questions", type=int, default=1_000)
     parser.add_argument("--held-out", type=int, default=400)
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--folder", type=Path, default=RESULTS / "best_of_n")

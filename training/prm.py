@@ -45,8 +45,9 @@ class Schedule:
     """How long and how fast to train; `pack_tokens` is a row, `packs_per_step` rows make an update.
 
     `pack_tokens` below the longest solution leaves that in a row of its own; several processes share the rows of an
-    update, each takes at least one. `patience` evaluations without a better
-    dev loss end the training (0: never); `evaluations` are spread over it. `lora_rank` 0 trains all weights.
+    update, each takes at least one. `patience` evaluations without a better dev loss end the training (0: never);
+    `evaluations` are spread over it. `lora_rank` 0 trains all weights. Few labels make few updates: with
+    `least_updates` there are more epochs until there are so many.
     """
 
     epochs: float = 3.0
@@ -59,6 +60,7 @@ class Schedule:
     evaluations: int = 10
     patience: int = 0
     lora_rank: int = 0
+    least_updates: int = 0
     bf16: bool = False
     checkpointing: bool = False
     seed: int = 0
@@ -66,8 +68,11 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.epochs <= 0 or self.learning_rate <= 0 or min(self.pack_tokens, self.packs_per_step) < 1:
             raise ValueError("epochs and learning_rate are above 0, pack_tokens and packs_per_step at least 1")
-        if min(self.evaluations, self.patience, self.lora_rank, self.seed) < 0 or not 0 <= self.warmup < 1:
-            raise ValueError("evaluations, patience, lora_rank and seed are at least 0, warmup lies in [0, 1)")
+        counts = (self.evaluations, self.patience, self.lora_rank, self.least_updates, self.seed)
+        if min(counts) < 0 or not 0 <= self.warmup < 1:
+            raise ValueError(
+                "evaluations, patience, lora_rank, least_updates and seed are at least 0, warmup lies in [0, 1)"
+            )
 
 
 class StepLoss:
@@ -193,13 +198,15 @@ def train(
     if schedule.bf16 and not on_cpu and not is_torch_bf16_gpu_available():
         raise UsageError("This GPU does not compute in bf16. Leave out -o bf16=true.")
     accumulated = math.ceil(schedule.packs_per_step / count)
-    updates = max(1, math.ceil(math.ceil(math.ceil(len(packs) / count) / accumulated) * schedule.epochs))
+    an_epoch = max(1, math.ceil(math.ceil(len(packs) / count) / accumulated))
+    epochs = max(schedule.epochs, schedule.least_updates / an_epoch)
+    updates = max(1, math.ceil(an_epoch * epochs))
     every = max(1, updates // max(1, schedule.evaluations))
     measured = dev is not None and schedule.evaluations > 0
     arguments = TrainingArguments(
         # The place of the best checkpoint is written into the newest one.
         output_dir=str(folder.resolve()),
-        num_train_epochs=schedule.epochs,
+        num_train_epochs=epochs,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=accumulated,
         learning_rate=schedule.learning_rate,

@@ -73,7 +73,8 @@ def prm(
 
     \b
     Options for -o, with their defaults:
-      epochs 3, learning_rate 1e-5, warmup 0.05, weight_decay 0.05, clip 1.0,
+      epochs 3, least_updates 0 (more epochs until there are so many),
+      learning_rate 1e-5, warmup 0.05, weight_decay 0.05, clip 1.0,
       pack_tokens 4096 (a row), packs_per_step 4 (rows an update),
       evaluations 10, patience 0, seed 0, dev_share 0.05, max_length 0 (the context of the model),
       lora_rank 0, bf16 false, checkpointing false, weights one|rollouts,

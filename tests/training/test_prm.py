@@ -322,6 +322,18 @@ def test_a_window_that_is_shorter_than_a_solution_cannot_read_a_tree(tmp_path: P
     train(narrow, encoder(), apart, None, replace(SHORT, epochs=0.5), tmp_path / "e", branches=False)
 
 
+@pytest.mark.parametrize(("least", "wanted"), [(0, 4), (3, 4), (6, 6), (9, 9)])
+def test_few_examples_are_read_more_often_until_there_are_enough_updates(
+    least: int, wanted: int, tmp_path: Path
+) -> None:
+    data = written(parity(12), tmp_path / "x.arrow")
+    schedule = replace(SHORT, epochs=1, packs_per_step=1, least_updates=least, evaluations=0)
+    packs = len(plan_packs(data.lengths, schedule.pack_tokens, schedule.seed))
+    _, trainer = trained(data, schedule, tmp_path / "c")
+    assert packs == 4
+    assert trainer.state.global_step == wanted
+
+
 # LoRA.
 
 
