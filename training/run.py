@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from openr_data.checked_lines import write_whole
+from openr_data.config import as_dict
 from openr_data.errors import InputError, Interrupted, UsageError
 from openr_data.jobs.job import Job
 from openr_data.jobs.selection import Selection
@@ -45,9 +46,9 @@ class PrmConfig:
     """A reward model's data, base model and reading; how it is trained is a `Schedule`.
 
     `data` is NAME@ref. `method`, `where`, `balance`, `per_question` and `dedupe` choose records as `export` does;
-    `labels`, `threshold` and `weights` are the label rule. `dev_share` of the questions are held out. `format` empty:
-    the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share` False reads
-    every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary.
+    `labels`, `threshold`, `weights` and `source_weights` are the label rule. `dev_share` of the questions are held out.
+    `format` empty: the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share`
+    False reads every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary.
     """
 
     data: str
@@ -61,6 +62,7 @@ class PrmConfig:
     labels: Literal["hard", "soft"] = "hard"
     threshold: float | None = None
     weights: Literal["one", "rollouts"] = "one"
+    source_weights: tuple[str, ...] = ()
     dev_share: float = 0.05
     max_length: int = 0
     share: bool = True
@@ -75,7 +77,7 @@ class PrmConfig:
 
     def rule(self) -> LabelRule:
         """The label rule."""
-        return LabelRule(self.labels, self.threshold, self.weights)
+        return LabelRule(self.labels, self.threshold, self.weights, self.source_weights)
 
     def selection(self) -> Selection:
         """Which records are taken."""
@@ -83,7 +85,7 @@ class PrmConfig:
 
     def flat(self) -> dict[str, Any]:
         """All values in one table, as they are written and hashed."""
-        plain = asdict(self)
+        plain = as_dict(self)
         return {**plain.pop("schedule"), **plain}
 
 

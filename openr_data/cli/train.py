@@ -78,6 +78,7 @@ def prm(
       pack_tokens 4096 (a row), packs_per_step 4 (rows an update),
       evaluations 10, patience 0, seed 0, dev_share 0.05, max_length 0 (the context of the model),
       lora_rank 0, bf16 false, checkpointing false, weights one|rollouts,
+      source_weights (NAME:NUMBER,… for sources of questions or methods of labels),
       share true (solutions of a question are read once where they agree)
 
     \b

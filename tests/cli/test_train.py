@@ -103,12 +103,13 @@ def test_the_folder_is_named_after_the_dataset_and_options_come_in_layers(here: 
     (here / "more.toml").write_text('epochs = 5\nlabels = "soft"\nseed = 3\n')
     answer = run("train", "prm", "d@1", "--model", "base", "--config", "more.toml", "--balance", "1:2", "--dedupe",
                  "--per-question", "2", "--where", "n_steps > 1", "--method", "toy", "--generative",
-                 *FEW, "-o", "weights=rollouts", "--json")  # fmt: skip
+                 *FEW, "-o", "weights=rollouts", "-o", "source_weights=toy:2,test:0.5", "--json")  # fmt: skip
     assert answer.code == 0, answer.err
     config = json.loads((here / "d-prm" / "training.json").read_text())["config"]
     assert (config["epochs"], config["labels"], config["seed"]) == (1.0, "soft", 3)
     assert (config["weights"], config["generative"], config["dedupe"]) == ("rollouts", True, True)
     assert (config["balance"], config["per_question"]) == (0.5, 2)
+    assert config["source_weights"] == ["toy:2", "test:0.5"]
     assert (config["where"], config["method"]) == ("n_steps > 1", "toy")
     # The recipe of the shipped world belongs to its model alone.
     assert config["packs_per_step"] == 4

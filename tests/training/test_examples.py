@@ -54,6 +54,36 @@ def test_a_step_that_nobody_judged_is_masked_even_where_a_share_was_measured(rul
     assert targets(record, rule) == ((rule.threshold and 1.0) or 0.5, None, (rule.threshold and 1.0) or 0.5)
 
 
+# Weights by source.
+
+
+def test_a_source_and_a_method_weigh_what_they_are_said_to_be_worth() -> None:
+    def weight_of(rule: LabelRule) -> tuple[float, ...]:
+        record = Record(a_question(), ("a", "b"), (1, -1), "toy", n_rollouts=(8, 2))
+        example = to_example(record, rule, ExampleCounts())
+        assert example is not None
+        return example.weight
+
+    assert weight_of(LabelRule(source_weights=("toy:2",))) == (2.0, 2.0)
+    assert weight_of(LabelRule(source_weights=("test:0.5",))) == (0.5, 0.5)
+    assert weight_of(LabelRule(source_weights=("test:0.5", "toy:3", "other:9"))) == (1.5, 1.5)
+    assert weight_of(LabelRule(weights="rollouts", source_weights=("toy:2",))) == (16.0, 4.0)
+    assert weight_of(LabelRule(source_weights=("other:9",))) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("item", ["toy", "toy:", "toy:x", ":2", "toy:0", "toy:-1", "toy:inf", "toy:nan"])
+def test_a_weight_that_is_none_is_refused(item: str) -> None:
+    with pytest.raises(ValueError, match="source_weights are NAME:NUMBER"):
+        LabelRule(source_weights=(item,))
+
+
+def test_a_weight_of_a_source_that_is_not_there_is_one_sentence(store: Store) -> None:
+    dataset = bring(store, [a_row("One?", ["a", "b"], [1, -1])])
+    rule = LabelRule(source_weights=("nowhere:2",))
+    with pytest.raises(InputError, match=r"source_weights names 'nowhere', from which no label comes. There are: \w+"):
+        list(read_examples(dataset.view(), rule, ExampleCounts(), selection=Selection()))
+
+
 # Threshold and soft.
 
 
