@@ -98,13 +98,15 @@ def search(
     check("search", flags["method"])
     check("reward", reward_backend)
     kind: Any = load("reward", reward_backend) if rewards else None
-    for name in rewards:
-        # Before anything is sampled; a server's model is looked at when it is asked.
-        if hasattr(kind, "check"):
-            kind.check(name, reward_format)
     live = {"device": running.backend.get("device"), "base_url": list(reward_url), "format": reward_format}
     known = getattr(kind, "live_options", ())
     live = {name: value for name, value in live.items() if value and name in known}
+    for name in rewards:
+        # Before anything is paid for: the files are looked at, or the servers are asked what they serve.
+        if hasattr(kind, "check"):
+            kind.check(name, reward_format)
+        else:
+            kind(name, **live).close()
     layer: dict[str, Any] = dict(DEFAULT) if source in ("", "arithmetic") else {"source": source}
     layer |= {name: value for name, value in flags.items() if value is not None}
     layer.setdefault("into", f"{source.partition('@')[0]}-search")

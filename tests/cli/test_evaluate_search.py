@@ -1,6 +1,7 @@
 """`eval search` as a user meets it, with the shipped policy and a reward model of its own weights."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,13 @@ def test_a_folder_that_is_no_reward_model_is_told(run: Run, tmp_path: Path) -> N
     policy = run(*SEARCH, "--reward", "arithmetic")
     assert policy.code == 2
     assert "does not say how it scores steps" in policy.err
+
+
+def test_a_reward_model_whose_server_is_dead_is_told_before_anything_is_sampled(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/v1"
+    answer = run(*SEARCH, "--reward", "arithmetic-reward", "--reward-backend", "openai", "--reward-url", url)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"No server of the OpenAI kind answers at {url}" in answer.err
+    assert run("ls", "--json").out.strip() in ("", "[]")
