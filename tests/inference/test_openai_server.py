@@ -137,7 +137,9 @@ def test_a_server_that_dies_and_comes_back_costs_time_and_nothing_else() -> None
     reborn: list[CompletionsServer] = []
 
     def kill_and_restart() -> None:
-        time.sleep(0.1)
+        # Once it has answered some, however long the client takes to begin.
+        while len(first.requests) < 4:
+            time.sleep(0.005)
         first.close()
         time.sleep(0.3)
         reborn.append(CompletionsServer(port=first.port))
@@ -265,7 +267,7 @@ def test_two_servers_share_the_work_and_one_takes_over_for_the_other(server: Com
 
 
 def test_a_cancelled_request_frees_the_server(server: CompletionsServer) -> None:
-    server.seconds = 5.0
+    server.seconds = 60.0
     made = policy(server)
 
     async def give_up() -> None:
@@ -278,7 +280,7 @@ def test_a_cancelled_request_frees_the_server(server: CompletionsServer) -> None
         while server.under_way:
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(give_up(), 3.0))
+    asyncio.run(asyncio.wait_for(give_up(), 30.0))
     assert made.requests_under_way == 0
     made.close()
     assert server.cancelled == 1
