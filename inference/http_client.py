@@ -147,9 +147,11 @@ class Servers:
                 problem, failed = "took too long to answer", failed + 1
             except (httpx.RequestError, ValueError) as error:
                 # It cannot be reached, cut the connection, or sent half a body: it may be starting again. Where others
-                # were answered meanwhile it may be the request that does it, and that must come to an end.
+                # were answered meanwhile it may be the request that does it, and that must come to an end; it cannot be
+                # where it never arrived.
                 problem = str(error) or type(error).__name__
-                failed += self._replied > sent
+                arrived = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
+                failed += arrived and self._replied > sent
                 self._rest(server)
             finally:
                 server.in_flight -= 1

@@ -255,6 +255,19 @@ def test_each_request_goes_to_the_least_loaded_server(server: CompletionsServer)
         assert (len(server.requests), len(other.requests)) == (10, 10)
 
 
+def test_a_request_that_never_arrives_at_a_dead_server_has_not_failed(
+    server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A dead server that is tried again and again, while the other one answers.
+    monkeypatch.setattr(http_client, "REST", 0.001)
+    monkeypatch.setattr(http_client, "LONGEST_REST", 0.001)
+    server.seconds = 0.05
+    with serving() as other:
+        made = policy(server, other, max_requests=2)
+    assert len(ask(made, *many(40))) == len(server.requests) == 40
+    assert made.retries > 2 * http_client.TRIES
+
+
 def test_two_servers_share_the_work_and_one_takes_over_for_the_other(server: CompletionsServer) -> None:
     with serving() as other:
         server.seconds = other.seconds = 0.02
