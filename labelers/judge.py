@@ -7,8 +7,8 @@ and need no gold answer; "Lessons" (arXiv 2501.07301) keeps what judge and Monte
 
 Decisions and deviations:
 
-1. The prompt is in our own words (`catalogs/prompts/critique.txt`). Its name and hash are the version `prompt`, an
-   option of the labeler, so that a job is pinned to it.
+1. The prompts are in our own words (`catalogs/prompts`): `critique`, and `critique-reasons`, which asks for a line a
+   step. Name and hash are the version `prompt`, an option of the labeler, so that a job is pinned to it.
 2. Steps are sent as they are. Where the text holds something like the tags, other tags are used.
 3. The last box counts, outside of what the model thought. Anything but an integer from -1 to the last index is a
    failure to parse, and so is a critique cut at its limit: the box in it may be an intermediate one.
@@ -21,6 +21,9 @@ Decisions and deviations:
    step count against: the judge says that this prefix is bad. Where nothing is said there is no value.
 7. Votes are no rollouts: counts are 0. Critiques, votes and failures to parse are kept in the metadata of the labels
    and not as rollouts, whose answers a regrade would compare with the gold answer.
+8. Asked for, the reason of a step is its line in the first critique that names the elected index; of several lines the
+   last. A judged step may have none: a critique without lines still has a say. They are kept as `openr_data/reasons.py`
+   says.
 """
 
 import asyncio
@@ -35,6 +38,7 @@ from openr_data.engine.protocols import Grader, Policy
 from openr_data.errors import UsageError
 from openr_data.grading import extract
 from openr_data.ids import content_hash, derive_seed, prefix_ids
+from openr_data.reasons import told_reasons
 from openr_data.registry import catalog_text
 from openr_data.types import (
     Budget,
@@ -51,22 +55,28 @@ from openr_data.types import (
     StepLabel,
 )
 
-TEMPLATE: Final = catalog_text("prompts/critique.txt").strip()
-PROMPT: Final = f"critique@{content_hash('prompt', TEMPLATE)[:8]}"
-"""The version of the prompt: its name and 8 hex digits of its text."""
+CRITIQUE: Final = "critique"
+REASONS: Final = "critique-reasons"
+TEMPLATES: Final = {name: catalog_text(f"prompts/{name}.txt").strip() for name in (CRITIQUE, REASONS)}
+VERSIONS: Final = {name: f"{name}@{content_hash('prompt', text)[:8]}" for name, text in TEMPLATES.items()}
+"""The versions of the prompts: name and 8 hex digits of the text."""
+PROMPT: Final = VERSIONS[CRITIQUE]
 
 NO_ERROR: Final = -1
 """What the judge answers where every step is good."""
 
 _FIELD: Final = re.compile(r"\{(question|solution)\}")
 _INDEX: Final = re.compile(r"-?[0-9]{1,9}")
+_LINE: Final = re.compile(r"^[ \t*_#>-]*\[([0-9]{1,9})\][ \t*_:)]*([^\s*_:)].*)$", re.MULTILINE)
+"""The line of a step in a critique, with whatever marks a model puts around its index."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeConfig:
     """`votes` critiques a solution: a single one is greedy, more are drawn at the temperature of the job.
 
-    A critique may take `max_tokens` of the job; reasoning models want thousands. `prompt` is recorded, not chosen.
+    A critique may take `max_tokens` of the job; reasoning models want thousands. `prompt` is "critique" or
+    "critique-reasons", which keeps a reason for each step; it is recorded with its version.
     """
 
     votes: int = 1
@@ -75,8 +85,14 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         if self.votes < 1:
             raise ValueError("votes is at least 1")
-        if self.prompt != PROMPT:
-            raise ValueError(f"this version asks with the prompt {PROMPT}, not {self.prompt}")
+        if self.prompt not in VERSIONS and self.prompt not in VERSIONS.values():
+            raise ValueError(f"this version asks with the prompt {' or '.join(VERSIONS.values())}, not {self.prompt}")
+        object.__setattr__(self, "prompt", VERSIONS.get(self.prompt, self.prompt))
+
+    @property
+    def template(self) -> str:
+        """The name of the prompt, without its version."""
+        return self.prompt.partition("@")[0]
 
 
 class Judge:
@@ -111,7 +127,7 @@ class Judge:
         if not solutions:
             return Labeling(question.question_id, Outcome.NO_SOLUTION)
         critiques = await asyncio.gather(*(self._ask(question, policy, item) for item in solutions))
-        labels = [_labels(item, texts) for item, texts in zip(solutions, critiques, strict=True)]
+        labels = [_labels(item, texts, self.config) for item, texts in zip(solutions, critiques, strict=True)]
         errors = {item.labels[item.first_error].node_id for item in labels if item.first_error is not None}
         is_decided = any(item.labels[0].label is not None for item in labels)
         return Labeling(
@@ -126,18 +142,18 @@ class Judge:
 
     async def _ask(self, question: Question, policy: Policy, solution: Solution) -> Sequence[Completion]:
         seed = derive_seed(self.sampling.seed, question.question_id, solution.solution_id, self.method)
-        prefix = Prefix(filled(question.question, solution.steps))
+        prefix = Prefix(filled(question.question, solution.steps, self.config.template))
         return await policy.sample(prefix, self.config.votes, replace(self.sampling, seed=seed))
 
 
-def filled(question: str, steps: Sequence[str]) -> str:
+def filled(question: str, steps: Sequence[str], template: str = CRITIQUE) -> str:
     """The prompt for a solution: texts as they are, between tags that none of them holds."""
     tag = "paragraph"
     while any(f"{tag}_" in text for text in (question, *steps)):
         tag = f"solution_{tag}"
     tagged = "\n\n".join(f"<{tag}_{index}>\n{step}\n</{tag}_{index}>" for index, step in enumerate(steps))
     # In one pass: a text may hold the name of a field.
-    return _FIELD.sub(lambda field: question if field[1] == "question" else tagged, TEMPLATE)
+    return _FIELD.sub(lambda field: question if field[1] == "question" else tagged, TEMPLATES[template])
 
 
 def named_index(critique: Completion, n_steps: int) -> int | None:
@@ -153,13 +169,19 @@ def named_index(critique: Completion, n_steps: int) -> int | None:
     return index if NO_ERROR <= index < n_steps else None
 
 
+def reasons_in(critique: Completion, n_steps: int) -> dict[int, str]:
+    """The line of each step of a solution of n, as far as a critique has one."""
+    said = critique.text.rpartition("</think>")[2]
+    return {int(index): text.strip() for index, text in _LINE.findall(said) if int(index) < n_steps}
+
+
 def elected(votes: Counter[int]) -> int | None:
     """The most frequent index, or None for a tie or no vote."""
     first, second = (*votes.most_common(2), (0, 0), (0, 0))[:2]
     return first[0] if first[1] > second[1] else None
 
 
-def _labels(solution: Solution, critiques: Sequence[Completion]) -> LabelSet:
+def _labels(solution: Solution, critiques: Sequence[Completion], config: JudgeConfig) -> LabelSet:
     n_steps = len(solution.steps)
     named = [named_index(item, n_steps) for item in critiques]
     votes = Counter(index for index in named if index is not None)
@@ -174,12 +196,19 @@ def _labels(solution: Solution, critiques: Sequence[Completion]) -> LabelSet:
             value = sum(n for index, n in votes.items() if index == NO_ERROR or index > place) / votes.total()
         steps.append(StepLabel(label, value, 0, 0, Provenance.JUDGED, node))
     told = {
-        "prompt": PROMPT,
+        "prompt": config.prompt,
         "votes": {str(index): votes[index] for index in sorted(votes)},
         "unparsed": named.count(None),
         "critiques": [item.text for item in critiques],
     }
-    return LabelSet(solution.solution_id, tuple(steps), json.dumps({"judge": told}, ensure_ascii=False))
+    reasons: dict[int, str] = {}
+    if config.template == REASONS and error is not None:
+        for critique, index in zip(critiques, named, strict=True):
+            if index == error:
+                reasons = reasons_in(critique, n_steps) | reasons
+    judged = [reasons.get(place, "") if step.label is not None else "" for place, step in enumerate(steps)]
+    metadata = {"judge": told, **told_reasons(judged)}
+    return LabelSet(solution.solution_id, tuple(steps), json.dumps(metadata, ensure_ascii=False))
 
 
 def _distinct(given: Sequence[Solution]) -> list[Solution]:

@@ -22,6 +22,8 @@ from .registry import catalog_text
 
 CONFIG_KEY: Final = "openr_prm"
 """Where a model's `config.json` holds the format it was trained with."""
+WRITES: Final = "writes_reasons"
+"""What stands there of a model that was trained to write a reason behind its verdict."""
 
 _MARKERS: Final = ("\u2983openr-0\u2984", "\u2983openr-1\u2984", "\u2983openr-2\u2984", "\u2983openr-3\u2984")
 """What stands in a chat template for the texts of the turns."""
@@ -150,6 +152,7 @@ class PrmEncoder:
         self.tag = self._tag_ids()
         self.good = self._single(form.good, "good label") if form.head == "lm_pair" else -1
         self.bad = self._single(form.bad, "bad label") if form.head == "lm_pair" else -1
+        self.end: int | None = tokenizer.eos_token_id
         if form.head == "lm_pair" and self.good == self.bad:
             raise InputError(f"{form.good!r} and {form.bad!r} are the same token of this tokenizer.")
         added: Mapping[str, int] = tokenizer.get_added_vocab()
@@ -188,6 +191,24 @@ class PrmEncoder:
         if not read:
             raise InputError(f"A solution without steps has no scores: {question[:60]!r}.")
         return Encoded(tuple(ids), tuple(read))
+
+    def verdict(self, encoded: Encoded, step: int, is_good: bool) -> tuple[int, ...]:
+        """The ids up to the verdict of a step, which is there in words: a reason goes on from here.
+
+        The solution itself goes on without it, so that no score depends on a verdict or a reason before it.
+        """
+        return (*encoded.ids[: encoded.read[step] + 1], self.good if is_good else self.bad)
+
+    def reason(self, text: str) -> tuple[int, ...]:
+        """The ids of a reason with the end of the text. Raises `InputError` for a tokenizer without one."""
+        if self.end is None:
+            raise InputError("This tokenizer has no token for the end of a text, so no reason could ever end.")
+        return (*self._text(text.strip()), self.end)
+
+    def words(self, ids: Sequence[int]) -> str:
+        """The text of the ids that a model has written, without special tokens."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.strip()
 
     def _text(self, text: str, *, starts: bool = False) -> list[int]:
         """The ids of a text, at the very start or behind another; what looks like a tag or a label in it stays text."""

@@ -11,10 +11,12 @@ The label rule is a recorded transform of what the store holds; nothing is relab
 4. `weights` "rollouts": a measured step weighs as many rollouts as it rests on (the likelihood of a binomial), at
    least one. `source_weights` NAME:NUMBER multiplies that for records whose question comes from the source NAME, or
    whose labels from the method NAME. Weights are scaled to a mean of 1 over the training data.
+5. With `reasons` a step has the reason of its label (`openr_data/reasons.py`), where there is one and the target agrees
+   with the label: a reason tells why the step is good, or why it is bad.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +24,7 @@ from openr_data.errors import InputError
 from openr_data.formats.format import Tally
 from openr_data.jobs.exporter import read_groups
 from openr_data.jobs.selection import Selection
+from openr_data.reasons import reasons_of
 from openr_data.store import View
 from openr_data.types import Provenance, Record
 
@@ -34,6 +37,7 @@ class LabelRule:
     threshold: float | None = None
     weights: Literal["one", "rollouts"] = "one"
     source_weights: tuple[str, ...] = ()
+    reasons: bool = False
 
     def __post_init__(self) -> None:
         self.factors()
@@ -58,7 +62,10 @@ class LabelRule:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A solution: targets in [0, 1] (None: masked) and weights are parallel to its steps."""
+    """A solution: targets in [0, 1] (None: masked) and weights are parallel to its steps.
+
+    So are `reasons`, "" where there is none, and empty where there are none at all.
+    """
 
     question_id: str
     source: str
@@ -66,6 +73,7 @@ class Example:
     steps: tuple[str, ...]
     target: tuple[float | None, ...]
     weight: tuple[float, ...]
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,6 +86,7 @@ class ExampleCounts:
     good: int = 0
     masked: int = 0
     without_share: int = 0
+    reasons: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     sources: set[str] = field(default_factory=set)
 
@@ -86,6 +95,7 @@ class ExampleCounts:
         judged = [item for item in example.target if item is not None]
         self.steps += len(judged)
         self.masked += len(example.target) - len(judged)
+        self.reasons += sum(map(bool, example.reasons))
         self.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
 
 
@@ -94,7 +104,8 @@ def read_examples(
 ) -> Iterator[Example]:
     """The examples of a snapshot in the order of their questions; `counts` grows with them.
 
-    Raises `InputError` for a condition that fails, a balance that cannot be met, a weight of no source there is.
+    Raises `InputError` for a condition that fails, a balance that cannot be met, a weight of no source there is, and
+    reasons that do not fit their steps.
     """
     tally = Tally()
     for group in read_groups(view, tally, method=method, where=where, selection=selection):
@@ -111,7 +122,7 @@ def read_examples(
 
 
 def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Example | None:
-    """The example of a record, or None where no step of it has a label."""
+    """The example of a record, or None where no step has a label. Raises `InputError` for reasons that do not fit."""
     target: list[float | None] = []
     weight: list[float] = []
     asked = record.question
@@ -128,9 +139,28 @@ def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Exampl
         counts.without_labels += 1
         return None
     counts.sources |= names
-    example = Example(asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight))
+    reasons = _reasons(record, target) if rule.reasons else ()
+    example = Example(
+        asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight), reasons
+    )
     counts.add(example, rule)
     return example
+
+
+def _reasons(record: Record, target: Sequence[float | None]) -> tuple[str, ...]:
+    try:
+        found = reasons_of(record.label_metadata, len(record.steps))
+    except ValueError as error:
+        raise InputError(
+            f"The metadata of the {record.method} labels of {record.question.question[:60]!r} are damaged: {error}. "
+            "Import those labels again, or train without --reasons."
+        ) from error
+    agree = [
+        wanted is not None and label is not None and (wanted > 0.5) == (label >= 0)
+        for wanted, label in zip(target, record.label, strict=True)
+    ]
+    kept = tuple(reason if said else "" for reason, said in zip(found, agree, strict=bool(found)))
+    return kept if any(kept) else ()
 
 
 def _target(record: Record, place: int, rule: LabelRule, counts: ExampleCounts) -> float | None:

@@ -29,6 +29,11 @@ def step_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
 
 
+def token_loss(logits: Tensor, token: Tensor, weight: Tensor) -> Tensor:
+    """The sum over `[R, V]` of weight times the cross-entropy against the token of each row."""
+    return (weight * functional.cross_entropy(logits.float(), token, reduction="none")).sum()
+
+
 def verdict_loss(logits: Tensor, target: Tensor, weight: Tensor, good: int, bad: int) -> Tensor:
     """The sum over R of weight times the cross-entropy of the whole vocabulary `[R, V]` against the verdict token.
 

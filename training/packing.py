@@ -6,6 +6,10 @@ solution by solution; `position_ids` restart at each, and labels stand where a s
 
 The loss is linear in the target, so steps that several solutions share count with the sum of their weights and the
 mean of their targets: a trie gives the gradient of its solutions by themselves, for fewer tokens.
+
+A reason is a branch: the solution up to its step, the verdict, the reason. The solution itself goes on without it, as
+it does when it is scored. At each of its tokens the next one is learned; all of them weigh as much as `reason_weight`
+verdicts.
 """
 
 import random
@@ -20,13 +24,15 @@ import pyarrow as pa
 import torch
 
 from openr_data.errors import InputError
-from openr_data.prm_format import PrmEncoder
+from openr_data.prm_format import Encoded, PrmEncoder
 from openr_data.token_trie import merge, sees, shared_length
 
 from .examples import Example
 
 IGNORED: Final = -100
 """The label of a position that is not read: what `transformers.Trainer` does not count."""
+WRITTEN: Final = 2
+"""A target from here on is a token to write there: its id and this. Others lie in [0, 1]."""
 
 _SCHEMA: Final = pa.schema(
     {
@@ -46,7 +52,7 @@ _OPEN: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An encoded solution: `target` (None: masked) and `weight` are parallel to `read`."""
+    """An encoded solution or reason: `target` (None: masked) and `weight` are parallel to `read`."""
 
     ids: tuple[int, ...]
     read: tuple[int, ...]
@@ -60,6 +66,8 @@ class Fit:
 
     `tokens` are those to read, `solution_tokens` what the solutions have by themselves up to their last label.
     `cut_solutions` lost `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
+    Of `reasons` those that did not fit (`dropped_reasons`) and all but one for the same verdict on the same beginning
+    (`repeated_reasons`) are left out.
     """
 
     solutions: int = 0
@@ -69,6 +77,9 @@ class Fit:
     cut_steps: int = 0
     dropped: int = 0
     dropped_for: list[str] = field(default_factory=list)
+    reasons: int = 0
+    dropped_reasons: int = 0
+    repeated_reasons: int = 0
 
 
 def fit(example: Example, encoder: PrmEncoder, longest: int, seen: Fit) -> Row | None:
@@ -97,8 +108,35 @@ def fit(example: Example, encoder: PrmEncoder, longest: int, seen: Fit) -> Row |
     return Row(encoded.ids, encoded.read, example.target[:kept], example.weight[:kept])
 
 
+def reason_rows(
+    example: Example, row: Row, encoder: PrmEncoder, longest: int, reason_weight: float, seen: Fit
+) -> Iterator[tuple[int, Row]]:
+    """The reasons of an encoded example, each with the length of what it shares with others: all up to its verdict."""
+    encoded = Encoded(row.ids, row.read)
+    for place, reason in enumerate(example.reasons[: len(row.read)]):
+        target = row.target[place]
+        if not reason or target is None:
+            continue
+        begun = encoder.verdict(encoded, place, target > 0.5)
+        *said, end = encoder.reason(reason)
+        ids = (*begun, *said)
+        if longest and len(ids) > longest:
+            seen.dropped_reasons += 1
+            continue
+        written = tuple(float(WRITTEN + token) for token in (*said, end))
+        weight = reason_weight * row.weight[place] / len(written)
+        yield len(begun), Row(ids, tuple(range(len(begun) - 1, len(ids))), written, (weight,) * len(written))
+
+
 def write_encoded(
-    examples: Iterable[Example], encoder: PrmEncoder, path: Path, *, longest: int, room: int, share: bool
+    examples: Iterable[Example],
+    encoder: PrmEncoder,
+    path: Path,
+    *,
+    longest: int,
+    room: int,
+    share: bool,
+    reason_weight: float = 1.0,
 ) -> Fit:
     """Encode examples (in the order of their questions) into an Arrow file; a few thousand are in memory at a time.
 
@@ -111,10 +149,19 @@ def write_encoded(
         for name, group in groupby(examples, key=lambda item: item.question_id):
             source = ""
             rows: list[Row] = []
+            reasons: dict[tuple[int, ...], Row] = {}
             for example in group:
                 source = example.source
-                if (row := fit(_up_to_last_label(example), encoder, longest, seen)) is not None:
-                    rows.append(row)
+                if (row := fit(_up_to_last_label(example), encoder, longest, seen)) is None:
+                    continue
+                rows.append(row)
+                for begun, reason in reason_rows(example, row, encoder, longest, reason_weight, seen):
+                    # Behind the same verdict two reasons would need two next tokens at one place.
+                    if reasons.setdefault(reason.ids[:begun], reason) is not reason:
+                        seen.repeated_reasons += 1
+            seen.reasons += len(reasons)
+            seen.solution_tokens += sum(len(item.read) for item in reasons.values())
+            rows += reasons.values()
             for part in _parts(rows, room) if share else [[row] for row in rows]:
                 line = _line(part)
                 seen.tokens += len(line["ids"])
@@ -151,7 +198,10 @@ def _parts(rows: Sequence[Row], room: int) -> list[list[Row]]:
 
 
 def _line(rows: Sequence[Row]) -> dict[str, Any]:
-    """The columns of a trie; what solutions share has the sum of their weights and the mean of their targets."""
+    """The columns of a trie; what solutions share has the sum of their weights and the mean of their targets.
+
+    Reasons share no position that they write at: `write_encoded` has one for each verdict.
+    """
     trie = merge([row.ids for row in rows])
     found: dict[int, tuple[float, float]] = {}
     for row, path in zip(rows, trie.paths, strict=True):
@@ -165,7 +215,7 @@ def _line(rows: Sequence[Row]) -> dict[str, Any]:
         "position": trie.position,
         "end": trie.end,
         "read": read,
-        "target": [found[at][0] / found[at][1] for at in read],
+        "target": [total / mass for total, mass in (found[at] for at in read)],
         "weight": [found[at][1] for at in read],
     }
 
@@ -227,7 +277,7 @@ class EncodedExamples:
         return found
 
     def mean_weight(self) -> float:
-        """The mean weight of a labelled prefix."""
+        """The mean weight of what is learned: a labelled prefix, a token of a reason."""
         count = sum(len(part["weight"]) for part in self._values)
         return sum(float(part["weight"].sum(dtype=np.float64)) for part in self._values) / count if count else 1.0
 
@@ -277,9 +327,10 @@ class Packs(torch.utils.data.Dataset[list[int]]):
 class Collator:
     """Packs of tries as the arguments of a forward pass.
 
-    `input_ids` and `position_ids` are `[1, T]`; `labels` are `[2, T]`: the target of a prefix where it is read and its
-    weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` where a trie has branches, else left out: then the
-    restarting positions say it. `logits_to_keep` (causal models alone) are the positions with a label.
+    `input_ids` and `position_ids` are `[1, T]`; `labels` are `[2, T]`: the target of a prefix where it is read (from
+    `WRITTEN` on: the token to write there) and its weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` where
+    a trie has branches, else left out: then the restarting positions say it. `logits_to_keep` (causal models alone) are
+    the positions with a label.
     """
 
     def __init__(self, examples: EncodedExamples, *, keep: bool, branches: bool, weight: float = 1.0) -> None:

@@ -5,7 +5,8 @@ What differs from a fine-tune of a language model:
 1. Rows are packed without padding and solutions of a question share what they have in common (`packing.py`).
 2. The model returns logits at the labelled positions alone (`logits_to_keep`): no `[tokens, vocabulary]` is ever there.
 3. One loss for hard and soft labels (`loss.py`): the sum over all labelled prefixes of an update, divided by how many
-   they are, whatever the number of micro-batches or processes. Weights have a mean of 1 over the training data.
+   they are, whatever the number of micro-batches or processes. Weights have a mean of 1 over the training data. A
+   generative model learns verdicts as next tokens, and, where it is given them, the tokens of reasons by the same sum.
 4. The dev split is made by question. It stops the training early, and the threshold is chosen on it.
 5. Data, label rule, format and threshold are written into the model's config, where scoring reads them.
 
@@ -31,8 +32,8 @@ from openr_data.errors import MissingDependency, OpenRError, UsageError
 from openr_data.prm_format import PrmEncoder
 
 from .dev import Dev, DevMetrics, NotFinite
-from .loss import class_logits, pair_logits, step_loss, verdict_loss
-from .packing import IGNORED, Collator, EncodedExamples, Packs, plan_packs
+from .loss import class_logits, pair_logits, step_loss, token_loss, verdict_loss
+from .packing import IGNORED, WRITTEN, Collator, EncodedExamples, Packs, plan_packs
 
 BEST: Final = "eval_log_loss"
 """What decides which checkpoint is the best one."""
@@ -76,7 +77,7 @@ class Schedule:
 
 
 class StepLoss:
-    """`compute_loss_func` of the trainer: the weighted sum over labelled prefixes, by their number in the update."""
+    """`compute_loss_func` of the trainer: the weighted sum over what is learned, by how many that are in the update."""
 
     def __init__(self, encoder: PrmEncoder, *, generative: bool) -> None:
         self._encoder, self._generative = encoder, generative
@@ -89,7 +90,12 @@ class StepLoss:
         logits = outputs.logits[0]
         encoder = self._encoder
         if encoder.form.head == "lm_pair":
-            if self._generative:
+            written = target >= WRITTEN
+            if written.any():
+                total = token_loss(logits[written], target[written].long() - WRITTEN, weight[written])
+                told = ~written
+                total = total + verdict_loss(logits[told], target[told], weight[told], encoder.good, encoder.bad)
+            elif self._generative:
                 total = verdict_loss(logits, target, weight, encoder.good, encoder.bad)
             else:
                 total = step_loss(pair_logits(logits, encoder.good, encoder.bad), target, weight)

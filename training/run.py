@@ -8,6 +8,7 @@
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from openr_data.errors import InputError, Interrupted, UsageError
 from openr_data.jobs.job import Job
 from openr_data.jobs.selection import Selection
 from openr_data.overlap import find_benchmarks, fingerprint
-from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat
+from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat
 from openr_data.store import View
 from openr_data.store.dataset import Store
 from openr_data.store.refs import MAIN, DatasetName
@@ -48,7 +49,8 @@ class PrmConfig:
     `data` is NAME@ref. `method`, `where`, `balance`, `per_question` and `dedupe` choose records as `export` does;
     `labels`, `threshold`, `weights` and `source_weights` are the label rule. `dev_share` of the questions are held out.
     `format` empty: the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share`
-    False reads every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary.
+    False reads every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary,
+    `reasons` the reasons of labels behind it; one reason weighs as much as `reason_weight` verdicts.
     """
 
     data: str
@@ -67,17 +69,23 @@ class PrmConfig:
     max_length: int = 0
     share: bool = True
     generative: bool = False
+    reasons: bool = False
+    reason_weight: float = 1.0
     schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
         if not 0 <= self.dev_share < 1 or self.max_length < 0:
             raise ValueError("dev_share lies in [0, 1), max_length is at least 0")
+        if self.reasons and not self.generative:
+            raise ValueError("reasons are written by a generative reward model: --generative --reasons")
+        if not 0 < self.reason_weight < math.inf:
+            raise ValueError("reason_weight is above 0")
         self.rule()
         self.selection()
 
     def rule(self) -> LabelRule:
         """The label rule."""
-        return LabelRule(self.labels, self.threshold, self.weights, self.source_weights)
+        return LabelRule(self.labels, self.threshold, self.weights, self.source_weights, self.reasons)
 
     def selection(self) -> Selection:
         """Which records are taken."""
@@ -121,11 +129,17 @@ class PrmRun:
         """Train and write the model folder; return the figures.
 
         Raises `InputError` for data without labels or with known benchmark questions, for a tokenizer without the
-        format's tokens, for a folder that is no model; `Interrupted` after `stop` says so, with a checkpoint written.
+        format's tokens, for a folder that is no model, for labels without reasons where they are to be learned;
+        `UsageError` for a classifier that is to write; `Interrupted` after `stop` says so, with a checkpoint written.
         """
         is_main = processes().is_main_process
         with self.job.lock() if is_main else nullcontext():
             form = choose_format(self.config.model, self.config.format)
+            if self.config.generative and form.head != "lm_pair":
+                raise UsageError(
+                    f"The PRM format {form.name!r} reads a head {form.head!r}, which writes nothing. Leave out "
+                    "--generative, or name a format of a causal model with --format."
+                )
             model, tokenizer = load_base(self.config.model, form)
             encoder = PrmEncoder(form, tokenizer)
             data, dev = self._prepare(encoder, self._longest(model))
@@ -175,10 +189,18 @@ class PrmRun:
                 self.seen = _read_fit(path)
             else:
                 room = self.config.schedule.pack_tokens
-                self.seen = write_encoded(stream, encoder, part, longest=longest, room=room, share=self.config.share)
-                if not self.seen.solutions:
+                self.seen = write_encoded(
+                    stream,
+                    encoder,
+                    part,
+                    longest=longest,
+                    room=room,
+                    share=self.config.share,
+                    reason_weight=self.config.reason_weight,
+                )
+                if not self.seen.solutions or (self.config.reasons and not self.seen.reasons):
                     part.unlink()
-                    raise InputError(self._nothing())
+                    raise InputError(self._no_reasons() if self.seen.solutions else self._nothing())
                 write_whole(path.with_suffix(".json"), json.dumps(asdict(self.seen)))
                 part.replace(path)
         chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
@@ -249,6 +271,18 @@ class PrmRun:
             f"there with: openr-data show {self.config.data}"
         )
 
+    def _no_reasons(self) -> str:
+        if self.seen.dropped_reasons:
+            return (
+                f"None of the {self.seen.dropped_reasons:,} reasons of {self.config.data} fits into the context of "
+                f"{self.config.model} behind its solution. Take a model with a longer one."
+            )
+        name = DatasetName.parse(self.config.data).name
+        return (
+            f"No label of {self.config.data} that is trained on has a reason. Train without --reasons, or have a judge "
+            f"write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons"
+        )
+
     def _figures(self, trainer: PrmTrainer, dev: Dev | None, model: Any) -> dict[str, Any]:
         state, metrics = trainer.state, trainer.metrics
         speed = [item for item in state.log_history if "train_runtime" in item]
@@ -268,6 +302,9 @@ class PrmRun:
             "cut_solutions": self.seen.cut_solutions,
             "cut_steps": self.seen.cut_steps,
             "dropped_solutions": self.seen.dropped,
+            "reasons": self.seen.reasons,
+            "dropped_reasons": self.seen.dropped_reasons,
+            "repeated_reasons": self.seen.repeated_reasons,
             "left_out": self.counts.left_out,
             "benchmark_questions_left_out": self.benchmarks,
             "tokens": self.seen.tokens,
@@ -285,6 +322,7 @@ class PrmRun:
         model.config.__dict__[CONFIG_KEY] = {
             **kept.as_dict(),
             "objective": "verdict" if self.config.generative else "pair",
+            **({WRITES: True} if self.config.reasons else {}),
             "trained_on": {"data": self.config.data, "digest": figures["digest"]},
             "label_rule": {item.name: config[item.name] for item in fields(LabelRule) if item.name in config},
         }

@@ -45,6 +45,7 @@ def train() -> None:
 @click.option("--labels", type=click.Choice(["hard", "soft"]), help="The label, or the share of right rollouts.")
 @click.option("--threshold", type=click.FloatRange(0, 1, max_open=True), help="Good is a share above this.")
 @click.option("--generative", is_flag=True, help="Train the verdict as the next token of the whole vocabulary.")
+@click.option("--reasons", is_flag=True, help="With --generative: learn the reasons of labels behind the verdicts.")
 @click.option(
     "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Any option, for example -o epochs=2."
 )
@@ -62,6 +63,7 @@ def prm(
     balance: str | None,
     dedupe: bool,
     generative: bool,
+    reasons: bool,
     options: tuple[str, ...],
     **flags: Any,
 ) -> None:
@@ -79,7 +81,8 @@ def prm(
       evaluations 10, patience 0, seed 0, dev_share 0.05, max_length 0 (the context of the model),
       lora_rank 0, bf16 false, checkpointing false, weights one|rollouts,
       source_weights (NAME:NUMBER,… for sources of questions or methods of labels),
-      share true (solutions of a question are read once where they agree)
+      share true (solutions of a question are read once where they agree),
+      reason_weight 1 (of a whole reason, in verdicts)
 
     \b
     Examples:
@@ -98,6 +101,7 @@ def prm(
     given |= {"balance": parse_ratio(balance)} if balance else {}
     given |= {"dedupe": True} if dedupe else {}
     given |= {"generative": True} if generative else {}
+    given |= {"reasons": True} if reasons else {}
     layers += [given, {"data": data}, parse_overrides(options)]
     of_schedule = {item.name for item in fields(kind.schedule_type)}
     known = {item.name for item in fields(kind.config_type)} - {"schedule"}
@@ -154,6 +158,11 @@ def _summary(out: Output, folder: Path, figures: Mapping[str, Any]) -> None:
         facts["did not fit"] = (
             f"{figures['cut_steps']:,} steps of {figures['cut_solutions']:,} solutions, "
             f"{figures['dropped_solutions']:,} whole solutions"
+        )
+    if figures.get("reasons"):
+        facts["reasons"] = (
+            f"{figures['reasons']:,} ({figures['repeated_reasons']:,} more for the same verdicts, "
+            f"{figures['dropped_reasons']:,} did not fit)"
         )
     if figures["benchmark_questions_left_out"]:
         told = ", ".join(f"{count:,} of {name}" for name, count in figures["benchmark_questions_left_out"].items())

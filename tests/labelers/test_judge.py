@@ -21,7 +21,19 @@ from openr_data.ids import prefix_ids, solution_id
 from openr_data.inference.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.jobs.regrade import regrade
-from openr_data.labelers.judge import PROMPT, TEMPLATE, Judge, JudgeConfig, elected, filled, named_index
+from openr_data.labelers.judge import (
+    PROMPT,
+    REASONS,
+    TEMPLATES,
+    VERSIONS,
+    Judge,
+    JudgeConfig,
+    elected,
+    filled,
+    named_index,
+    reasons_in,
+)
+from openr_data.reasons import reasons_of
 from openr_data.registry import load
 from openr_data.store import Store
 from openr_data.store.verify import verify
@@ -79,11 +91,11 @@ def a_solution(question: Question, *steps: str, **more: Any) -> Solution:
 
 
 def judged(
-    critiques: Sequence[str], steps: Sequence[str] = STEPS, **more: Any
+    critiques: Sequence[str], steps: Sequence[str] = STEPS, *, prompt: str = PROMPT, **more: Any
 ) -> tuple[Labeling, LabelSet, dict[str, Any]]:
     """One solution, judged by these critiques: everything, its label set, and what the metadata tells."""
     question = a_question()
-    labeler = Judge(JudgeConfig(votes=len(critiques)), Sampling(**more))
+    labeler = Judge(JudgeConfig(len(critiques), prompt), Sampling(**more))
     given = [a_solution(question, *steps)]
     labeling = asyncio.run(labeler.label(question, Critic(lambda _: critiques), NoGrader(), given))
     (label_set,) = labeling.labels
@@ -346,14 +358,92 @@ def test_the_version_of_the_prompt_is_an_option_that_pins_a_job() -> None:
     assert load("labeler", "judge") is Judge
     assert as_dict(build(JudgeConfig, {})) == {"votes": 1, "prompt": PROMPT}
     assert PROMPT.startswith("critique@")
-    with pytest.raises(UsageError, match=f"asks with the prompt {PROMPT}, not critique@00000000"):
+    with pytest.raises(UsageError, match=f"asks with the prompt {PROMPT} or {VERSIONS[REASONS]}, not critique@0000"):
         build(JudgeConfig, {"prompt": "critique@00000000"})
+    assert [build(JudgeConfig, {"prompt": name}).prompt for name in VERSIONS] == list(VERSIONS.values())
+    assert build(JudgeConfig, {"prompt": VERSIONS[REASONS]}) == build(JudgeConfig, {"prompt": REASONS})
     with pytest.raises(UsageError, match="votes is at least 1"):
         build(JudgeConfig, {"votes": 0})
 
 
-def test_the_template_has_each_field_once() -> None:
-    assert [TEMPLATE.count(name) for name in ("{question}", "{solution}", "\\boxed{}")] == [1, 1, 1]
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_has_each_field_once(name: str) -> None:
+    assert [TEMPLATES[name].count(field) for field in ("{question}", "{solution}", "\\boxed{}")] == [1, 1, 1]
+
+
+# --- reasons
+
+
+REASONED = "[0] One and one make two.\n[1] Two and two make four, not five.\n\n\\boxed{1}"
+
+
+def test_a_critique_with_a_line_a_step_leaves_the_reasons_of_the_judged_steps() -> None:
+    _, label_set, told = judged([REASONED + "\n[2] Never read."], prompt=REASONS)
+    assert labels(label_set) == [1, -1, None]
+    assert reasons_of(label_set.metadata, 3) == ("One and one make two.", "Two and two make four, not five.", "")
+    assert told["prompt"] == VERSIONS[REASONS]
+
+
+def test_without_being_asked_for_nothing_is_kept_as_a_reason() -> None:
+    _, label_set, _ = judged([REASONED])
+    assert reasons_of(label_set.metadata, 3) == ()
+    assert "reasons" not in json.loads(label_set.metadata)
+
+
+def test_the_prompt_that_asks_for_reasons_is_the_one_that_is_sent() -> None:
+    for name in TEMPLATES:
+        critic = Critic(lambda _: boxed(-1))
+        question = a_question()
+        asked: list[str] = []
+        sample = critic.sample
+
+        async def heard(prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+            asked.append(prefix.question)  # noqa: B023
+            return await sample(prefix, n, sampling)  # noqa: B023
+
+        critic.sample = heard  # type: ignore[method-assign]
+        judge = Judge(JudgeConfig(prompt=name), Sampling())
+        asyncio.run(judge.label(question, critic, NoGrader(), [a_solution(question, *STEPS)]))
+        assert asked == [filled(question.question, STEPS, name)]
+
+
+def test_reasons_are_those_of_the_first_critique_that_names_the_elected_step() -> None:
+    other = "[0] Wrong from the start.\n\\boxed{0}"
+    says = [other, "[1] The sum is four.\n\\boxed{1}", "[0] This is fine.\n[1] Five is not four.\n\\boxed{1}"]
+    _, label_set, told = judged(says, prompt=REASONS)
+    assert labels(label_set) == [1, -1, None]
+    first = next(text for text in told["critiques"] if text != other)
+    because = "The sum is four." if first == says[1] else "Five is not four."
+    assert reasons_of(label_set.metadata, 3) == ("This is fine.", because, "")
+
+
+def test_an_undecided_solution_has_no_reasons() -> None:
+    _, label_set, _ = judged(["[0] Fine. \\boxed{1}", "[0] Not fine. \\boxed{0}"], prompt=REASONS)
+    assert labels(label_set) == [None] * 3
+    assert reasons_of(label_set.metadata, 3) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[0] a\n[2] c", {0: "a", 2: "c"}),
+        ("**[0]** a\n- [1]: b\n## [2] c", {0: "a", 1: "b", 2: "c"}),
+        ("[0] at first\n[0] on second thought", {0: "on second thought"}),
+        ("[0] -3 and 4 make 1", {0: "-3 and 4 make 1"}),
+        ("[0]\n[1] b", {1: "b"}),
+        ("[0] ***", {}),
+        ("[3] no such step", {}),
+        ("see [0] for it", {}),
+        ("<think>[0] hm</think>[1] b", {1: "b"}),
+        ("", {}),
+    ],
+)
+def test_the_line_of_a_step_begins_with_its_index_in_brackets(text: str, found: dict[int, str]) -> None:
+    assert reasons_in(Completion(text, 9, "stop"), 3) == found
+
+
+def test_lines_are_found_in_time_that_grows_with_the_text() -> None:
+    assert reasons_in(Completion("\n" * 300_000 + "[0" * 100_000 + " " * 300_000, 9, "stop"), 3) == {}
 
 
 # --- in a job
