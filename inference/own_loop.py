@@ -5,7 +5,7 @@ A caller awaits from whatever loop it has; the work runs here, and cancelling th
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from openr_data.errors import PolicyLost
@@ -55,3 +55,13 @@ async def end(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_of(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of some coroutines at once; where one fails, or the caller gives up, the others end."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        await end(set(tasks))
+        raise

@@ -8,19 +8,23 @@ from transformers import AutoConfig, AutoTokenizer
 
 from openr_data.errors import InputError
 from openr_data.models import ModelEntry, model_entry
-from openr_data.prm_format import Encoded, PrmEncoder, PrmFormat, format_of
+from openr_data.prm_format import CONFIG_KEY, WRITES, Encoded, PrmEncoder, PrmFormat, format_of
 
 from .model_files import first_line, place
 
 
 @dataclass(frozen=True, slots=True)
 class RewardReader:
-    """`name` is model, revision and format; `room` is how many tokens a solution may have, None where it may be any."""
+    """`name` is model, revision and format; `room` is how many tokens a solution may have, None where it may be any.
+
+    `writes`: the model was trained to write reasons.
+    """
 
     name: str
     form: PrmFormat
     encoder: PrmEncoder
     room: int | None
+    writes: bool = False
 
     def encode(self, question: str, steps: Sequence[str]) -> Encoded:
         """The ids of a solution. Raises `InputError` for one that is empty or longer than the context."""
@@ -44,7 +48,8 @@ class RewardFiles:
     def reader(self, model: str, revision: str, room: int | None) -> RewardReader:
         """The reader of a model of this revision. Raises `InputError` where the tokenizer does not fit the format."""
         name = f"{model}@{revision}.{self.form.digest()}"
-        return RewardReader(name, self.form, PrmEncoder(self.form, self.tokenizer), room)
+        own = self.config.to_dict().get(CONFIG_KEY) or {}
+        return RewardReader(name, self.form, PrmEncoder(self.form, self.tokenizer), room, bool(own.get(WRITES)))
 
 
 def load_files(model: str, entry: ModelEntry, wanted: str, hint: str = "") -> RewardFiles:

@@ -14,9 +14,11 @@ from typing import Any, ClassVar, Final
 
 from openr_data.errors import PolicyLost
 from openr_data.models import model_entry
+from openr_data.reasons import ReasonedStep
 
 from .model_files import positions
 from .own_servers import OwnServers
+from .reasons import MOST, explained
 from .reward_reader import RewardReader, load_files
 from .served_model import DEFAULT_URL, is_whole, served_model
 from .step_requests import StepRequests
@@ -101,6 +103,25 @@ class RewardServer:
         """
         encoded = self._reader.encode(question, steps)
         return await self._own.call(lambda: self._steps.score(question, encoded))
+
+    async def explain(self, question: str, steps: Sequence[str], *, max_tokens: int = MOST) -> tuple[ReasonedStep, ...]:
+        """Score, verdict and reason of each step; see `reasons.py`. Raises what `score` raises."""
+        return await explained(self, self._reader, question, steps, max_tokens)
+
+    async def write(self, ids: Sequence[int], end: int, most: int, near: str) -> tuple[str, bool]:
+        """What the model writes behind `ids`, greedily, and whether it came to its `end`."""
+        body = {
+            "model": self._served.name,
+            "prompt": list(ids),
+            "max_tokens": most,
+            "temperature": 0,
+            "top_p": 1,
+            **self._served.plainly,
+            "stop_token_ids": [end],
+        }
+        reply = await self._own.call(lambda: self._own.servers.post("completions", body, is_whole, near))
+        choice = (reply.get("choices") or [{}])[0]
+        return str(choice.get("text") or ""), choice.get("finish_reason") == "stop"
 
     def close(self) -> None:
         """Close the connections; solutions under way fail with `PolicyLost`."""

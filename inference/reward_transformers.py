@@ -25,10 +25,13 @@ from transformers.utils import logging as transformers_logging
 from openr_data.errors import InputError, PolicyError, PolicyLost
 from openr_data.models import ModelEntry, model_entry
 from openr_data.prm_format import Encoded, PrmFormat
+from openr_data.reasons import ReasonedStep
 from openr_data.token_trie import TokenTrie, merge, sees
 
+from .greedy import continue_greedily
 from .local_model import cache_argument
 from .model_files import place, positions, revision
+from .reasons import MOST, explained
 from .reward_reader import cannot_load, check, load_files
 from .score_memory import ScoreMemory, key_of, step_keys
 
@@ -46,6 +49,17 @@ class _Request:
     encoded: Encoded
     keys: tuple[str, ...]
     future: asyncio.Future[tuple[float, ...]]
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(slots=True, eq=False)
+class _Writing:
+    """One call of `write`."""
+
+    ids: Sequence[int]
+    end: int
+    most: int
+    future: asyncio.Future[tuple[str, bool]]
     loop: asyncio.AbstractEventLoop
 
 
@@ -94,7 +108,7 @@ class TransformersReward:
         self._held, self._most = 0, cache_tokens if reuse else 0
         self._reuse = reuse
         self.tokens_asked = self.tokens_read = 0
-        self._incoming: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._incoming: queue.SimpleQueue[_Request | _Writing | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._failure: PolicyLost | None = None
         self._thread = threading.Thread(target=self._serve, name="transformers-reward", daemon=True)
@@ -118,7 +132,20 @@ class TransformersReward:
         """
         loop = asyncio.get_running_loop()
         encoded = self._reader.encode(question, steps)
-        request = _Request(encoded, step_keys(encoded), loop.create_future(), loop)
+        found: Sequence[float] = await self._hand(_Request(encoded, step_keys(encoded), loop.create_future(), loop))
+        return found
+
+    async def explain(self, question: str, steps: Sequence[str], *, max_tokens: int = MOST) -> tuple[ReasonedStep, ...]:
+        """Score, verdict and reason of each step; see `reasons.py`. Raises what `score` raises."""
+        return await explained(self, self._reader, question, steps, max_tokens)
+
+    async def write(self, ids: Sequence[int], end: int, most: int, near: str) -> tuple[str, bool]:
+        """What the model writes behind `ids`, greedily, and whether it came to its `end`."""
+        loop = asyncio.get_running_loop()
+        found: tuple[str, bool] = await self._hand(_Writing(ids, end, most, loop.create_future(), loop))
+        return found
+
+    async def _hand(self, request: _Request | _Writing) -> Any:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -131,12 +158,13 @@ class TransformersReward:
         self._thread.join()
 
     def _serve(self) -> None:
-        taken: list[_Request] = []
+        taken: list[_Request | _Writing] = []
         try:
             while self._collect(taken):
-                for group in self._batches(taken):
+                for group in self._batches([item for item in taken if isinstance(item, _Request)]):
                     self._score(group)
                 self._forget()
+                self._write([item for item in taken if isinstance(item, _Writing)])
             error = PolicyLost(f"The reward model {self.name} is closed.")
         except torch.OutOfMemoryError:
             error = PolicyLost(f"{self.name} ran out of GPU memory. Remember less: cache_tokens=0, or --device cpu.")
@@ -151,7 +179,7 @@ class TransformersReward:
         for request in taken:
             _deliver(request, error)
 
-    def _collect(self, taken: list[_Request]) -> bool:
+    def _collect(self, taken: list[_Request | _Writing]) -> bool:
         """Take what has been asked meanwhile, waiting for the first; False when the model was closed."""
         taken.clear()
         request = self._incoming.get()
@@ -183,6 +211,16 @@ class TransformersReward:
             key = keys[place] if place is not None else f"new {key_of(encoded.ids[: max(1, encoded.read[0] // 2)])}"
             groups.setdefault(key, _Group(keys[place] if place is not None else "", start)).requests.append(request)
         return _by_size([part for group in groups.values() for part in _in_parts(group)])
+
+    def _write(self, writings: list[_Writing]) -> None:
+        """Continue what is asked for; one model has one end."""
+        if not writings:
+            return
+        prompts, most = [item.ids for item in writings], [item.most for item in writings]
+        for item, (ids, is_whole) in zip(
+            writings, continue_greedily(self._model, prompts, writings[0].end, most), strict=True
+        ):
+            _deliver(item, (self._reader.encoder.words(ids), is_whole))
 
     def _has(self, key: str) -> bool:
         while key:
@@ -362,7 +400,7 @@ def _joined(pieces: Sequence[_Piece], layer: int, part: int) -> torch.Tensor:
     return torch.cat([piece.states[layer][part] for piece in pieces], dim=1)
 
 
-def _deliver(request: _Request, outcome: tuple[float, ...] | PolicyLost) -> None:
+def _deliver(request: _Request | _Writing, outcome: Any) -> None:
     def settle() -> None:
         if request.future.done():
             return

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from openr_data.errors import PolicyError
 from openr_data.models import ModelEntry, model_entry
+from openr_data.reasons import ReasonedStep
 
 from .model_files import positions, revision
 from .own_vllm import (
@@ -23,6 +24,7 @@ from .own_vllm import (
     is_cpu,
     tokens_input,
 )
+from .reasons import MOST, explained
 from .reward_reader import RewardReader, check, load_files
 from .step_requests import StepRequests
 
@@ -114,6 +116,29 @@ class VLLMReward:
         """
         encoded = self._reader.encode(question, steps)
         return await self._own.call(lambda: self._steps.score(question, encoded))
+
+    async def explain(self, question: str, steps: Sequence[str], *, max_tokens: int = MOST) -> tuple[ReasonedStep, ...]:
+        """Score, verdict and reason of each step; see `reasons.py`. Raises what `score` raises."""
+        return await explained(self, self._reader, question, steps, max_tokens)
+
+    async def write(self, ids: Sequence[int], end: int, most: int, near: str) -> tuple[str, bool]:
+        """What the model writes behind `ids`, greedily, and whether it came to its `end`."""
+
+        def request() -> SamplingParams:
+            return SamplingParams(
+                max_tokens=most, temperature=0, stop_token_ids=[end], output_kind=RequestOutputKind.FINAL_ONLY
+            )
+
+        async def ask() -> tuple[str, bool]:
+            reply = await self._own.ask(
+                lambda engine, number: engine.generate(tokens_input(list(ids)), request(), number)
+            )
+            (output,) = reply.outputs
+            if output.finish_reason == "abort":
+                raise self._own.gone()
+            return output.text, output.finish_reason == "stop"
+
+        return await self._own.call(ask)
 
     def close(self) -> None:
         """Shut the engine down; solutions under way fail with `PolicyLost`."""

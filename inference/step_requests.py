@@ -6,10 +6,9 @@ the rest of a block; what a classifier says of tokens that come from the cache i
 where they are needed (anchors: inference 4.1).
 """
 
-import asyncio
 import math
-from collections.abc import Coroutine, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,9 @@ from numpy.typing import NDArray
 from openr_data.errors import PolicyError
 from openr_data.prm_format import Encoded
 
-from .own_loop import end
+from .own_loop import all_of
 from .reward_reader import RewardReader
 from .score_memory import ScoreMemory, step_keys
-
-T = TypeVar("T")
 
 CLOSE: Final = 0.01
 """How far from 1 the probabilities of the classes may add up: a head in half precision is off by less."""
@@ -78,7 +75,7 @@ class StepRequests:
             return _sigmoid(good - bad)
 
         # The shortest is asked for first: what is longer finds it in the cache.
-        return await _all([one(at) for at in places])
+        return await all_of([one(at) for at in places])
 
     async def _rows(self, question: str, encoded: Encoded, places: Sequence[int]) -> list[float]:
         ids = encoded.ids[: encoded.read[-1] + 1]
@@ -121,13 +118,3 @@ def _check_probabilities(rows: NDArray[np.float64], name: str) -> None:
 
 def _sigmoid(z: float) -> float:
     return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))
-
-
-async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of some coroutines at once; where one fails, or the caller gives up, the others end."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        await end(set(tasks))
-        raise

@@ -7,10 +7,20 @@ them (`training/examples.py`).
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 KEY: Final = "reasons"
 """Their name in the metadata of a label set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonedStep:
+    """What a generative reward model says of a step: P(correct), the verdict at its threshold, and why."""
+
+    score: float
+    is_good: bool
+    reason: str
 
 
 def reasons_of(metadata: str, n_steps: int) -> tuple[str, ...]:

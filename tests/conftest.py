@@ -1,6 +1,7 @@
 """What many tests need: a store, a scripted world of two questions, the shared real data."""
 
 import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,12 +15,31 @@ from openr_data.types import Question
 
 ROOT = Path(__file__).parents[1]
 
+_STATUS = pytest.StashKey[int]()
+
 # A busy machine is no failure.
 settings.register_profile("openr-data", deadline=None)
 settings.load_profile("openr-data")
 
 # Tests compute their verdicts and leave the user's cache alone.
 os.environ["OPENR_CACHE"] = "off"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Out at once, as the console script is left (`openr_data.cli.run`): native threads of libraries that wind down
+    beside the interpreter abort it now and then ("terminate called without an active exception"), and a run that
+    passed has failed."""
+    if hasattr(config, "workerinput") or _STATUS not in config.stash:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(config.stash[_STATUS])
 
 
 @pytest.fixture

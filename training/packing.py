@@ -328,8 +328,8 @@ class Collator:
     """Packs of tries as the arguments of a forward pass.
 
     `input_ids` and `position_ids` are `[1, T]`; `labels` are `[2, T]`: the target of a prefix where it is read (from
-    `WRITTEN` on: the token to write there) and its weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` where
-    a trie has branches, else left out: then the restarting positions say it. `logits_to_keep` (causal models alone) are
+    `WRITTEN` on: the token to write there) and its weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` for
+    tries with branches, else left out: then the restarting positions say it. `logits_to_keep` (causal models alone) are
     the positions with a label.
     """
 

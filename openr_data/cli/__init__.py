@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "compare": ("compare:compare_", "Say which labeling method is better, and what it cost."),
     "consensus": ("consensus:consensus_", "Keep the solutions on whose first error several methods agree."),
     "train": ("train:train", "Train a reward model from a pinned snapshot."),
+    "explain": ("explain:explain_", "Let a generative reward model say why steps are right or wrong."),
     "eval": ("evaluate:evaluate", "Evaluate reward models and searches."),
     "catalog": ("catalog:catalog", "List what is built in: methods, backends, models, sources."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),

@@ -1,9 +1,13 @@
 """`openr-data view`: labelled steps, coloured."""
 
+from typing import Any
+
 import click
 
 from ..errors import UsageError
+from ..store import View
 from ..store.dataset import Store
+from ..store.query import quoted
 from ..view.terminal import LEGEND, record_lines
 from .output import Output, hint, output_options
 
@@ -23,24 +27,7 @@ def view(store: str, /, name: str, id_: str, limit: int, method: str, errors: bo
     Example:
       openr-data view arithmetic --errors --limit 3
     """
-    where = ["true"]
-    if id_:
-        if not id_.isalnum():
-            raise UsageError(f"{id_!r} is no id. Ids are hex digits; list some with: openr-data view {name}")
-        where.append(f"(starts_with(solution_id, '{id_}') or starts_with(question_id, '{id_}'))")
-    if method:
-        where.append(f"method = '{method.replace(chr(39), chr(39) * 2)}'")
-    if errors:
-        where.append("first_error is not null")
-    rows = (
-        Store.open(store)
-        .view(name)
-        .sql(
-            f"select * from records where {' and '.join(where)} "
-            f"order by question_id, solution_id, method limit {max(limit, 0)}"
-        )
-        .to_pylist()
-    )
+    rows = read_records(Store.open(store).view(name), name, id_, limit, method, errors)
     if not out.is_human:
         out.rows([{"solution_id": row.pop("solution_id"), **row} for row in rows])
         return
@@ -51,3 +38,21 @@ def view(store: str, /, name: str, id_: str, limit: int, method: str, errors: bo
     for row in rows:
         out.render(*record_lines(row), "")
     out.render(LEGEND)
+
+
+def read_records(view: View, name: str, id_: str, limit: int, method: str, errors: bool) -> list[dict[str, Any]]:
+    """Rows of `records`, chosen as the options of `view` say. Raises `UsageError` for what is no id."""
+    where = ["true"]
+    if id_:
+        if not id_.isalnum():
+            raise UsageError(f"{id_!r} is no id. Ids are hex digits; list some with: openr-data view {name}")
+        where.append(f"(starts_with(solution_id, '{id_}') or starts_with(question_id, '{id_}'))")
+    if method:
+        where.append(f"method = '{quoted(method)}'")
+    if errors:
+        where.append("first_error is not null")
+    chosen = f"select * from records where {' and '.join(where)}"
+    found: list[dict[str, Any]] = view.sql(
+        f"{chosen} order by question_id, solution_id, method limit {max(limit, 0)}"
+    ).to_pylist()
+    return found

@@ -1,8 +1,9 @@
 """The seams of the project: an algorithm sees these and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ..reasons import ReasonedStep
 from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling, SearchResult, Solution
 
 
@@ -77,6 +78,15 @@ class RewardBackend(RewardModel, Protocol):
     def threshold(self) -> float: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ReasoningReward(RewardBackend, Protocol):
+    """A reward backend whose model may write reasons: `explain` says of each step how good it is, and why."""
+
+    async def explain(
+        self, question: str, steps: Sequence[str], *, max_tokens: int = ...
+    ) -> Sequence[ReasonedStep]: ...
 
 
 class Search(Protocol):

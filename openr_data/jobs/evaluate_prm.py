@@ -24,12 +24,13 @@ from ..errors import InputError, Interrupted, PolicyError, UsageError
 from ..ids import content_hash
 from ..models import model_entry
 from ..prm_format import prm_formats
-from ..registry import check, load
+from ..registry import check
 from ..store.dataset import Store
 from ..store.refs import now
 from .job import Job
 from .judged_solutions import JudgedSet, JudgedSolution, LabelledData, labelled_data
 from .prm_evaluation import PrmEvaluation, choose_threshold, figures_of
+from .reward import open_reward
 from .score_store import Report, ScoreStore, case_id, score_all
 
 METHOD: Final = "eval prm"
@@ -175,17 +176,8 @@ class EvaluatePrm:
 
     def reward(self, **live: Any) -> RewardBackend:
         """The model behind its backend; `live` are options that do not change its scores. Raises `UsageError`."""
-        kind = load("reward", self.config.backend)
-        known = getattr(kind, "live_options", tuple(live))
-        options = {**live, **({"format": self.config.format} if self.config.format else {})}
-        for name in options:
-            if name not in known:
-                raise UsageError(
-                    f"The backend {self.config.backend!r} has no option --{name.replace('_', '-')}. "
-                    "See: openr-data eval prm --help"
-                )
-        reward: RewardBackend = kind(self.config.model, **options)
-        return reward
+        config = self.config
+        return open_reward(config.backend, config.model, config.format, live, "eval prm")
 
     def run(self, store: Store, reward: RewardBackend, *, report: Report | None = None, command: str = "") -> Evaluated:
         """Score what has no scores yet, and write the result; `command` is what goes on with it.

@@ -4,9 +4,10 @@
 ▌○ 0.00 (0/8)   a bad step            ← first error
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..reasons import ReasonedStep, reasons_of
 from ..types import Provenance
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 GOOD, NEUTRAL, BAD, NONE = "●", "◐", "○", "·"
 LEGEND = f"{GOOD} good  {NEUTRAL} neutral  {BAD} bad  {NONE} not judged   value (correct/rollouts)"
+
+LABELS_LEGEND = (
+    f"{GOOD} called right  {BAD} called wrong   P(correct) | label: {GOOD} good  {NEUTRAL} neutral  {BAD} bad"
+)
 
 _SHAPES = {1: GOOD, 0: NEUTRAL, -1: BAD, None: NONE}
 _COLOURS = {1: "blue", 0: "cyan", -1: "dark_orange", None: "bright_black"}
@@ -41,8 +46,47 @@ def record_lines(record: Mapping[str, Any]) -> Iterator["Text"]:
     yield Text(record["question"], style="italic")
     answer = f"gold {record['answer']} · this solution {record['final_answer']} ({outcome})"
     yield Text(answer, style="bright_black")
+    reasons = _reasons(record)
     for index, step in enumerate(record["steps"]):
         yield from step_lines(record, index, step)
+        if reasons and reasons[index]:
+            yield from _reason_lines(reasons[index], record["label"][index])
+
+
+def explained_lines(record: Mapping[str, Any], said: Sequence[ReasonedStep]) -> Iterator["Text"]:
+    """A row of `records` with what a reward model says of its steps: score, label and step, the reason below."""
+    from rich.text import Text
+
+    yield Text(f"{record['solution_id'][:10]}  ", style="bold").append(record["method"], style="not bold")
+    yield Text(record["question"], style="italic")
+    for index, (step, item) in enumerate(zip(record["steps"], said, strict=True)):
+        verdict, label = 1 if item.is_good else -1, record["label"][index]
+        lines = step.split("\n")
+        first = Text(" ▌", style=_COLOURS[verdict])
+        first.append(f"{_SHAPES[verdict]} ", style=f"bold {_COLOURS[verdict]}")
+        first.append(f"{item.score:.2f} | {_SHAPES[label]}".ljust(16))
+        first.append(lines[0])
+        if record["first_error"] == index:
+            first.append("   ← first error", style=f"bold {_COLOURS[-1]}")
+        yield first
+        yield from (Text(" ▌", style=_COLOURS[verdict]).append(" " * 18 + line) for line in lines[1:])
+        if item.reason:
+            yield from _reason_lines(item.reason, verdict)
+
+
+def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The reasons of a row; what is no list of reasons is for `train` to refuse."""
+    try:
+        return reasons_of(record["label_metadata"] or "{}", len(record["steps"]))
+    except ValueError:
+        return ()
+
+
+def _reason_lines(reason: str, label: int | None) -> Iterator["Text"]:
+    from rich.text import Text
+
+    for line in reason.split("\n"):
+        yield Text(" ▌", style=_COLOURS[label]).append(" " * 18 + line, style="bright_black")
 
 
 def step_lines(record: Mapping[str, Any], index: int, step: str) -> Iterator["Text"]:

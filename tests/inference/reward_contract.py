@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClass
 from openr_data.inference.reward_server import RewardServer
 from openr_data.inference.reward_transformers import TransformersReward
 from openr_data.inference.score_memory import ScoreMemory
-from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat, prm_format
+from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat, prm_format
 
 from .contract import QUIET, SERVER_PYTHON
 from .scoring_server import ScoringServer
@@ -74,7 +74,7 @@ def opened(name: str, head: str, folder: Path) -> Iterator[Subject]:
     elif name == "openai":
         plain = PlainModel(model)
         with (
-            closing(ScoringServer(plain.pair, plain.rows, model="prm")) as server,
+            closing(ScoringServer(plain.pair, plain.rows, plain.write, model="prm")) as server,
             closing(RewardServer("prm", base_url=[server.url], tokenizer=str(model))) as reward,
         ):
             yield Subject(
@@ -166,7 +166,7 @@ def make_prm(folder: Path, head: str) -> Path:
     with torch.no_grad():
         for weight in drawn:
             weight.copy_(torch.randn(weight.shape, generator=chance) * 0.25)
-    setattr(model.config, CONFIG_KEY, form.as_dict())
+    setattr(model.config, CONFIG_KEY, {**form.as_dict(), **({WRITES: True} if head == "lm_pair" else {})})
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -192,7 +192,8 @@ class PlainModel:
     """One forward pass of the whole for each thing that is asked: nothing batched, nothing remembered."""
 
     def __init__(self, folder: Path) -> None:
-        form = PrmFormat(**{**json.loads((folder / "config.json").read_text())[CONFIG_KEY], "models": ()})
+        told = {**json.loads((folder / "config.json").read_text())[CONFIG_KEY], "models": ()}
+        form = PrmFormat(**{name: value for name, value in told.items() if name != WRITES})
         self.encoder = PrmEncoder(form, AutoTokenizer.from_pretrained(folder))
         weights = load_file(folder / "model.safetensors")
         bare = {name.removeprefix("model."): item for name, item in weights.items() if name.startswith("model.")}
@@ -206,6 +207,16 @@ class PlainModel:
         """The log-probabilities of the labels behind some ids."""
         told = (self._embedding @ self._hidden(ids)[-1]).log_softmax(-1)
         return float(told[self.encoder.good]), float(told[self.encoder.bad])
+
+    def write(self, ids: Sequence[int], end: int, most: int) -> tuple[str, bool]:
+        """What it writes behind some ids, token by token, and whether it came to its end."""
+        written: list[int] = []
+        while len(written) < most:
+            token = int((self._embedding @ self._hidden([*ids, *written])[-1]).argmax())
+            if token == end:
+                return self.encoder.words(written), True
+            written.append(token)
+        return self.encoder.words(written), False
 
     def rows(self, ids: Sequence[int]) -> list[list[float]]:
         """The logits of the classes at each of them."""

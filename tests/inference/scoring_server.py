@@ -1,7 +1,7 @@
 """A stand-in for a vLLM server of a reward model: real HTTP, any function as the model, and its flaws on demand.
 
 `pair` gives the log-probabilities of the labels behind some ids, `rows` the logits of the classes at each of them. What
-it had in its cache it tells as vLLM does, in whole blocks, where `tells_cached`.
+it had in its cache it tells as vLLM does, in whole blocks, where `tells_cached`. Without labels it writes what `write` has.
 """
 
 import math
@@ -13,14 +13,15 @@ from .completions_server import CompletionsServer
 
 BLOCK = 16
 Pair = Callable[[Sequence[int]], tuple[float, float]]
+Write = Callable[[Sequence[int], int, int], tuple[str, bool]]
 Rows = Callable[[Sequence[int]], Sequence[Sequence[float]]]
 
 
 class ScoringServer(CompletionsServer):
     """`flaw` is what is wrong with its answers; `change` is done to each before it is sent."""
 
-    def __init__(self, pair: Pair, rows: Rows, **options: Any) -> None:
-        self.pair, self.rows = pair, rows
+    def __init__(self, pair: Pair, rows: Rows, write: Write = lambda *_: ("", True), **options: Any) -> None:
+        self.pair, self.rows, self.write = pair, rows, write
         self.flaw = ""
         self.change: Callable[[dict[str, Any]], Any] = lambda reply: reply
         self.tells_cached = True
@@ -33,6 +34,10 @@ class ScoringServer(CompletionsServer):
         return reply
 
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        if "allowed_token_ids" not in body:
+            (end,) = body["stop_token_ids"]
+            text, is_whole = self.write(body["prompt"], end, body["max_tokens"])
+            return {"choices": [{"index": 0, "text": text, "finish_reason": "stop" if is_whole else "length"}]}
         ids, (good, bad) = body["prompt"], body["allowed_token_ids"]
         told = dict(zip((f"token_id:{good}", f"token_id:{bad}"), self.pair(ids), strict=True))
         sampled = max(told, key=lambda name: told[name])

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
+from openr_data.engine.protocols import ReasoningReward
 from openr_data.errors import InputError, PolicyLost
+from openr_data.reasons import ReasonedStep
 
 from .reward_contract import BACKENDS, THRESHOLD, Case, PlainModel, Subject, opened, score
 
@@ -170,6 +172,61 @@ def test_it_is_named_by_model_and_format_and_has_the_threshold_of_the_model(subj
     assert digest == subject.reward._reader.form.digest()
     assert subject.reward.threshold == THRESHOLD
     assert "format" in subject.reward.live_options
+
+
+def explain(reward: Any, *cases: Case, most: int) -> list[tuple[ReasonedStep, ...]]:
+    """What is said of solutions that are all asked for at once."""
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(*(reward.explain(*case, max_tokens=most) for case in cases))
+
+    found: list[tuple[ReasonedStep, ...]] = asyncio.run(all_at_once())
+    return found
+
+
+def test_a_reason_is_what_the_model_writes_behind_its_verdict(subject: Subject, plain: PlainModel) -> None:
+    assert isinstance(subject.reward, ReasoningReward)
+    cases = [solution(500 + seed, 1 + seed) for seed in range(4)]
+    if subject.head != "lm_pair":
+        with pytest.raises(InputError, match=r"was not trained to write reasons.*--generative --reasons"):
+            explain(subject.reward, cases[0], most=8)
+        return
+    before = score(subject.reward, *cases)
+    encoder, kinds, ends = plain.encoder, set(), set()
+    assert encoder.end is not None
+    for most in (1, 12, 40):
+        for case, told, scores in zip(cases, explain(subject.reward, *cases, most=most), before, strict=True):
+            assert alike([[item.score for item in told]], [scores])
+            encoded = encoder.encode(*case)
+            for place, item in enumerate(told):
+                assert item.is_good == (item.score >= THRESHOLD)
+                written, is_whole = plain.write(encoder.verdict(encoded, place, item.is_good), encoder.end, most)
+                assert item.reason == written + ("" if is_whole else " …")
+                kinds.add(item.is_good)
+                ends.add(is_whole)
+    # Nothing that is always the same would prove much.
+    assert kinds == ends == {True, False}
+    assert score(subject.reward, *cases) == before
+
+
+def test_where_the_context_has_no_room_a_reason_is_cut_and_then_empty(subject: Subject, plain: PlainModel) -> None:
+    if subject.head != "lm_pair":
+        pytest.skip("writes nothing")
+    room = subject.reward._reader.room
+    question, first = solution(70, 1)
+    last = "1"
+    while len(plain.encoder.encode(question, (*first, last + " 1")).ids) <= room:
+        last += " 1"
+    # Of the longest solution the last verdict has no room, and with a few tokens less its reason has as many.
+    (told,) = explain(subject.reward, (question, (*first, last)), most=24)
+    assert [bool(item.reason) for item in told] == [True, False]
+    less = last.removesuffix(" 1" * 4)
+    (told,) = explain(subject.reward, (question, (*first, less)), most=24)
+    encoded = plain.encoder.encode(question, (*first, less))
+    begun = plain.encoder.verdict(encoded, 1, told[1].is_good)
+    written, is_whole = plain.write(begun, plain.encoder.end or 0, room - len(begun))
+    assert told[1].reason == written + ("" if is_whole else " …")
+    assert 0 < room - len(begun) < 24
 
 
 def test_scores_that_nobody_waits_for_end(subject: Subject, plain: PlainModel) -> None:

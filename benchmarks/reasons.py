@@ -1,0 +1,130 @@
+"""What learning reasons costs and gives: three reward models on the same labels, one of them with a reason a step.
+
+    python benchmarks/reasons.py [--questions 1000] [--held-out 400] [--n 16] [--folder FOLDER]
+
+Labels as in best_of_n.py, whose store is taken where it is there. Reasons are those of the oracle of the arithmetic
+world ("the calculation is not one of the plan"), on steps whose label it shares. Printed and written to
+benchmarks/results/reasons.json, for the held-out candidates up to their first true error:
+
+    AUROC, ECE     of step scores, against the oracle
+    its reason     the share of steps whose written reason is that of the oracle, word for word
+    seconds        of training
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from best_of_n import RESULTS, _candidates, _label, _metrics, _run, _search
+
+from openr_data.catalogs.arithmetic.oracle import Judgement, judge
+from openr_data.catalogs.arithmetic.problems import plan_from_json
+from openr_data.inference.reward_transformers import TransformersReward
+from openr_data.jobs.rows import question_of
+from openr_data.reasons import told_reasons
+from openr_data.store import Store
+
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "pair": (),
+    "verdict": ("--generative",),
+    "verdict and reason": ("--generative", "--reasons"),
+}
+
+
+def main() -> None:
+    """Run it all and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--questions", type=int, default=1_000)
+    parser.add_argument("--held-out", type=int, default=400)
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--folder", type=Path, default=RESULTS / "best_of_n")
+    parser.add_argument("-o", dest="options", action="append", default=[])
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    options.plot = options.folder / "reasons.svg"
+    store = options.folder / "store"
+    _label(store, "adaptive", "train", options.questions)
+    _with_reasons(store, options.folder)
+    _search(store, options, ["arithmetic-reward"])
+    held_out = _candidates(store)
+    plans = _plans(store)
+    found: list[dict[str, Any]] = []
+    for name, flags in OBJECTIVES.items():
+        out = options.folder / f"reasons-{name.replace(' ', '-')}"
+        started = time.monotonic()
+        more = [word for item in options.options for word in ("-o", item)]
+        figures = _run(store, "train", "prm", "reasoned", "--out", str(out), *flags, *more)
+        seconds = time.monotonic() - started
+        metrics = asyncio.run(_metrics(str(out), held_out))
+        row = {"objective": name, "seconds": round(seconds, 1), "tokens": figures["tokens"], "auroc": metrics.auroc}
+        row |= {"ece": metrics.ece, "reasons": figures["reasons"]}
+        if "--reasons" in flags:
+            row |= asyncio.run(_compared(str(out), held_out[:: max(1, len(held_out) // 500)], plans))
+        found.append(row)
+        print(json.dumps(row), flush=True)
+    (RESULTS / "reasons.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _with_reasons(store: Path, folder: Path) -> None:
+    """The labels of `train` with the reasons of the oracle, as the dataset `reasoned`."""
+    if "reasoned" in Store.open(store).names():
+        return
+    rows, reasoned = folder / "records.jsonl", folder / "reasoned.jsonl"
+    base = [sys.executable, "-m", "openr_data.cli", "--store", str(store)]
+    subprocess.run([*base, "export", "train", str(rows)], check=True)
+    with rows.open() as lines, reasoned.open("w") as file:
+        for line in lines:
+            row = json.loads(line)
+            told = _judged(row["question"], row["metadata"], row["steps"])
+            same = [
+                item.reason if _side(label) == _side(item.label) is not None else ""
+                for label, item in zip(row["label"], told, strict=True)
+            ]
+            row["label_metadata"] |= told_reasons(same)
+            file.write(json.dumps(row) + "\n")
+    subprocess.run([*base, "import", "reasoned", str(reasoned)], check=True)
+
+
+def _side(label: int | None) -> bool | None:
+    return None if label is None else label >= 0
+
+
+def _judged(question: str, metadata: dict[str, Any], steps: Sequence[str]) -> list[Judgement]:
+    return judge(question, plan_from_json(metadata["plan"]), steps)
+
+
+def _plans(store: Path) -> dict[str, dict[str, Any]]:
+    view = Store.open(store).view("held-out")
+    found = [question_of(row) for row in view.arrow("questions").to_pylist()]
+    return {item.question: json.loads(item.metadata) for item in found}
+
+
+async def _compared(model: str, cases: Sequence[Any], plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Written reasons against those of the oracle, where both judge a step, by whether the verdict is right."""
+    with closing(TransformersReward(model)) as reward:
+        started = time.monotonic()
+        told = await asyncio.gather(*(reward.explain(question, steps, max_tokens=40) for question, steps, _ in cases))
+        seconds = time.monotonic() - started
+    count: Counter[str] = Counter()
+    for said, (question, steps, labels) in zip(told, cases, strict=True):
+        truth = _judged(question, plans[question], steps)
+        for item, judgement, label in zip(said, truth, labels, strict=True):
+            if label is None:
+                break
+            kind = ("good" if label >= 0 else "bad") if item.is_good == (label >= 0) else "mistaken"
+            count[kind] += 1
+            count[f"{kind} its reason"] += item.reason == judgement.reason
+    shares = {f"its reason, {kind}": count[f"{kind} its reason"] / count[kind] for kind in ("good", "bad")}
+    return {**shares, **count, "explained": len(cases), "explain_seconds": round(seconds, 1)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`openr-data explain`: what a generative reward model says of labelled steps, and why."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+
+from ..engine.protocols import ReasoningReward
+from ..errors import UsageError
+from ..jobs.reward import open_reward
+from ..reasons import ReasonedStep
+from ..store.dataset import Store
+from ..view.terminal import LABELS_LEGEND, explained_lines
+from .output import Output, hint, output_options
+from .view import read_records
+
+
+@click.command("explain")
+@click.argument("model")
+@click.argument("name")
+@click.argument("id_", metavar="[ID]", default="")
+@click.option("--limit", default=3, show_default=True, help="How many solutions to show.")
+@click.option("--method", default="", help="Only label sets of this method.")
+@click.option("--errors", is_flag=True, help="Only solutions with a first error.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Of a reason.")
+@click.option("--format", "form", default="", metavar="NAME", help="How the model reads steps, if it does not say so.")
+@click.option(
+    "--backend",
+    default="transformers",
+    show_default=True,
+    help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
+)
+@click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
+@click.option("--device", help="transformers: cpu, cuda or auto (the default).")
+@output_options
+@click.pass_obj
+def explain_(
+    store: str,
+    /,
+    model: str,
+    name: str,
+    id_: str,
+    limit: int,
+    method: str,
+    errors: bool,
+    max_tokens: int,
+    form: str,
+    backend: str,
+    base_url: tuple[str, ...],
+    device: str | None,
+    out: Output,
+) -> None:
+    """Let the generative reward MODEL say of the steps of the dataset NAME whether they are right, and why.
+
+    Behind its verdict on a step it writes a reason, as it was trained to with `train prm --generative --reasons`. A
+    step whose score is below the model's threshold is called wrong. Beside it stands the label of the dataset. ID
+    begins a solution's or question's id.
+
+    \b
+    Examples:
+      openr-data explain ./judged-prm judged --errors --limit 5
+      openr-data explain my-org/gen-prm judged --backend openai --base-url http://gpu1:8000/v1 --jsonl
+    """
+    rows = read_records(Store.open(store).view(name), name, id_, limit, method, errors)
+    if not rows:
+        hint(f"No label sets in {name} that are asked for. See what is there with: openr-data view {name}")
+        return
+    live: dict[str, Any] = {"base_url": list(base_url), "device": device}
+    given = {name: value for name, value in live.items() if value}
+    with closing(open_reward(backend, model, form, given, "explain")) as reward:
+        if not isinstance(reward, ReasoningReward):
+            raise UsageError(f"The backend {backend!r} writes no reasons. Take transformers, vllm or openai.")
+        told = asyncio.run(_explained(reward, rows, max_tokens))
+    if not out.is_human:
+        out.rows([row for record, said in zip(rows, told, strict=True) for row in _rows(record, said)], _COLUMNS)
+        return
+    for record, said in zip(rows, told, strict=True):
+        out.render(*explained_lines(record, said), "")
+    out.render(LABELS_LEGEND)
+
+
+_COLUMNS = ("solution_id", "method", "step_index", "step", "label", "score", "verdict", "reason")
+
+
+async def _explained(
+    reward: ReasoningReward, rows: Sequence[Mapping[str, Any]], max_tokens: int
+) -> list[Sequence[ReasonedStep]]:
+    return await asyncio.gather(*(reward.explain(row["question"], row["steps"], max_tokens=max_tokens) for row in rows))
+
+
+def _rows(record: Mapping[str, Any], said: Sequence[ReasonedStep]) -> list[dict[str, Any]]:
+    return [
+        {
+            "solution_id": record["solution_id"],
+            "method": record["method"],
+            "step_index": place,
+            "step": record["steps"][place],
+            "label": record["label"][place],
+            "score": item.score,
+            "verdict": "good" if item.is_good else "bad",
+            "reason": item.reason,
+        }
+        for place, item in enumerate(said)
+    ]
