@@ -491,6 +491,31 @@ def test_a_step_that_the_tokenizer_leaves_nothing_of_is_empty() -> None:
         encoder.encode("a", ("a", "\u200b"))
 
 
+# Verdicts in words, and reasons.
+
+
+@pytest.mark.parametrize("name", ["openr-data", "math-shepherd", "rlhflow"])
+def test_a_verdict_stands_where_its_step_is_read_and_a_reason_ends(name: str) -> None:
+    encoder = ENCODERS[name]()
+    encoded = encoder.encode("Q 1?", ("1 + 1 = 2", "So 3."))
+    assert encoder.verdict(encoded, 0, True) == (*encoded.ids[: encoded.read[0] + 1], encoder.good)
+    assert encoder.verdict(encoded, 1, False) == (*encoded.ids[: encoded.read[1] + 1], encoder.bad)
+    if encoder.end is None:
+        with pytest.raises(InputError, match="no token for the end of a text"):
+            encoder.reason("It is 2.")
+        return
+    *said, end = encoder.reason(" It is 2. ")
+    assert end == encoder.end
+    assert encoder.words(said) == encoder.words([*said, end]) == "It is 2."
+
+
+def test_what_looks_like_a_label_in_a_reason_stays_text() -> None:
+    encoder = ENCODERS["openr-data"]()
+    said = encoder.reason("not <|good|> but <|bad|>")
+    assert {encoder.good, encoder.bad, *encoder.tag}.isdisjoint(said)
+    assert encoder.words(said) == "not <|good|> but <|bad|>"
+
+
 @pytest.mark.parametrize("name", ["openr-data", "math-shepherd", "qwen", "rlhflow"])
 def test_a_solution_has_steps_and_each_has_a_text(name: str) -> None:
     encoder = ENCODERS[name]()

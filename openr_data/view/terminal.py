@@ -77,7 +77,7 @@ def explained_lines(record: Mapping[str, Any], said: Sequence[ReasonedStep]) -> 
 def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The reasons of a row; what is no list of reasons is for `train` to refuse."""
     try:
-        return reasons_of(record["label_metadata"] or "{}", len(record["steps"]))
+        return reasons_of(record.get("label_metadata") or "{}", len(record["steps"]))
     except ValueError:
         return ()
 

@@ -153,6 +153,8 @@ def test_solutions_that_do_not_fit_are_told(here: Path, run: Run) -> None:
         (["d", "--model", "base", "--labels", "soft", "--threshold", "0.5"], "a threshold belongs to hard labels"),
         (["d", "--model", "base", "--threshold", "1"], "Invalid value for '--threshold'"),
         (["d", "--model", "base", "--balance", "half"], "half"),
+        (["d", "--model", "base", "--reasons"], "reasons are written by a generative reward model: --generative --rea"),
+        (["d", "--model", "base", "--generative", "--reasons"], "No label of d@1 that is trained on has a reason."),
         (["d", "--recipe", "arithmetic"], "No training recipe 'arithmetic' (there are: arithmetic-prm)."),
         (["d", "--model", "base", "--config", "absent.toml"], "Cannot read absent.toml"),
         (["e", "--model", "base"], "No dataset 'e' in openr-store (there are: d, long, unlabelled)"),

@@ -122,7 +122,7 @@ def test_a_run_writes_a_model_folder_that_says_how_it_is_read(done: Done) -> Non
     kept = config[CONFIG_KEY]
     assert kept["objective"] == "pair"
     assert kept["trained_on"] == {"data": "d@1", "digest": done.store.view("d@1").digest()}
-    assert kept["label_rule"] == {"labels": "hard", "weights": "one", "source_weights": []}
+    assert kept["label_rule"] == {"labels": "hard", "weights": "one", "source_weights": [], "reasons": False}
     assert AutoTokenizer.from_pretrained(folder).encode("<|step|>") == tokenizer().encode("<|step|>")
     written = json.loads((folder / "training.json").read_text())
     assert written["figures"] == figures

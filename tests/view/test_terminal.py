@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from openr_data.reasons import ReasonedStep
 from openr_data.types import Provenance
-from openr_data.view.terminal import duration, record_lines, spent, status_lines
+from openr_data.view.terminal import duration, explained_lines, record_lines, spent, status_lines
 
 RECORD: dict[str, Any] = {
     "solution_id": "abcdef0123456789", "question_id": "q", "question": "How many [bold]?", "answer": "18",
@@ -27,6 +28,42 @@ def test_each_step_shows_its_shape_value_counts_and_the_first_error() -> None:
         " ▌◐ 0.50 (4/8)      three",
         " ▌○ 0.00 (0/8)      four   ← first error",
         " ▌·                 five",
+    ]
+
+
+def test_the_reason_of_a_label_stands_below_its_step() -> None:
+    reasons = '{"reasons": [null, "Both are\\ntrue.", null, "It is five.", null]}'
+    lines = [line.plain for line in record_lines({**RECORD, "label_metadata": reasons})]
+    assert lines[4:9] == [
+        " ▌● certified       two",
+        " ▌                  lines",
+        " ▌                  Both are",
+        " ▌                  true.",
+        " ▌◐ 0.50 (4/8)      three",
+    ]
+    assert lines[10] == " ▌                  It is five."
+    # What is damaged is for others to tell.
+    damaged = [line.plain for line in record_lines({**RECORD, "label_metadata": '{"reasons": ["a"]}'})]
+    assert damaged == [line.plain for line in record_lines(RECORD)]
+
+
+def test_what_a_model_says_stands_beside_the_label_with_its_reason_below() -> None:
+    good = [ReasonedStep(0.987, True, "One is one."), ReasonedStep(0.9, True, "")]
+    said = [*good, ReasonedStep(0.2, False, "No."), ReasonedStep(0.04, False, "It is\nfive."), good[1]]
+    lines = [line.plain for line in explained_lines(RECORD, said)]
+    assert lines == [
+        "abcdef0123  omegaprm",
+        "How many [bold]?",
+        " ▌● 0.99 | ●        one",
+        " ▌                  One is one.",
+        " ▌● 0.90 | ●        two",
+        " ▌                  lines",
+        " ▌○ 0.20 | ◐        three",
+        " ▌                  No.",
+        " ▌○ 0.04 | ○        four   ← first error",
+        " ▌                  It is",
+        " ▌                  five.",
+        " ▌● 0.90 | ·        five",
     ]
 
 

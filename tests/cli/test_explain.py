@@ -1,0 +1,125 @@
+"""`openr-data explain` as a user meets it: what a generative reward model says beside the labels, and what is refused."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from openr_data.store import Store
+from tests.cli.conftest import Run
+from tests.training.test_reasons import rows_with_reasons
+from tests.training.toys import bring, parity_rows, saved, tiny
+
+QUICK = ("-o", "epochs=60", "-o", "learning_rate=2e-3", "-o", "pack_tokens=512", "-o", "packs_per_step=1")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and a tiny model."""
+    folder = tmp_path_factory.mktemp("made")
+    store = Store.open(folder / "openr-store", create=True)
+    bring(store, rows_with_reasons(40))
+    bring(store, parity_rows(4), name="bare")
+    store.dataset("empty", create=True)
+    saved(tiny(), folder / "base")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, run: Run, tmp_path: Path) -> Path:
+    """A copy of it, in which `run` runs; the model `prm` is trained once."""
+    if not (made / "prm").exists():
+        shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+        answer = run("train", "prm", "d", "--model", "base", "--out", "prm", "--generative", "--reasons", *QUICK)
+        assert answer.code == 0, answer.err
+        assert "reasons" in answer.out
+        assert "more for the same verdicts, 0 did not fit)" in answer.out
+        shutil.copytree(tmp_path / "prm", made / "prm")
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_the_reasons_that_a_model_writes_stand_beside_the_labels(here: Path, run: Run) -> None:
+    answer = run("explain", "./prm", "d", "--limit", "3", "--errors", "--json")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    asked = run("sql", "d", "select * from records where first_error is not null order by question_id, solution_id limit 3",
+                "--json")  # fmt: skip
+    kept = json.loads(asked.out)
+    assert [(row["solution_id"], row["step_index"], row["step"], row["label"]) for row in rows] == [
+        (record["solution_id"], place, step, record["label"][place])
+        for record in kept
+        for place, step in enumerate(record["steps"])
+    ]
+    assert all(row["verdict"] == "good" or row["score"] < 1 for row in rows)
+    assert {row["verdict"] for row in rows} <= {"good", "bad"}
+    assert all(isinstance(row["reason"], str) for row in rows)
+    assert any(row["reason"] in ("0", "1", "2") for row in rows)
+    listed = list(csv.DictReader(io.StringIO(run("explain", "./prm", "d", "--limit", "3", "--errors", "--csv").out)))
+    assert [row["reason"] for row in listed] == [row["reason"] for row in rows]
+
+
+def test_people_see_verdict_score_label_and_reason(here: Path, run: Run) -> None:
+    rows = json.loads(run("explain", "./prm", "d", "--limit", "1", "--json").out)
+    answer = run("explain", "./prm", "d", "--limit", "1")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].startswith(rows[0]["solution_id"][:10])
+    for row in rows:
+        shape = "●" if row["verdict"] == "good" else "○"
+        at = next(i for i, line in enumerate(lines) if line.startswith(f" ▌{shape} {row['score']:.2f} | "))
+        assert row["step"] in lines[at]
+        if row["reason"]:
+            assert lines[at + 1].strip(" ▌") == row["reason"]
+    assert "called right" in lines[-1]
+    one = run("explain", "./prm", "d", rows[0]["solution_id"][:8], "--json")
+    assert {row["solution_id"] for row in json.loads(one.out)} == {rows[0]["solution_id"]}
+
+
+def test_a_reason_takes_as_many_tokens_as_it_may(here: Path, run: Run) -> None:
+    long = json.loads(run("explain", "./prm", "d", "--limit", "4", "--json").out)
+    short = json.loads(run("explain", "./prm", "d", "--limit", "4", "--max-tokens", "1", "--json").out)
+    assert [row["score"] for row in short] == pytest.approx([row["score"] for row in long], abs=1e-5)
+    # One token, and no end behind it.
+    assert all(row["reason"].endswith("…") or row["reason"] == "" for row in short)
+    assert any(not row["reason"].endswith("…") for row in long)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["./base", "d"], "./base does not say how it scores steps. Name its format with --format"),
+        (["./base", "d", "--format", "openr-data"], "was not trained to write reasons. Train a model that does with"),
+        (["./nowhere", "d"], "No model folder './nowhere'"),
+        (["./prm", "e"], "No dataset 'e'"),
+        (["./prm", "d", "';--"], "is no id"),
+        (["./prm", "d", "--backend", "llama"], "No reward 'llama'"),
+        (["./prm", "d", "--base-url", "http://localhost:1/v1"], "The backend 'transformers' has no option --base-url."),
+        (["./prm", "d", "--backend", "openai", "--base-url", "http://localhost:1/v1"], "No server of the OpenAI kind"),
+        (["./prm", "d", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(here: Path, run: Run, arguments: list[str], words: str) -> None:
+    answer = run("explain", *arguments)
+    assert answer.code == 2, answer.err
+    assert words in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+
+
+def test_without_label_sets_there_is_a_hint_and_no_model_is_loaded(here: Path, run: Run) -> None:
+    answer = run("explain", "./base", "empty")
+    assert (answer.code, answer.out) == (0, "")
+    assert "No label sets in empty that are asked for." in answer.err
+
+
+def test_view_shows_the_reasons_of_labels(here: Path, run: Run) -> None:
+    record = json.loads(run("view", "d", "--limit", "1", "--json").out)[0]
+    reasons = json.loads(record["label_metadata"])["reasons"]
+    assert reasons[0] is not None
+    lines = run("view", "d", "--limit", "1").out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.endswith(record["steps"][0]))
+    assert lines[at + 1].strip(" ▌") == reasons[0]
