@@ -5,7 +5,8 @@ solution is kept where both find the same first error, or none. Labels that are 
 
 What is kept becomes a label set of the method `consensus`: good up to the error, bad there, nothing said behind it. A
 step before the error that none of the methods judged stays unjudged. Values, counts and provenances up to the error
-are those of the first named method that has rollouts (else of the first one): so they belong together. The job is
+are those of the first named method that has rollouts (else of the first one): so they belong together. Reasons of steps
+(`openr_data/reasons.py`) are those of the first named method that tells some. The job is
 named after the content of the label sets that went in: the same command again adds nothing, whatever else has come
 into the dataset, and once the labels have changed it is another job. SQL does the joining, in bounded memory.
 """
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from ..errors import UsageError
 from ..ids import config_id, label_id
+from ..reasons import KEY as REASONS
 from ..schema import LABELS, QUESTIONS, SOLUTIONS
 from ..store import Dataset, Snapshot, View, query, storage
 from ..store.refs import MAIN, now
@@ -306,6 +308,12 @@ _KEPT: Final = f"""
     with kept as (
         select * exclude (kind, first, second), errors[1] as error from joined anti join there using (solution_id)
         where kind = 'kept'
+    ), reasoned as (
+        select solution_id, min_by(json_extract(metadata, '$.{REASONS}'), place) as reasons
+        from (select solution_id, unnest(label_ids) as label_id, generate_subscripts(label_ids, 1) as place from kept)
+        join labels using (label_id, solution_id)
+        where contains(metadata, '"{REASONS}"') and json_type(metadata, '$.{REASONS}') = 'ARRAY'
+        group by solution_id
     )
     select k.solution_id, k.question_id, s.steps, s.n_steps, s.final_answer, s.outcome, s.generator, s.n_tokens,
            s.metadata as solution_metadata, l.completer, l.node_id, nullif(k.error, {NO_ERROR}) as first_error,
@@ -316,9 +324,11 @@ _KEPT: Final = f"""
            list_transform(l.n_correct, lambda x, i: if(i <= known, x, 0)) as n_correct,
            list_transform(l.n_rollouts, lambda x, i: if(i <= known, x, 0)) as n_rollouts,
            list_transform(l.provenance, lambda x, i: if(i <= known, x, {int(Provenance.INFERRED)})) as provenance,
-           to_json({{'consensus': {{'methods': (select list(name order by place) from named),
-                                   'label_ids': k.label_ids}}}})::varchar as metadata
+           to_json({{'consensus': {{'methods': v.names, 'label_ids': k.label_ids}}}})::varchar as told,
+           if(r.reasons is null, told, json_merge_patch(told, json_object('{REASONS}', r.reasons)))::varchar as metadata
     from kept k
+    left join reasoned r on r.solution_id = k.solution_id
+    cross join (select list(name order by place) as names from named) v
     join labels l on l.label_id = k.source
     join solutions s on s.solution_id = k.solution_id and s.job_id = l.job_id
     order by k.question_id, k.solution_id

@@ -19,6 +19,7 @@ from openr_data.jobs.rows import solution_of
 from openr_data.labelers.judge import Judge, JudgeConfig
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.labels import HardLabel, first_error
+from openr_data.reasons import reasons_of
 from openr_data.store import Dataset, Store
 from openr_data.store.verify import verify
 from openr_data.types import Provenance, Sampling, Solution
@@ -114,6 +115,21 @@ def test_what_is_kept_and_why_the_rest_is_not_is_as_worked_out_by_hand(dataset: 
     assert told[7]["first_errors"] == {"mc": None, "judge": -1}
     solutions = {row["solution_id"] for row in dataset.view().arrow("solutions").to_pylist()}
     assert {row["solution_id"] for row in told.values()} < solutions
+
+
+def test_the_reasons_of_a_judge_come_along(dataset: Dataset) -> None:
+    label(dataset, "mc", [[1, 1, 1], [1, -1, None]], **COUNTS, label_metadata={"reasons": None})
+    said = {"reasons": ["Right.", 'It\'s "two".', None]}
+    label(dataset, "judge", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata=said)
+    label(dataset, "critic", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata={"reasons": ["No"] * 3})
+    keep(dataset, "mc", "judge", "critic")
+    for row in kept(dataset).values():
+        told = json.loads(row["label_metadata"])
+        # Of the first named method that tells some.
+        assert told["reasons"] == said["reasons"]
+        assert reasons_of(row["label_metadata"], 3) == ("Right.", 'It\'s "two".', "")
+        assert set(told) == {"consensus", "reasons"}
+    assert len(kept(dataset)) == 2
 
 
 def test_kept_label_sets_are_good_to_the_error_bad_there_and_say_nothing_behind(dataset: Dataset) -> None:
