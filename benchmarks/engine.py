@@ -8,6 +8,7 @@ tables      the same rows at 1, 16 and 256 questions under way
 inprocess   an OmegaPRM job on vLLM in this process, over all its own requests as one flat batch; and over the same job
             one question at a time
 server      the same through a vLLM server
+timed       the same on an engine with the step times of a GPU (`timed_engine.py`), over replies of the shipped policy
 kills       20 kill -9 of a job and of its server at random moments: the rows of an unbroken run, nothing paid twice
 
 Each bar is a ratio, or a limit, taken in one run; exit code 1 where one is missed.
@@ -33,6 +34,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from timed_engine import TimedEngine  # noqa: E402
+
 from openr_data.engine.journal import Journal  # noqa: E402
 from openr_data.engine.ledger import JournaledPolicy  # noqa: E402
 from openr_data.engine.scheduler import run  # noqa: E402
@@ -57,11 +60,12 @@ def bar(name: str, figure: float, limit: float, *, at_most: bool = False, unit: 
 
 
 class Recorded:
-    """A backend that remembers what it was asked."""
+    """A backend that remembers what it was asked and what it said."""
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.asked: list[tuple[Prefix, int, Sampling]] = []
+        self.said: dict[tuple[Prefix, int, Sampling], Sequence[Completion]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -69,6 +73,7 @@ class Recorded:
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         self.asked.append((prefix, n, sampling))
         replies: Sequence[Completion] = await self.policy.sample(prefix, n, sampling)
+        self.said[prefix, n, sampling] = replies
         return replies
 
 
@@ -185,6 +190,27 @@ def saturation(backend: str, options: dict[str, Any], limit: int, few: int, floo
         bar(f"{backend}: speed, of one question at a time", speed / rate, 8)
 
 
+def timed(limit: int, few: int) -> None:
+    """As `saturation`, with the time of the engine made up; one at a time are the first questions of the same job."""
+    with closing(load("policy", "transformers")("arithmetic")) as policy, tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder, create=True)
+        recorded = Recorded(policy)
+        began = time.monotonic()
+        label(store, omegaprm(limit, "transformers", "recorded"), recorded)
+        print(f"     {len(recorded.said):,} requests recorded in {time.monotonic() - began:.1f} s", flush=True)
+        engine = TimedEngine(policy, recorded.said)
+        status, seconds = label(store, omegaprm(limit, "transformers"), engine)
+        speed = status.completion_tokens / seconds
+        print(f"     {limit} questions: {status.completion_tokens:,} tokens, {seconds:.1f} s, {speed:,.0f} tok/s")
+        tokens, flat = asyncio.run(_flat(engine, list(recorded.said)))
+        print(f"     flat: {tokens:,} tokens, {flat:.1f} s, {tokens / flat:,.0f} tok/s", flush=True)
+        bar("timed: tokens a second of the job, of the flat batch", speed / (tokens / flat), 0.85)
+        one, slow = label(store, omegaprm(few, "transformers", "slow"), engine, live=1)
+        rate = one.completion_tokens / slow
+        print(f"     one question at a time: {few} questions, {slow:.1f} s, {rate:,.0f} tok/s")
+        bar("timed: speed, of one question at a time", speed / rate, 8)
+
+
 async def _flat(policy: Any, asked: Sequence[tuple[Prefix, int, Sampling]]) -> tuple[int, float]:
     began = time.monotonic()
     replies = await asyncio.gather(*(policy.sample(*request) for request in asked))
@@ -283,6 +309,8 @@ def main() -> None:
         elif part == "server":
             with server(options.vllm_python) as vllm:
                 saturation("openai", {"base_url": [vllm.url]}, options.questions, options.few, 0.80)
+        elif part == "timed":
+            timed(options.questions, 5 * options.few)
         elif part == "kills":
             kills(options.vllm_python, options.trials, options.kill_questions, options.seed)
         else:

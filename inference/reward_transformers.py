@@ -38,6 +38,9 @@ from .score_memory import ScoreMemory, key_of, step_keys
 BATCH_TOKENS: Final = 16_384
 """Tokens of a forward pass, padding and what is remembered included."""
 
+_VALUE_HEAD: Final = {r"^v_head\.summary\.": "score."}
+"""What TRL's value heads call the weights of a classifier; so Skywork's reward models have them."""
+
 States = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of a piece of a sequence, `[heads, tokens, size]`, a layer."""
 
@@ -349,11 +352,16 @@ def _weights(model: str, entry: ModelEntry, form: PrmFormat, device: str) -> Any
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path, revision = place(entry)
-    kind: Any = AutoModelForCausalLM if form.head == "lm_pair" else AutoModelForTokenClassification
+    kind: Any = AutoModelForCausalLM
+    more: dict[str, Any] = {}
+    if form.head != "lm_pair":
+        kind, more = AutoModelForTokenClassification, {"key_mapping": _VALUE_HEAD}
+        # What a value head has; a config that knows of none says 2.
+        more |= {"num_labels": 1} if form.head == "scalar" else {}
     dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
     try:
         loaded, told = kind.from_pretrained(
-            path, revision=revision, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+            path, revision=revision, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **more
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(cannot_load(model, error)) from error

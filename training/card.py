@@ -19,6 +19,7 @@ def prm_card(name: str, form: PrmFormat, config: Mapping[str, Any], figures: Map
         for key, value in sorted(config.items())
         if value not in ("", None)
     )
+    more = _REASONS.format(name=name, count=figures["reasons"]) if figures.get("reasons") else ""
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
@@ -50,7 +51,7 @@ from openr_data.inference.reward_transformers import TransformersReward
 model = TransformersReward("{name}")
 scores = await model.score(question, steps)  # one number in [0, 1] a step
 ```
-
+{more}
 ## Dev split (questions that it was not trained on)
 
 {measured}
@@ -61,6 +62,15 @@ These are figures against labels like those it learned from, not against truth. 
 
 ```toml
 {options}
+```
+"""
+
+
+_REASONS = """
+It learned {count:,} reasons, and writes one behind its verdict on a step: `openr-data explain {name} DATASET`, or
+
+```python
+told = await model.explain(question, steps)  # score, verdict and reason of each step
 ```
 """
 
