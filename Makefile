@@ -69,9 +69,10 @@ bench: $(READY) ## Measure label quality, grading, the store and the speed of th
 	$(BIN)/python benchmarks/transformers_backend.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/store_crash.py
-	$(BIN)/python benchmarks/engine.py --parts overhead,tables
+	$(BIN)/python benchmarks/engine.py --parts overhead,tables,timed
 	$(BIN)/python benchmarks/prm.py
 	$(BIN)/python benchmarks/best_of_n.py
+	$(BIN)/python benchmarks/reasons.py
 
 bench-vllm: $(READY) $(VLLM_READY) ## Measure the engine on a real vLLM, in process and served, and under kill -9
 	$(VLLM_VENV)/bin/python benchmarks/engine.py --parts inprocess

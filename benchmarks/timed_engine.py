@@ -1,4 +1,4 @@
-"""An engine with the step times of a GPU, over replies that were recorded: how a job would be fed there, without one.
+"""An engine with the step times of a GPU, over recorded replies: how a job would feed it.
 
 It decodes as vLLM does, in steps that give every sequence of the batch one token; what does not fit waits its turn, and
 a place is taken the moment that it is free. A step takes `STEP` and `EACH` more for every sequence in it. The replies
@@ -15,7 +15,7 @@ from openr_data.types import Completion, Prefix, Sampling
 
 STEP: Final = 6e-3
 EACH: Final = 3e-5
-"""Seconds of a step, and of a sequence in it."""
+"""Seconds of a step, and of a sequence in it: made up, of the order of a model of some billions on one large GPU."""
 PLACES: Final = 256
 
 

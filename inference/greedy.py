@@ -1,44 +1,51 @@
 """Greedy continuations of token ids by a model of `transformers`, several at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
 from transformers import GenerationConfig
 
-AT_ONCE: Final = 32
-"""Continuations of a batch."""
+BATCH_TOKENS: Final = 16_384
+"""Tokens of a batch, padding and what is to be written included."""
+
+
+def batches_of(lengths: Sequence[int], most: Sequence[int]) -> Iterator[list[int]]:
+    """The places of prompts that are continued together: of about the same length, and with the same limit.
+
+    The limit of a prompt is at most the room that its model has behind it: with that of another it would leave it.
+    """
+    batch: list[int] = []
+    for at in sorted(range(len(lengths)), key=lambda at: (most[at], lengths[at])):
+        tokens = (len(batch) + 1) * (lengths[at] + most[at])
+        if batch and (most[at] != most[batch[0]] or tokens > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
 
 
 @torch.inference_mode()
 def continue_greedily(
-    model: Any, prompts: Sequence[Sequence[int]], end: int, most: Sequence[int]
+    model: Any, prompts: Sequence[Sequence[int]], end: int, most: int
 ) -> list[tuple[list[int], bool]]:
-    """What the model writes behind each prompt, up to its `end` (left out) or `most` tokens, and whether it ended."""
-    found: list[tuple[list[int], bool]] = [([], False)] * len(prompts)
-    # Prompts of a batch are padded to the longest.
-    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
-    for first in range(0, len(order), AT_ONCE):
-        batch = order[first : first + AT_ONCE]
-        longest = max(len(prompts[at]) for at in batch)
-        ids = torch.full((len(batch), longest), end, dtype=torch.long)
-        seen = torch.zeros_like(ids)
-        for row, at in enumerate(batch):
-            ids[row, longest - len(prompts[at]) :] = torch.tensor(prompts[at])
-            seen[row, longest - len(prompts[at]) :] = 1
-        # What is left open here would come from the model's own settings: nothing but its distribution decides.
-        plain = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=max(most[at] for at in batch),
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            eos_token_id=end,
-            pad_token_id=end,
-        )
-        device = model.device
-        written = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=plain)
-        for row, at in zip(written[:, longest:].tolist(), batch, strict=True):
-            said = row[: most[at]]
-            found[at] = (said[: said.index(end)], True) if end in said else (said, False)
+    """What the model writes behind each prompt, up to its `end` (left out) or `most` tokens, and whether it ended.
+
+    Its `generation_config` has to be plain: what is left open here is taken from there.
+    """
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), end, dtype=torch.long)
+    seen = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        seen[row, longest - len(prompt) :] = 1
+    greedy = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=most, do_sample=False, eos_token_id=end, pad_token_id=end
+    )
+    device = model.device
+    written = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=greedy)
+    found: list[tuple[list[int], bool]] = []
+    for row in written[:, longest:].tolist():
+        found.append((row[: row.index(end)], True) if end in row else (row, False))
     return found

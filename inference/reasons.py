@@ -1,21 +1,17 @@
 """What a generative reward model says of a solution: the score of each step, and why.
 
 A score is read as ever. Behind the verdict that it comes to the model writes its reason, greedily; the steps that
-follow are read without it, as in training (`openr_data/prm_format.py`). So reasons cost their own tokens, and move no
-score.
+follow are read without it, as in training (`openr_data/prm_format.py`), so that no score depends on what is written.
 """
 
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from openr_data.errors import InputError
 from openr_data.reasons import ReasonedStep
 
 from .own_loop import all_of
-from .reward_reader import RewardReader
+from .reward_reader import RewardReader, no_reasons
 
-MOST: Final = 256
-"""Tokens of a reason."""
 CUT: Final = " …"
 """What stands at the end of a reason that came to its limit."""
 
@@ -40,10 +36,7 @@ async def explained(
     """
     end = reader.encoder.end
     if not reader.writes or end is None:
-        raise InputError(
-            f"{reader.name} was not trained to write reasons. Train a model that does with: openr-data train prm DATA "
-            "--generative --reasons"
-        )
+        raise no_reasons(reader.name)
     scores = await writer.score(question, steps)
     encoded = reader.encode(question, steps)
 
@@ -54,6 +47,6 @@ async def explained(
         if most < 1:
             return ReasonedStep(score, is_good, "")
         text, is_whole = await writer.write(ids, end, most, question)
-        return ReasonedStep(score, is_good, text.strip() + ("" if is_whole else CUT))
+        return ReasonedStep(score, is_good, (text.strip() + ("" if is_whole else CUT)).strip())
 
     return tuple(await all_of([one(step, score) for step, score in enumerate(scores)]))

@@ -69,10 +69,20 @@ def load_files(model: str, entry: ModelEntry, wanted: str, hint: str = "") -> Re
     return RewardFiles(config, tokenizer, form)
 
 
-def check(model: str, wanted: str = "") -> None:
+def check(model: str, wanted: str = "", *, writes: bool = False) -> None:
     """Look at everything but the weights. Raises what `load_files` raises, and `InputError` for a tokenizer that lacks
-    the tokens of the format."""
-    load_files(model, model_entry(model), wanted).reader(model, "", None)
+    the tokens of the format, and for a model that writes no reasons where it has to (`writes`)."""
+    reader = load_files(model, model_entry(model), wanted).reader(model, "", None)
+    if writes and not reader.writes:
+        raise no_reasons(model)
+
+
+def no_reasons(name: str) -> InputError:
+    """What is said of a model that is asked for reasons and writes none."""
+    return InputError(
+        f"{name} was not trained to write reasons. Train a model that does with: openr-data train prm DATA "
+        "--generative --reasons"
+    )
 
 
 def cannot_load(model: str, error: BaseException) -> str:

@@ -14,11 +14,11 @@ from typing import Any, ClassVar, Final
 
 from openr_data.errors import PolicyLost
 from openr_data.models import model_entry
-from openr_data.reasons import ReasonedStep
+from openr_data.reasons import MOST, ReasonedStep
 
 from .model_files import positions
 from .own_servers import OwnServers
-from .reasons import MOST, explained
+from .reasons import explained
 from .reward_reader import RewardReader, load_files
 from .served_model import DEFAULT_URL, is_whole, served_model
 from .step_requests import StepRequests

@@ -18,20 +18,20 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, GenerationConfig
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from openr_data.errors import InputError, PolicyError, PolicyLost
 from openr_data.models import ModelEntry, model_entry
 from openr_data.prm_format import Encoded, PrmFormat
-from openr_data.reasons import ReasonedStep
+from openr_data.reasons import MOST, ReasonedStep
 from openr_data.token_trie import TokenTrie, merge, sees
 
-from .greedy import continue_greedily
+from .greedy import batches_of, continue_greedily
 from .local_model import cache_argument
-from .model_files import place, positions, revision
-from .reasons import MOST, explained
+from .model_files import first_line, place, positions, revision
+from .reasons import explained
 from .reward_reader import cannot_load, check, load_files
 from .score_memory import ScoreMemory, key_of, step_keys
 
@@ -162,37 +162,45 @@ class TransformersReward:
 
     def _serve(self) -> None:
         taken: list[_Request | _Writing] = []
+        waiting: list[_Writing] = []
         try:
-            while self._collect(taken):
+            # Scores go first: a search waits for them, and reasons take long.
+            while self._collect(taken, wait=not waiting):
                 for group in self._batches([item for item in taken if isinstance(item, _Request)]):
                     self._score(group)
                 self._forget()
-                self._write([item for item in taken if isinstance(item, _Writing)])
+                waiting += [item for item in taken if isinstance(item, _Writing)]
+                taken.clear()
+                waiting = self._write([item for item in waiting if not item.future.cancelled()])
             error = PolicyLost(f"The reward model {self.name} is closed.")
         except torch.OutOfMemoryError:
-            error = PolicyLost(f"{self.name} ran out of GPU memory. Remember less: cache_tokens=0, or --device cpu.")
+            error = PolicyLost(
+                f"{self.name} ran out of GPU memory. Remember less (cache_tokens=0), write shorter reasons "
+                "(--max-tokens), or take --device cpu."
+            )
         except Exception as cause:
             error = PolicyLost(f"{self.name} failed: {type(cause).__name__}: {cause}.")
             error.__cause__ = cause
         with self._lock:
             self._failure = error
+        left = [*taken, *waiting]
         while not self._incoming.empty():
             request = self._incoming.get()
-            taken += [request] if request else []
-        for request in taken:
+            left += [request] if request else []
+        for request in left:
             _deliver(request, error)
 
-    def _collect(self, taken: list[_Request | _Writing]) -> bool:
-        """Take what has been asked meanwhile, waiting for the first; False when the model was closed."""
+    def _collect(self, taken: list[_Request | _Writing], *, wait: bool) -> bool:
+        """Take what has been asked meanwhile, or `wait` for the first; False when the model was closed."""
         taken.clear()
-        request = self._incoming.get()
-        while request is not None:
+        while wait or not self._incoming.empty():
+            request = self._incoming.get()
+            if request is None:
+                return False
+            wait = False
             if not request.future.cancelled():
                 taken.append(request)
-            if self._incoming.empty():
-                return True
-            request = self._incoming.get()
-        return False
+        return True
 
     def _batches(self, requests: list[_Request]) -> list[list[_Group]]:
         """Groups of requests that are read together; what the memory answers is delivered at once."""
@@ -215,15 +223,17 @@ class TransformersReward:
             groups.setdefault(key, _Group(keys[place] if place is not None else "", start)).requests.append(request)
         return _by_size([part for group in groups.values() for part in _in_parts(group)])
 
-    def _write(self, writings: list[_Writing]) -> None:
-        """Continue what is asked for; one model has one end."""
-        if not writings:
-            return
-        prompts, most = [item.ids for item in writings], [item.most for item in writings]
-        for item, (ids, is_whole) in zip(
-            writings, continue_greedily(self._model, prompts, writings[0].end, most), strict=True
-        ):
+    def _write(self, waiting: list[_Writing]) -> list[_Writing]:
+        """Write what fits into one batch and deliver it; return the others."""
+        if not waiting:
+            return []
+        # One model has one end.
+        places = next(batches_of([len(item.ids) for item in waiting], [item.most for item in waiting]))
+        chosen = [waiting[at] for at in places]
+        found = continue_greedily(self._model, [item.ids for item in chosen], chosen[0].end, chosen[0].most)
+        for item, (ids, is_whole) in zip(chosen, found, strict=True):
             _deliver(item, (self._reader.encoder.words(ids), is_whole))
+        return [item for at, item in enumerate(waiting) if at not in set(places)]
 
     def _has(self, key: str) -> bool:
         while key:
@@ -372,7 +382,13 @@ def _weights(model: str, entry: ModelEntry, form: PrmFormat, device: str) -> Any
             f"{model} has no weights for {', '.join(missing[:3])} of a {type(loaded).__name__}: its head is another. "
             "Use the backend vllm, which has the heads of Qwen's models."
         )
-    return loaded.to(device).eval()
+    if form.head == "lm_pair":
+        # What it writes is greedy, whatever its authors advise for sampling.
+        loaded.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        return loaded.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"{model} cannot be put on --device {device}: {first_line(error)}") from error
 
 
 def _in_parts(group: _Group) -> list[_Group]:

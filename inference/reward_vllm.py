@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from openr_data.errors import PolicyError
 from openr_data.models import ModelEntry, model_entry
-from openr_data.reasons import ReasonedStep
+from openr_data.reasons import MOST, ReasonedStep
 
 from .model_files import positions, revision
 from .own_vllm import (
@@ -24,7 +24,7 @@ from .own_vllm import (
     is_cpu,
     tokens_input,
 )
-from .reasons import MOST, explained
+from .reasons import explained
 from .reward_reader import RewardReader, check, load_files
 from .step_requests import StepRequests
 

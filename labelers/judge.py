@@ -172,7 +172,9 @@ def named_index(critique: Completion, n_steps: int) -> int | None:
 def reasons_in(critique: Completion, n_steps: int) -> dict[int, str]:
     """The line of each step of a solution of n, as far as a critique has one."""
     said = critique.text.rpartition("</think>")[2]
-    return {int(index): text.strip() for index, text in _LINE.findall(said) if int(index) < n_steps}
+    found = ((int(index), text.strip(" \t\r*_")) for index, text in _LINE.findall(said))
+    # A line that is only the answer is no reason.
+    return {index: text for index, text in found if index < n_steps and text and not text.startswith("\\boxed")}
 
 
 def elected(votes: Counter[int]) -> int | None:

@@ -12,6 +12,8 @@ from typing import Final
 
 KEY: Final = "reasons"
 """Their name in the metadata of a label set."""
+MOST: Final = 256
+"""Tokens of a reason that a model writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def reasons_of(metadata: str, n_steps: int) -> tuple[str, ...]:
     if entries is None:
         return ()
     if not isinstance(entries, list) or len(entries) != n_steps:
-        raise ValueError(f"{n_steps} steps, and reasons that are not {n_steps} entries")
+        raise ValueError(f"reasons that are not one entry for each of {n_steps} steps")
     if not all(item is None or isinstance(item, str) for item in entries):
         raise ValueError("reasons that are no texts")
     found = tuple((item or "").strip() for item in entries)

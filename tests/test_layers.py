@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"labelers", "training", "inference", "catalogs"}
 FILES = [path for folder in ("openr_data", *sorted(LEAVES)) for path in sorted((ROOT / folder).rglob("*.py"))]
 LAYERS = {
-    "errors": 0, "types": 0, "ids": 0, "schema": 0, "steps": 0, "labels": 0, "relative": 0, "checked_lines": 1,
+    "errors": 0, "types": 0, "ids": 0, "schema": 0, "steps": 0, "labels": 0, "reasons": 0, "relative": 0, "checked_lines": 1,
     "registry": 1, "config": 1, "models": 2, "prm_format": 2, "overlap": 2, "evaluation": 3, "store": 3, "grading": 3, "formats": 3, "engine": 4, "jobs": 5, "view": 6, "hub": 6, "cli": 7,
 }  # fmt: skip
 

@@ -25,8 +25,8 @@ def test_a_label_set_may_have_none(metadata: str) -> None:
 @pytest.mark.parametrize(
     ("metadata", "what"),
     [
-        ('{"reasons": ["a"]}', "2 steps, and reasons that are not 2 entries"),
-        ('{"reasons": "ab"}', "not 2 entries"),
+        ('{"reasons": ["a"]}', "reasons that are not one entry for each of 2 steps"),
+        ('{"reasons": "ab"}', "not one entry"),
         ('{"reasons": ["a", 1]}', "no texts"),
     ],
 )

@@ -86,7 +86,6 @@ class ExampleCounts:
     good: int = 0
     masked: int = 0
     without_share: int = 0
-    reasons: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     sources: set[str] = field(default_factory=set)
 
@@ -95,7 +94,6 @@ class ExampleCounts:
         judged = [item for item in example.target if item is not None]
         self.steps += len(judged)
         self.masked += len(example.target) - len(judged)
-        self.reasons += sum(map(bool, example.reasons))
         self.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
 
 

@@ -8,8 +8,8 @@ The loss is linear in the target, so steps that several solutions share count wi
 mean of their targets: a trie gives the gradient of its solutions by themselves, for fewer tokens.
 
 A reason is a branch: the solution up to its step, the verdict, the reason. The solution itself goes on without it, as
-it does when it is scored. At each of its tokens the next one is learned; all of them weigh as much as `reason_weight`
-verdicts.
+it does when it is scored. At each of its tokens the next one is learned. All of them together are one item, as a
+labelled prefix is, and weigh as much as `reason_weight` verdicts.
 """
 
 import random
@@ -50,6 +50,12 @@ _OPEN: Final = 64
 """Packs that a trie may still go into."""
 
 
+def items(target: Any, end: int | None) -> Any:
+    """Which of some targets are items of the loss: labelled prefixes, and of a reason its last token, the `end`."""
+    found = (target >= 0) & (target < WRITTEN)
+    return found if end is None else found | (target == WRITTEN + end)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """An encoded solution or reason: `target` (None: masked) and `weight` are parallel to `read`."""
@@ -64,7 +70,7 @@ class Row:
 class Fit:
     """What was encoded and what did not fit.
 
-    `tokens` are those to read, `solution_tokens` what the solutions have by themselves up to their last label.
+    `tokens` are those to read, `solution_tokens` what solutions up to their last label and reasons have by themselves.
     `cut_solutions` lost `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
     Of `reasons` those that did not fit (`dropped_reasons`) and all but one for the same verdict on the same beginning
     (`repeated_reasons`) are left out.
@@ -160,7 +166,7 @@ def write_encoded(
                     if reasons.setdefault(reason.ids[:begun], reason) is not reason:
                         seen.repeated_reasons += 1
             seen.reasons += len(reasons)
-            seen.solution_tokens += sum(len(item.read) for item in reasons.values())
+            seen.solution_tokens += sum(len(item.ids) for item in reasons.values())
             rows += reasons.values()
             for part in _parts(rows, room) if share else [[row] for row in rows]:
                 line = _line(part)
@@ -276,9 +282,9 @@ class EncodedExamples:
         found: np.ndarray = self._values[at][name][offsets[row] : offsets[row + 1]]
         return found
 
-    def mean_weight(self) -> float:
-        """The mean weight of what is learned: a labelled prefix, a token of a reason."""
-        count = sum(len(part["weight"]) for part in self._values)
+    def mean_weight(self, end: int | None = None) -> float:
+        """The mean weight of what is learned: labelled prefixes and reasons, whose last token is `end`."""
+        count = sum(int(items(part["target"], end).sum()) for part in self._values)
         return sum(float(part["weight"].sum(dtype=np.float64)) for part in self._values) / count if count else 1.0
 
 

@@ -3,10 +3,11 @@
 What differs from a fine-tune of a language model:
 
 1. Rows are packed without padding and solutions of a question share what they have in common (`packing.py`).
-2. The model returns logits at the labelled positions alone (`logits_to_keep`): no `[tokens, vocabulary]` is ever there.
-3. One loss for hard and soft labels (`loss.py`): the sum over all labelled prefixes of an update, divided by how many
-   they are, whatever the number of micro-batches or processes. Weights have a mean of 1 over the training data. A
-   generative model learns verdicts as next tokens, and, where it is given them, the tokens of reasons by the same sum.
+2. The model returns logits at the labelled positions alone (`logits_to_keep`): no `[tokens, vocabulary]` is ever there,
+   but for the tokens of reasons.
+3. One loss for hard and soft labels (`loss.py`): the sum over all items of an update (labelled prefixes, and reasons as
+   a whole), divided by how many they are, whatever the number of micro-batches or processes. Weights have a mean of 1
+   over the training data.
 4. The dev split is made by question. It stops the training early, and the threshold is chosen on it.
 5. Data, label rule, format and threshold are written into the model's config, where scoring reads them.
 
@@ -16,7 +17,7 @@ Not here: optimizers, schedules, checkpoints, DDP and FSDP, which are those of `
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,7 @@ from openr_data.prm_format import PrmEncoder
 
 from .dev import Dev, DevMetrics, NotFinite
 from .loss import class_logits, pair_logits, step_loss, token_loss, verdict_loss
-from .packing import IGNORED, WRITTEN, Collator, EncodedExamples, Packs, plan_packs
+from .packing import IGNORED, WRITTEN, Collator, EncodedExamples, Packs, items, plan_packs
 
 BEST: Final = "eval_log_loss"
 """What decides which checkpoint is the best one."""
@@ -77,7 +78,7 @@ class Schedule:
 
 
 class StepLoss:
-    """`compute_loss_func` of the trainer: the weighted sum over what is learned, by how many that are in the update."""
+    """`compute_loss_func` of the trainer: the weighted sum over what is learned, by the items of the update."""
 
     def __init__(self, encoder: PrmEncoder, *, generative: bool) -> None:
         self._encoder, self._generative = encoder, generative
@@ -102,22 +103,32 @@ class StepLoss:
         else:
             # A classifier has no `logits_to_keep`: its few classes are there for all tokens.
             total = step_loss(class_logits(logits[judged], encoder.form.good_class), target, weight)
-        # The trainer counts both rows of the labels.
-        return total / (len(target) if num_items_in_batch is None else num_items_in_batch / 2)
+        return total / (items(target, encoder.end).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class PrmTrainer(Trainer):
-    """`transformers.Trainer` whose evaluation is that of a reward model; `dev` None evaluates nothing.
+    """`transformers.Trainer` whose items and evaluation are those of a reward model; `dev` None evaluates nothing.
 
+    `end` is the last token of every reason.
     `metrics` are those of the last evaluation, after `train` of the model that it returns. `was_stopped`: training
     ended because somebody asked for it.
     """
 
-    def __init__(self, *, dev: Dev | None, **options: Any) -> None:
+    def __init__(self, *, dev: Dev | None, end: int | None, **options: Any) -> None:
         super().__init__(**options)
-        self._dev = dev
+        self._dev, self._end = dev, end
         self.metrics: DevMetrics | None = None
         self.was_stopped = False
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro-batches of an update, and the items of all processes: the trainer would count entries of labels."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        count = torch.zeros((), device=device)
+        for batch in batches:
+            count += items(batch["labels"][0], self._end).sum().to(device)
+        return batches, self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the dev split; the figures are logged as `eval_…`, and early stopping sees them."""
@@ -253,11 +264,12 @@ def train(
     is_causal = encoder.form.head == "lm_pair"
     trainer = PrmTrainer(
         dev=dev,
+        end=encoder.end,
         model=model,
         args=arguments,
         train_dataset=Packs(packs),
         eval_dataset=Packs([]) if measured else None,
-        data_collator=Collator(data, keep=is_causal, branches=branches, weight=data.mean_weight()),
+        data_collator=Collator(data, keep=is_causal, branches=branches, weight=data.mean_weight(encoder.end)),
         compute_loss_func=StepLoss(encoder, generative=generative),
         callbacks=callbacks,
     )

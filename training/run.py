@@ -96,6 +96,11 @@ class PrmConfig:
         plain = as_dict(self)
         return {**plain.pop("schedule"), **plain}
 
+    def identity(self) -> dict[str, Any]:
+        """What the id of its job is a hash of: without what came later and is as it was before it came."""
+        later = {"reasons": False, "reason_weight": 1.0}
+        return {name: value for name, value in self.flat().items() if name not in later or later[name] != value}
+
 
 class PrmRun:
     """One run: `prepare` reads and encodes the data, `run` trains; both go on where an earlier process stopped."""
@@ -113,7 +118,7 @@ class PrmRun:
         if out.exists() and Path(config.model).expanduser().resolve() == out.resolve():
             raise UsageError(f"{out} is the model to begin with. Name another folder with --out.")
         listed = {"method": "train prm", "source": self.config.data, "into": str(out.resolve())}
-        flat = {**self.config.flat(), **listed, "digest": self.view.digest()}
+        flat = {**self.config.identity(), **listed, "digest": self.view.digest()}
         self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
         self.counts, self.trained_on, self.seen = ExampleCounts(), ExampleCounts(), Fit()
         self.questions = {"train": 0, "dev": 0}
@@ -275,12 +280,13 @@ class PrmRun:
         if self.seen.dropped_reasons:
             return (
                 f"None of the {self.seen.dropped_reasons:,} reasons of {self.config.data} fits into the context of "
-                f"{self.config.model} behind its solution. Take a model with a longer one."
+                f"{self.config.model} behind its solution. Take a model with a longer one, or a larger -o max_length."
             )
         name = DatasetName.parse(self.config.data).name
         return (
             f"No label of {self.config.data} that is trained on has a reason. Train without --reasons, or have a judge "
-            f"write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons"
+            f"write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons --policy "
+            "MODEL"
         )
 
     def _figures(self, trainer: PrmTrainer, dev: Dev | None, model: Any) -> dict[str, Any]:

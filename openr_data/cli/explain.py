@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from ..engine.protocols import ReasoningReward
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..jobs.reward import open_reward
-from ..reasons import ReasonedStep
+from ..reasons import MOST, ReasonedStep
+from ..registry import load
 from ..store.dataset import Store
-from ..view.terminal import LABELS_LEGEND, explained_lines
-from .output import Output, hint, output_options
+from ..view.terminal import EXPLAINED_LEGEND, explained_lines
+from .output import Output, hint, note, output_options
 from .view import read_records
 
 
@@ -24,7 +25,7 @@ from .view import read_records
 @click.option("--limit", default=3, show_default=True, help="How many solutions to show.")
 @click.option("--method", default="", help="Only label sets of this method.")
 @click.option("--errors", is_flag=True, help="Only solutions with a first error.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Of a reason.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=MOST, show_default=True, help="Of a reason.")
 @click.option("--format", "form", default="", metavar="NAME", help="How the model reads steps, if it does not say so.")
 @click.option(
     "--backend",
@@ -56,7 +57,8 @@ def explain_(
 
     Behind its verdict on a step it writes a reason, as it was trained to with `train prm --generative --reasons`. A
     step whose score is below the model's threshold is called wrong. Beside it stands the label of the dataset. ID
-    begins a solution's or question's id.
+    begins a solution's or question's id. A solution that is longer than the model's context is named; then the exit
+    code is 3.
 
     \b
     Examples:
@@ -65,29 +67,53 @@ def explain_(
     """
     rows = read_records(Store.open(store).view(name), name, id_, limit, method, errors)
     if not rows:
+        if not out.is_human:
+            out.rows([], _COLUMNS)
         hint(f"No label sets in {name} that are asked for. See what is there with: openr-data view {name}")
         return
     live: dict[str, Any] = {"base_url": list(base_url), "device": device}
     given = {name: value for name, value in live.items() if value}
+    kind = load("reward", backend)
+    if hasattr(kind, "check"):
+        # Before the weights are there.
+        kind.check(model, form, writes=True)
     with closing(open_reward(backend, model, form, given, "explain")) as reward:
         if not isinstance(reward, ReasoningReward):
             raise UsageError(f"The backend {backend!r} writes no reasons. Take transformers, vllm or openai.")
         told = asyncio.run(_explained(reward, rows, max_tokens))
-    if not out.is_human:
-        out.rows([row for record, said in zip(rows, told, strict=True) for row in _rows(record, said)], _COLUMNS)
-        return
-    for record, said in zip(rows, told, strict=True):
-        out.render(*explained_lines(record, said), "")
-    out.render(LABELS_LEGEND)
+    done = [(record, said) for record, said in zip(rows, told, strict=True) if not isinstance(said, InputError)]
+    if out.is_human:
+        for record, said in done:
+            out.render(*explained_lines(record, said), "")
+        out.render(EXPLAINED_LEGEND)
+    else:
+        out.rows([row for record, said in done for row in _rows(record, said)], _COLUMNS)
+    failures = [(row, said) for row, said in zip(rows, told, strict=True) if isinstance(said, InputError)]
+    for row, error in failures:
+        note(f"{row['solution_id'][:10]}  {error}")
+    if failures:
+        raise click.exceptions.Exit(3)
 
 
 _COLUMNS = ("solution_id", "method", "step_index", "step", "label", "score", "verdict", "reason")
 
 
-async def _explained(
-    reward: ReasoningReward, rows: Sequence[Mapping[str, Any]], max_tokens: int
-) -> list[Sequence[ReasonedStep]]:
-    return await asyncio.gather(*(reward.explain(row["question"], row["steps"], max_tokens=max_tokens) for row in rows))
+Said = Sequence[ReasonedStep] | InputError
+
+
+async def _explained(reward: ReasoningReward, rows: Sequence[Mapping[str, Any]], max_tokens: int) -> list[Said]:
+    """What is said of each row: a solution that several methods have labelled is explained once."""
+
+    async def one(row: Mapping[str, Any]) -> Said:
+        try:
+            return await reward.explain(row["question"], row["steps"], max_tokens=max_tokens)
+        except InputError as error:
+            # This solution is empty or too long; the others are not.
+            return error
+
+    once = {row["solution_id"]: row for row in rows}
+    said = dict(zip(once, await asyncio.gather(*map(one, once.values())), strict=True))
+    return [said[row["solution_id"]] for row in rows]
 
 
 def _rows(record: Mapping[str, Any], said: Sequence[ReasonedStep]) -> list[dict[str, Any]]:

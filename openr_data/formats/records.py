@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from ..ids import question_id
+from ..reasons import reasons_of
 from ..types import Provenance, Question, Record
 from .format import BadRow, Group, NoOptions, Row, Tally, decode, encode, plain_value, text_of, texts_of
 
@@ -53,6 +54,11 @@ class RecordsFormat:
         rollouts = _list(row, "n_rollouts", len(steps), _count)
         if any(k > n for k, n in zip(correct, rollouts or (0,) * len(correct), strict=True)):
             raise BadRow("more correct rollouts than rollouts")
+        told = _object(row, "label_metadata")
+        try:
+            reasons_of(told, len(steps))
+        except ValueError as error:
+            raise BadRow(f"`label_metadata` holds {error}") from error
         yield Record(
             question=question,
             steps=steps,
@@ -67,7 +73,7 @@ class RecordsFormat:
             final_answer=None if row.get("final_answer") is None else _text(row, "final_answer"),
             outcome=outcome,
             metadata=_object(row, "solution_metadata"),
-            label_metadata=_object(row, "label_metadata"),
+            label_metadata=told,
         )
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:

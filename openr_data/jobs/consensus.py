@@ -6,9 +6,9 @@ solution is kept where both find the same first error, or none. Labels that are 
 What is kept becomes a label set of the method `consensus`: good up to the error, bad there, nothing said behind it. A
 step before the error that none of the methods judged stays unjudged. Values, counts and provenances up to the error
 are those of the first named method that has rollouts (else of the first one): so they belong together. Reasons of steps
-(`openr_data/reasons.py`) are those of the first named method that tells some. The job is
-named after the content of the label sets that went in: the same command again adds nothing, whatever else has come
-into the dataset, and once the labels have changed it is another job. SQL does the joining, in bounded memory.
+(`openr_data/reasons.py`) are those of the first named method that tells some. The job is named after the content of the
+label sets that went in: the same command again adds nothing, whatever else has come into the dataset, and once the
+labels have changed it is another job. SQL does the joining, in bounded memory.
 """
 
 import json
@@ -249,9 +249,10 @@ _REPEATED: Final = """
     ) group by place order by place
 """
 
-_DIGEST: Final = """
+_DIGEST: Final = f"""
     select count(*), coalesce(sum(md5_number_lower(concat_ws('|', label_id, label::varchar, value::varchar,
-           n_correct::varchar, n_rollouts::varchar, provenance::varchar))::hugeint), 0)
+           n_correct::varchar, n_rollouts::varchar, provenance::varchar,
+           case when contains(metadata, '"{REASONS}"') then metadata end))::hugeint), 0)
     from labels join voters using (method, job_id)
 """
 
@@ -309,10 +310,16 @@ _KEPT: Final = f"""
         select * exclude (kind, first, second), errors[1] as error from joined anti join there using (solution_id)
         where kind = 'kept'
     ), reasoned as (
-        select solution_id, min_by(json_extract(metadata, '$.{REASONS}'), place) as reasons
-        from (select solution_id, unnest(label_ids) as label_id, generate_subscripts(label_ids, 1) as place from kept)
-        join labels using (label_id, solution_id)
-        where contains(metadata, '"{REASONS}"') and json_type(metadata, '$.{REASONS}') = 'ARRAY'
+        select solution_id, min_by(said, place) as reasons
+        from (
+            select solution_id, place, len(label) as n,
+                   try_cast(json_extract(metadata, '$.{REASONS}') as varchar[]) as said
+            from (
+                select solution_id, unnest(label_ids) as label_id, generate_subscripts(label_ids, 1) as place from kept
+            ) join labels using (label_id, solution_id)
+            where contains(metadata, '"{REASONS}"') and json_valid(metadata)
+        )
+        where len(said) = n and len(list_filter(said, lambda x: trim(x) <> '')) > 0
         group by solution_id
     )
     select k.solution_id, k.question_id, s.steps, s.n_steps, s.final_answer, s.outcome, s.generator, s.n_tokens,
@@ -325,7 +332,8 @@ _KEPT: Final = f"""
            list_transform(l.n_rollouts, lambda x, i: if(i <= known, x, 0)) as n_rollouts,
            list_transform(l.provenance, lambda x, i: if(i <= known, x, {int(Provenance.INFERRED)})) as provenance,
            to_json({{'consensus': {{'methods': v.names, 'label_ids': k.label_ids}}}})::varchar as told,
-           if(r.reasons is null, told, json_merge_patch(told, json_object('{REASONS}', r.reasons)))::varchar as metadata
+           list_transform(r.reasons, lambda x, i: case when i <= known then x end) as said,
+           if(said is null, told, json_merge_patch(told, json_object('{REASONS}', said)))::varchar as metadata
     from kept k
     left join reasoned r on r.solution_id = k.solution_id
     cross join (select list(name order by place) as names from named) v

@@ -243,10 +243,12 @@ class _Writer:
         where = f"where job_id = '{self._job}'"
         for batch in connection.sql(f"select solution_id from solutions {where}").to_arrow_reader(50_000):
             solutions.update(int(item, 16) for item in batch.column(0).to_pylist())
-        columns = "label_id, coalesce(revision, 0), label, value, n_correct, n_rollouts, provenance"
+        columns = (
+            "label_id, coalesce(revision, 0), coalesce(metadata, '{}'), label, value, n_correct, n_rollouts, provenance"
+        )
         for batch in connection.sql(f"select {columns} from labels {where}").to_arrow_reader(50_000):
-            for name, revision, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                labels[int(name, 16)] = (revision, _mark(*lists))
+            for name, revision, told, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                labels[int(name, 16)] = (revision, _mark(told, *lists))
         return solutions, labels
 
     def add_question(self, question: Question) -> None:
@@ -276,7 +278,8 @@ class _Writer:
         provenance = record.provenance or (int(Provenance.IMPORTED),) * n
         known = self._known_labels.get(mark)
         if known is not None and (
-            known[0] < 0 or known[1] == _mark(record.label, values, n_correct, n_rollouts, provenance)
+            known[0] < 0
+            or known[1] == _mark(record.label_metadata, record.label, values, n_correct, n_rollouts, provenance)
         ):
             # Seen in this run, or as it is in the dataset.
             self._known_labels[mark] = _SEEN
@@ -369,7 +372,7 @@ class _Writer:
         self._dataset.append("jobs", [row], app, committed + 1)
 
 
-def _mark(label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
-    """A number for the lists of a label set, the same for what was read from the store and from a file."""
+def _mark(told: str, label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
+    """A number for the metadata and lists of a label set, the same for what was read from the store and from a file."""
     single = tuple(None if item is None else array("f", [item])[0] for item in value)
-    return hash((tuple(label), single, *map(tuple, counts)))
+    return hash((told, tuple(label), single, *map(tuple, counts)))

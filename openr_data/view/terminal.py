@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 GOOD, NEUTRAL, BAD, NONE = "●", "◐", "○", "·"
 LEGEND = f"{GOOD} good  {NEUTRAL} neutral  {BAD} bad  {NONE} not judged   value (correct/rollouts)"
 
-LABELS_LEGEND = (
-    f"{GOOD} called right  {BAD} called wrong   P(correct) | label: {GOOD} good  {NEUTRAL} neutral  {BAD} bad"
+EXPLAINED_LEGEND = (
+    f"{GOOD} called right  {BAD} called wrong   P(correct) | "
+    f"label: {GOOD} good  {NEUTRAL} neutral  {BAD} bad  {NONE} not judged"
 )
 
 _SHAPES = {1: GOOD, 0: NEUTRAL, -1: BAD, None: NONE}

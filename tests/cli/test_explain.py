@@ -5,13 +5,15 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from openr_data.inference.reward_transformers import TransformersReward
 from openr_data.store import Store
 from tests.cli.conftest import Run
 from tests.training.test_reasons import rows_with_reasons
-from tests.training.toys import bring, parity_rows, saved, tiny
+from tests.training.toys import a_row, bring, parity_rows, saved, tiny
 
 QUICK = ("-o", "epochs=60", "-o", "learning_rate=2e-3", "-o", "pack_tokens=512", "-o", "packs_per_step=1")
 
@@ -23,6 +25,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = Store.open(folder / "openr-store", create=True)
     bring(store, rows_with_reasons(40))
     bring(store, parity_rows(4), name="bare")
+    long = a_row("Long?", ["1 1 " * 200, "1"], [1, 1])
+    bring(store, [*rows_with_reasons(2), long], name="long")
+    # Two methods have labelled the same solutions.
+    bring(store, [{**row, "method": name} for row in rows_with_reasons(1) for name in ("toy", "other")], name="twice")
     store.dataset("empty", create=True)
     saved(tiny(), folder / "base")
     return folder
@@ -100,6 +106,7 @@ def test_a_reason_takes_as_many_tokens_as_it_may(here: Path, run: Run) -> None:
         (["./prm", "d", "--base-url", "http://localhost:1/v1"], "The backend 'transformers' has no option --base-url."),
         (["./prm", "d", "--backend", "openai", "--base-url", "http://localhost:1/v1"], "No server of the OpenAI kind"),
         (["./prm", "d", "--max-tokens", "0"], "Invalid value for '--max-tokens'"),
+        (["./prm", "d", "--device", "abacus"], "./prm cannot be put on --device abacus"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(here: Path, run: Run, arguments: list[str], words: str) -> None:
@@ -114,6 +121,35 @@ def test_without_label_sets_there_is_a_hint_and_no_model_is_loaded(here: Path, r
     answer = run("explain", "./base", "empty")
     assert (answer.code, answer.out) == (0, "")
     assert "No label sets in empty that are asked for." in answer.err
+    assert json.loads(run("explain", "./base", "empty", "--json").out) == []
+    assert run("explain", "./base", "empty", "--csv").out.startswith("solution_id,method,")
+
+
+def test_a_solution_that_is_too_long_is_named_and_the_others_are_explained(here: Path, run: Run) -> None:
+    answer = run("explain", "./prm", "long", "--limit", "9", "--json")
+    assert answer.code == 3
+    assert "does not fit the 256 positions of ./prm" in " ".join(answer.err.split())
+    kept = json.loads(run("view", "long", "--limit", "9", "--json").out)
+    wanted = {row["solution_id"] for row in kept if row["question"] != "Long?"}
+    assert {row["solution_id"] for row in json.loads(answer.out)} == wanted
+    assert len(wanted) > 1
+
+
+def test_a_solution_with_several_label_sets_is_written_about_once(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    explain = TransformersReward.explain
+
+    async def counted(self: Any, question: str, steps: Any, **more: Any) -> Any:
+        asked.append(steps)
+        return await explain(self, question, steps, **more)
+
+    monkeypatch.setattr(TransformersReward, "explain", counted)
+    rows = json.loads(run("explain", "./prm", "twice", "--limit", "9", "--json").out)
+    methods = {name: [{**row, "method": ""} for row in rows if row["method"] == name] for name in ("toy", "other")}
+    assert methods["toy"] == methods["other"] != []
+    assert 2 * len(asked) == len({(row["solution_id"], row["method"]) for row in rows})
 
 
 def test_view_shows_the_reasons_of_labels(here: Path, run: Run) -> None:

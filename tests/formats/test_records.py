@@ -198,6 +198,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"provenance": ["human", "nobody"]}, "`provenance` holds what it cannot hold"),
     ({"provenance": [0, 1]}, "`provenance` holds what it cannot hold"),
     ({"provenance": {"a": 1}}, "`provenance` does not have one entry a step"),
+    (
+        {"label_metadata": {"reasons": ["a"]}},
+        "`label_metadata` holds reasons that are not one entry for each of 2 steps",
+    ),
+    ({"label_metadata": {"reasons": ["a", 1]}}, "`label_metadata` holds reasons that are no texts"),
 ]
 
 

@@ -118,18 +118,31 @@ def test_what_is_kept_and_why_the_rest_is_not_is_as_worked_out_by_hand(dataset: 
 
 
 def test_the_reasons_of_a_judge_come_along(dataset: Dataset) -> None:
-    label(dataset, "mc", [[1, 1, 1], [1, -1, None]], **COUNTS, label_metadata={"reasons": None})
-    said = {"reasons": ["Right.", 'It\'s "two".', None]}
-    label(dataset, "judge", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata=said)
+    label(dataset, "mc", [[1, 1, 1], [1, -1, None]], **COUNTS, label_metadata={"reasons": [None, " ", None]})
+    said = ["Right.", 'It\'s "two".', "Behind the error nothing is said."]
+    label(dataset, "judge", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata={"reasons": said})
     label(dataset, "critic", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata={"reasons": ["No"] * 3})
     keep(dataset, "mc", "judge", "critic")
     for row in kept(dataset).values():
         told = json.loads(row["label_metadata"])
+        known = 3 if row["first_error"] is None else 2
         # Of the first named method that tells some.
-        assert told["reasons"] == said["reasons"]
-        assert reasons_of(row["label_metadata"], 3) == ("Right.", 'It\'s "two".', "")
+        assert told["reasons"] == [*said[:known], *[None] * (3 - known)]
+        assert reasons_of(row["label_metadata"], 3)[:2] == ("Right.", 'It\'s "two".')
         assert set(told) == {"consensus", "reasons"}
-    assert len(kept(dataset)) == 2
+    assert {row["first_error"] for row in kept(dataset).values()} == {None, 1}
+
+
+def test_labels_that_have_got_reasons_make_another_job(dataset: Dataset) -> None:
+    label(dataset, "mc", [[1, 1, 1]], **COUNTS)
+    label(dataset, "judge", [[1, 1, 1]], provenance=JUDGED)
+    first = keep(dataset)
+    label(dataset, "judge", [[1, 1, 1]], provenance=JUDGED, label_metadata={"reasons": ["a", "b", "c"]})
+    again = keep(dataset)
+    assert again.job_id != first.job_id
+    rows = dataset.view().sql("select job_id, label_metadata from records where method = 'consensus'").to_pylist()
+    told = {row["job_id"]: json.loads(row["label_metadata"]).get("reasons") for row in rows}
+    assert told == {first.job_id: None, again.job_id: ["a", "b", "c"]}
 
 
 def test_kept_label_sets_are_good_to_the_error_bad_there_and_say_nothing_behind(dataset: Dataset) -> None:

@@ -149,6 +149,19 @@ def test_a_changed_value_supersedes_and_a_float_that_is_the_same_does_not(store:
     assert bring(dataset, written(tmp_path / "a.jsonl", rows), "records").relabelled == 1
 
 
+def test_reasons_that_are_added_supersede(store: Store, tmp_path: Path) -> None:
+    rows = [a_row(i) for i in range(3)]
+    dataset = store.dataset("d", create=True)
+    bring(dataset, written(tmp_path / "a.jsonl", rows), "records")
+    rows[1]["label_metadata"] = {"reasons": ["It is.", None]}
+    found = bring(dataset, written(tmp_path / "a.jsonl", rows), "records")
+    assert (found.relabelled, found.labels, found.repeated) == (1, 0, 2)
+    told = {row["question"]: row["label_metadata"] for row in dataset.view().arrow("records").to_pylist()}
+    assert json.loads(told["Q 1?"]) == {"reasons": ["It is.", None]}
+    assert bring(dataset, written(tmp_path / "a.jsonl", rows), "records").relabelled == 0
+    assert list(verify(dataset)) == []
+
+
 def test_changed_counts_supersede(store: Store, tmp_path: Path) -> None:
     rows = [a_row(0, value=[0.5, 0.5], n_correct=[1, 1], n_rollouts=[2, 2])]
     dataset = store.dataset("d", create=True)

@@ -432,6 +432,8 @@ def test_an_undecided_solution_has_no_reasons() -> None:
         ("[0] -3 and 4 make 1", {0: "-3 and 4 make 1"}),
         ("[0]\n[1] b", {1: "b"}),
         ("[0] ***", {}),
+        ("**[1] wrong**\n_[0] fine_", {1: "wrong", 0: "fine"}),
+        ("[1] It is 4.\n[1] \\boxed{1}", {1: "It is 4."}),
         ("[3] no such step", {}),
         ("see [0] for it", {}),
         ("<think>[0] hm</think>[1] b", {1: "b"}),

@@ -95,8 +95,8 @@ def packed_loss(
         # Eager attention adds its mask; the models that are trained read a mask of truth values (sdpa).
         batch["attention_mask"] = torch.where(batch["attention_mask"], 0.0, torch.finfo(torch.float32).min)
     outputs = model(**batch, use_cache=False)
-    # The sum itself: divided by an item of both rows of labels.
-    return StepLoss(encoder(form), generative=generative)(outputs, labels, num_items_in_batch=2)
+    # The sum itself: divided by one item.
+    return StepLoss(encoder(form), generative=generative)(outputs, labels, num_items_in_batch=1)
 
 
 def distance(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -180,7 +180,7 @@ def test_packing_without_positions_that_restart_reads_something_else(attention: 
         batch = Collator(data, keep=True, branches=False)([list(range(len(data)))])
         batch["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None]
         labels = batch.pop("labels")
-        return StepLoss(encoder(), generative=False)(model(**batch, use_cache=False), labels, num_items_in_batch=2)
+        return StepLoss(encoder(), generative=False)(model(**batch, use_cache=False), labels, num_items_in_batch=1)
 
     assert distance(wanted, gradient(model, naive)) > 1e-2
 

@@ -107,7 +107,9 @@ def test_the_loss_that_is_told_is_the_mean_over_labelled_prefixes(tmp_path: Path
     model, told = tiny(), []
     schedule = Schedule(epochs=1, learning_rate=1e-9, pack_tokens=room_for(data, 4), packs_per_step=4, evaluations=1)
     expected = StepLoss(encoder(), generative=False)
-    batch = prm.Collator(data, keep=True, branches=True, weight=data.mean_weight())([list(range(len(data)))])
+    batch = prm.Collator(data, keep=True, branches=True, weight=data.mean_weight(encoder().end))(
+        [list(range(len(data)))]
+    )
     labels = batch.pop("labels")
     with torch.no_grad():
         alone = float(expected(model(**batch, use_cache=False), labels))

@@ -19,8 +19,8 @@ from openr_data.reasons import told_reasons
 from openr_data.store import Store
 from openr_data.training.examples import Example, ExampleCounts, LabelRule, to_example
 from openr_data.training.loss import token_loss, verdict_loss
-from openr_data.training.packing import IGNORED, WRITTEN, Collator, EncodedExamples, write_encoded
-from openr_data.training.prm import Schedule, train
+from openr_data.training.packing import IGNORED, WRITTEN, Collator, EncodedExamples, items, write_encoded
+from openr_data.training.prm import Schedule, StepLoss, train
 from openr_data.training.run import PrmConfig, PrmRun
 from openr_data.types import Provenance, Record
 from tests.conftest import a_question
@@ -171,6 +171,46 @@ def test_an_update_with_reasons_is_the_same_in_however_many_rows(tmp_path: Path)
     assert farthest(found[1], found[4]) < 1e-6
 
 
+def test_a_reason_is_one_item_of_the_loss_however_long_it_is(tmp_path: Path) -> None:
+    """So what a verdict weighs in an update does not hang on how long the reasons beside it are."""
+    model, read = tiny(), encoder()
+    plain, short, long = (
+        written([replace(item, reasons=said) for item in parity(2, solutions=1)], tmp_path / f"{at}.arrow")
+        for at, said in enumerate([(), ("1", "", ""), ("1 0 " * 20, "", "")])
+    )
+    for data, count in ((plain, 6), (short, 8), (long, 8)):
+        batch = Collator(data, keep=True, branches=True)([list(range(len(data)))])
+        labels = batch.pop("labels")
+        outputs = model(**batch, use_cache=False)
+        loss = StepLoss(read, generative=True)
+        assert items(labels[0], read.end).sum() == count
+        assert loss(outputs, labels).item() == pytest.approx(loss(outputs, labels, 1).item() / count, rel=1e-6)
+        # Six verdicts of weight 1, and two reasons of weight 1 over all their tokens.
+        assert data.mean_weight(read.end) == pytest.approx(1.0)
+
+
+def test_the_trainer_divides_by_the_items_of_an_update(tmp_path: Path) -> None:
+    data, told = written(reasoned(4), tmp_path / "x.arrow", share=False), list[Any]()
+    model, read = tiny(), encoder()
+    batch = Collator(data, keep=True, branches=True, weight=data.mean_weight(read.end))([list(range(len(data)))])
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        alone = float(StepLoss(read, generative=True)(model(**batch, use_cache=False), labels))
+    room = next(size for size in range(40, 4_000) if _rows(data, size) == 4)
+    schedule = Schedule(epochs=1, learning_rate=1e-9, pack_tokens=room, packs_per_step=4, evaluations=1)
+    train(model, read, data, None, schedule, tmp_path / "c", branches=True, generative=True, report=told.append)
+    assert [item["loss"] for item in told if "loss" in item] == [pytest.approx(alone, rel=1e-5)]
+
+
+def test_what_came_later_changes_no_id_of_a_job_without_it(base: Path) -> None:
+    plain = a_config(base, reasons=False)
+    assert "reasons" not in plain.identity()
+    assert "reason_weight" not in plain.identity()
+    assert plain.flat().keys() - plain.identity().keys() == {"reasons", "reason_weight"}
+    assert a_config(base).identity()["reasons"] is True
+    assert a_config(base, reason_weight=0.5).identity()["reason_weight"] == 0.5
+
+
 def _rows(data: EncodedExamples, room: int) -> int:
     from openr_data.training.packing import plan_packs
 
@@ -204,12 +244,11 @@ def a_record(label: tuple[int | None, ...], reasons: list[str | None], **more: A
 
 def test_reasons_are_read_where_they_are_asked_for() -> None:
     record = a_record((1, 0, -1, None), ["a", None, " c ", "d"])
-    counts = ExampleCounts()
-    found, bare = to_example(record, LabelRule(reasons=True), counts), to_example(record, LabelRule(), ExampleCounts())
+    found, bare = (to_example(record, LabelRule(reasons=asked), ExampleCounts()) for asked in (True, False))
     assert found is not None
     assert bare is not None
     # What stands behind the first error has no label, and so no reason.
-    assert (found.reasons, bare.reasons, counts.reasons) == (("a", "", "c", ""), (), 2)
+    assert (found.reasons, bare.reasons) == (("a", "", "c", ""), ())
     assert replace(found, reasons=()) == bare
 
 
@@ -224,7 +263,7 @@ def test_a_reason_for_another_verdict_than_the_target_is_left_out() -> None:
 
 def test_reasons_that_do_not_fit_their_steps_are_refused_with_the_labels_that_have_them() -> None:
     with pytest.raises(
-        InputError, match=r"metadata of the toy labels of .* are damaged: 2 steps, and reasons .*Import"
+        InputError, match=r"metadata of the toy labels of .* are damaged: reasons that are not one .*Import"
     ):
         to_example(a_record((1, -1), ["a"]), LabelRule(reasons=True), ExampleCounts())
 
@@ -270,6 +309,8 @@ def test_a_run_with_reasons_says_so_and_counts_them(store: Store, base: Path, tm
     kept = store.view("d").sql("select label_metadata from records")["label_metadata"].to_pylist()
     told = sum(item is not None for text in kept for item in json.loads(text)["reasons"])
     assert figures["reasons"] + figures["repeated_reasons"] == told > figures["reasons"] > 20
+    # By themselves reasons would read their whole beginning.
+    assert figures["solution_tokens"] > 1.5 * figures["tokens"]
     bare = PrmRun(store, a_config(base, dev_share=0.0, reasons=False), tmp_path / "n").run()
     assert bare["reasons"] == 0
     assert bare["tokens"] < figures["tokens"]
