@@ -263,6 +263,9 @@ class Store:
                 )
             return cls(root)
         if root.exists() and not _is_blank(root):
+            if marker.is_file():
+                # Another process has made it meanwhile.
+                return cls.open(path, create)
             raise NotAStore(
                 f"{root} is not an openr-data store: it has no {MARKER}. Name a store or a new folder with "
                 "--store FOLDER"

@@ -290,3 +290,19 @@ def test_two_that_add_the_same_question_at_once_add_it_once(store: Store, monkey
     monkeypatch.setattr(tables, "write_parquet", somebody_else_comes_first)
     assert dataset.add_questions([question("q1"), question("q3")], "ours/questions", 1) == 1
     assert sorted(dataset.view().arrow("questions")["question_id"].to_pylist()) == ["q1", "q2", "q3"]
+
+
+def test_a_store_that_another_process_makes_at_the_same_moment_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new"
+    root.mkdir()
+
+    def made_meanwhile(folder: Path) -> bool:
+        monkeypatch.undo()
+        Store.open(folder, create=True).dataset("d", create=True)
+        return False
+
+    # Between the look for the marker and the look into the folder.
+    monkeypatch.setattr("openr_data.store.dataset._is_blank", made_meanwhile)
+    assert Store.open(root, create=True).names() == ["d"]
