@@ -52,7 +52,9 @@ class RewardServer:
         reuse: bool = True,
     ) -> None:
         entry = model_entry(tokenizer or model)
-        hint = "" if tokenizer else " Where a server calls it otherwise, name that with the option `tokenizer`."
+        hint = (
+            "" if tokenizer else " Where a server calls it otherwise, name that with --tokenizer (--reward-tokenizer)."
+        )
         files = load_files(tokenizer or model, entry, format, hint)
         self._served = served_model(model, entry.path, base_url, "as the model")
         is_pair = files.form.head == "lm_pair"

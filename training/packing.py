@@ -2,7 +2,7 @@
 
 Examples are tokenised once and written to an Arrow file that is mapped into memory, so a training set may be larger
 than memory. A row of a batch holds several questions, each as a trie of its solutions (`openr_data/token_trie.py`) or
-solution by solution; `position_ids` restart at each, and labels stand where a step is read and nowhere else.
+solution by solution; `position_ids` restart at each, and labels stand where something is learned and nowhere else.
 
 The loss is linear in the target, so steps that several solutions share count with the sum of their weights and the
 mean of their targets: a trie gives the gradient of its solutions by themselves, for fewer tokens.
@@ -30,7 +30,7 @@ from openr_data.token_trie import merge, sees, shared_length
 from .examples import Example
 
 IGNORED: Final = -100
-"""The label of a position that is not read: what `transformers.Trainer` does not count."""
+"""The label of a position at which nothing is learned, as `transformers` has it."""
 WRITTEN: Final = 2
 """A target from here on is a token to write there: its id and this. Others lie in [0, 1]."""
 

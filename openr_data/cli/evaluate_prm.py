@@ -40,6 +40,7 @@ SHOWN: Final = 3
     help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
 )
 @click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
+@click.option("--tokenizer", metavar="NAME", help="openai: its folder or Hub name, if it is served under another.")
 @click.option("--device", help="transformers: cpu, cuda or auto (the default).")
 @click.option("--plot", default="", metavar="FILE", help="Draw reliability and F1 over the threshold, to .svg or .png.")
 @output_options
@@ -56,6 +57,7 @@ def prm(
     form: str,
     backend: str,
     base_url: tuple[str, ...],
+    tokenizer: str | None,
     device: str | None,
     plot: str,
     out: Output,
@@ -93,7 +95,7 @@ def prm(
         sets = evaluation.read()
         told = ", ".join(f"{item.name} ({len(item.solutions):,} solutions)" for item in sets)
         note(f"eval prm {model} on {told}")
-        live: dict[str, Any] = {"base_url": list(base_url), "device": device}
+        live: dict[str, Any] = {"base_url": list(base_url), "tokenizer": tokenizer, "device": device}
         with closing(evaluation.reward(**{name: value for name, value in live.items() if value})) as reward:
             # A store is made once the model is there.
             opened = Store.open(store, create=True)

@@ -47,6 +47,12 @@ POINTS: Final = 9
     "--reward-backend", default="transformers", show_default=True, help="What runs it: transformers, vllm, openai."
 )
 @click.option("--reward-url", multiple=True, metavar="URL", help="openai: a server of it, again for more of the same.")
+@click.option(
+    "--reward-tokenizer",
+    default="",
+    metavar="NAME",
+    help="openai: its folder or Hub name, if it is served under another.",
+)
 @click.option("--reward-format", default="", metavar="NAME", help="How it reads steps, if it does not say so.")
 @click.option("--policy", help="The model that answers.")
 @click.option("--backend", help="What runs the policy: transformers, vllm, openai.")
@@ -68,6 +74,7 @@ def search(
     rewards: tuple[str, ...],
     reward_backend: str,
     reward_url: tuple[str, ...],
+    reward_tokenizer: str,
     reward_format: str,
     options: tuple[str, ...],
     plot: str,
@@ -99,6 +106,7 @@ def search(
     check("reward", reward_backend)
     kind: Any = load("reward", reward_backend) if rewards else None
     live = {"device": running.backend.get("device"), "base_url": list(reward_url), "format": reward_format}
+    live["tokenizer"] = reward_tokenizer
     known = getattr(kind, "live_options", ())
     live = {name: value for name, value in live.items() if value and name in known}
     for name in rewards:

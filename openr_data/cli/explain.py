@@ -34,6 +34,7 @@ from .view import read_records
     help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
 )
 @click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
+@click.option("--tokenizer", metavar="NAME", help="openai: its folder or Hub name, if it is served under another.")
 @click.option("--device", help="transformers: cpu, cuda or auto (the default).")
 @output_options
 @click.pass_obj
@@ -50,6 +51,7 @@ def explain_(
     form: str,
     backend: str,
     base_url: tuple[str, ...],
+    tokenizer: str | None,
     device: str | None,
     out: Output,
 ) -> None:
@@ -71,7 +73,7 @@ def explain_(
             out.rows([], _COLUMNS)
         hint(f"No label sets in {name} that are asked for. See what is there with: openr-data view {name}")
         return
-    live: dict[str, Any] = {"base_url": list(base_url), "device": device}
+    live: dict[str, Any] = {"base_url": list(base_url), "tokenizer": tokenizer, "device": device}
     given = {name: value for name, value in live.items() if value}
     kind = load("reward", backend)
     if hasattr(kind, "check"):

@@ -12,6 +12,7 @@ import pytest
 from openr_data.inference.reward_transformers import TransformersReward
 from openr_data.store import Store
 from tests.cli.conftest import Run
+from tests.inference.scoring_server import scoring
 from tests.training.test_reasons import rows_with_reasons
 from tests.training.toys import a_row, bring, parity_rows, saved, tiny
 
@@ -159,3 +160,16 @@ def test_view_shows_the_reasons_of_labels(here: Path, run: Run) -> None:
     lines = run("view", "d", "--limit", "1").out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.endswith(record["steps"][0]))
     assert lines[at + 1].strip(" ▌") == reasons[0]
+
+
+def test_a_server_that_calls_the_model_otherwise_is_told_what_it_is(here: Path, run: Run) -> None:
+    with scoring(lambda _: (-1.0, -2.0), lambda _: [], lambda *_: (" So it is. ", True), model="served") as server:
+        served = ("explain", "served", "d", "--limit", "1", "--backend", "openai", "--base-url", server.url, "--json")
+        answer = run(*served)
+        assert answer.code == 2
+        assert "name that with --tokenizer" in answer.err
+        answer = run(*served, "--tokenizer", "./prm")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    assert {row["reason"] for row in rows} == {"So it is."}
+    assert [row["score"] for row in rows] == pytest.approx([0.7310585786] * len(rows))

@@ -293,7 +293,7 @@ def test_the_tokenizer_has_to_be_found_here(
     server: ScoringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"Cannot load the reward model .* with the option `tokenizer`\.$"):
+    with pytest.raises(InputError, match=r"Cannot load the reward model .* with --tokenizer \(--reward-tokenizer\)\.$"):
         RewardServer(str(tmp_path), base_url=[server.url])
 
 
