@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +16,11 @@ from ..store.dataset import Store
 from ..view.terminal import EXPLAINED_LEGEND, explained_lines
 from .output import Output, hint, note, output_options
 from .view import read_records
+
+Said = Sequence[ReasonedStep] | InputError
+"""What is said of a solution, or why nothing can be."""
+
+_COLUMNS: Final = ("solution_id", "method", "step_index", "step", "label", "score", "verdict", "reason")
 
 
 @click.command("explain")
@@ -84,6 +89,9 @@ def explain_(
             raise UsageError(f"The backend {backend!r} writes no reasons. Take transformers, vllm or openai.")
         told = asyncio.run(_explained(reward, rows, max_tokens))
     done = [(record, said) for record, said in zip(rows, told, strict=True) if not isinstance(said, InputError)]
+    if not done and isinstance(told[0], InputError):
+        # Nothing can be said of any: a served model that writes no reasons, for example.
+        raise told[0]
     if out.is_human:
         for record, said in done:
             out.render(*explained_lines(record, said), "")
@@ -95,12 +103,6 @@ def explain_(
         note(f"{row['solution_id'][:10]}  {error}")
     if failures:
         raise click.exceptions.Exit(3)
-
-
-_COLUMNS = ("solution_id", "method", "step_index", "step", "label", "score", "verdict", "reason")
-
-
-Said = Sequence[ReasonedStep] | InputError
 
 
 async def _explained(reward: ReasoningReward, rows: Sequence[Mapping[str, Any]], max_tokens: int) -> list[Said]:

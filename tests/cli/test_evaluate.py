@@ -12,7 +12,7 @@ import pytest
 
 from openr_data.cli import COMMANDS
 from openr_data.errors import InputError, PolicyLost
-from openr_data.jobs import evaluate_prm
+from openr_data.jobs import reward as reward_module
 from openr_data.jobs.job import Job
 from openr_data.store import Dataset, Store
 from tests.cli.conftest import Run
@@ -50,8 +50,8 @@ class Stub(ScriptedReward):
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> type[Stub]:
-    load = evaluate_prm.load
-    monkeypatch.setattr(evaluate_prm, "load", lambda kind, name: Stub if kind == "reward" else load(kind, name))
+    load = reward_module.load
+    monkeypatch.setattr(reward_module, "load", lambda kind, name: Stub if kind == "reward" else load(kind, name))
     for name, value in (("loaded", []), ("too_long", ""), ("dies_at", -1)):
         monkeypatch.setattr(Stub, name, value)
     return Stub

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openr_data.inference.reward_transformers import TransformersReward
+from openr_data.prm_format import CONFIG_KEY, WRITES
 from openr_data.store import Store
 from tests.cli.conftest import Run
 from tests.inference.scoring_server import scoring
@@ -163,7 +164,9 @@ def test_view_shows_the_reasons_of_labels(here: Path, run: Run) -> None:
 
 
 def test_a_server_that_calls_the_model_otherwise_is_told_what_it_is(here: Path, run: Run) -> None:
-    with scoring(lambda _: (-1.0, -2.0), lambda _: [], lambda *_: (" So it is. ", True), model="served") as server:
+    with scoring(
+        lambda _: (-1.0, -2.0), lambda _: [], write=lambda *_: (" So it is. ", True), model="served"
+    ) as server:
         served = ("explain", "served", "d", "--limit", "1", "--backend", "openai", "--base-url", server.url, "--json")
         answer = run(*served)
         assert answer.code == 2
@@ -173,3 +176,13 @@ def test_a_server_that_calls_the_model_otherwise_is_told_what_it_is(here: Path, 
     rows = json.loads(answer.out)
     assert {row["reason"] for row in rows} == {"So it is."}
     assert [row["score"] for row in rows] == pytest.approx([0.7310585786] * len(rows))
+
+
+def test_a_served_model_that_writes_no_reasons_is_told_once(here: Path, run: Run) -> None:
+    config = json.loads((here / "prm" / "config.json").read_text())
+    del config[CONFIG_KEY][WRITES]
+    (here / "prm" / "config.json").write_text(json.dumps(config))
+    with scoring(lambda _: (-1.0, -2.0), lambda _: [], model="./prm") as server:
+        answer = run("explain", "./prm", "d", "--backend", "openai", "--base-url", server.url, "--json")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.count("was not trained to write reasons") == 1
