@@ -5,6 +5,7 @@ GPT-3 (arXiv 2005.14165, appendix C); deviations: the tokens are those of `norma
 LaTeX commands count and brackets do not, and no window is left out for being frequent.
 
 The benchmarks are known by fingerprints alone, `catalogs/benchmarks/NAME.txt`; `benchmarks/fingerprints.py` makes them.
+So are the questions of a reward model, by a file in its folder.
 """
 
 import re
@@ -22,6 +23,8 @@ from .registry import catalog_names, catalog_text
 
 FOLDER: Final = "benchmarks"
 """Of the catalogs: one file of fingerprints for each benchmark."""
+SEEN_FILE: Final = "seen_questions.txt"
+"""Of a reward model's folder: the fingerprints of the questions that it was trained on or chosen by, one a line."""
 WINDOW: Final = 13
 """Tokens of a window."""
 
@@ -167,7 +170,7 @@ def benchmarks() -> Mapping[str, frozenset[str]]:
 
 
 def _listed(path: str) -> frozenset[str]:
-    return frozenset(line for line in catalog_text(path).splitlines() if line and not line.startswith("#"))
+    return read_fingerprints(catalog_text(path))
 
 
 def find_benchmarks(questions: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -185,6 +188,16 @@ def count_benchmarks(questions: Iterable[str]) -> Overlap:
     """How many questions there are, and how many of them stand in each benchmark."""
     pairs = [("", text) for text in questions]
     return Overlap(len(pairs), {name: len(ids) for name, ids in find_benchmarks(pairs).items()})
+
+
+def read_fingerprints(text: str) -> frozenset[str]:
+    """The fingerprints in a file of them; a line that begins with # is a remark."""
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def count_seen(questions: Iterable[str], seen: frozenset[str]) -> int:
+    """How many of some different questions are among those seen."""
+    return sum(fingerprint(text) in seen for text in set(questions))
 
 
 def shared_questions(train: Iterable[str], held_out: Iterable[str]) -> int:

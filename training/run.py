@@ -22,7 +22,7 @@ from openr_data.config import as_dict
 from openr_data.errors import InputError, Interrupted, UsageError
 from openr_data.jobs.job import Job
 from openr_data.jobs.selection import Selection
-from openr_data.overlap import find_benchmarks, fingerprint
+from openr_data.overlap import SEEN_FILE, find_benchmarks, fingerprint
 from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat
 from openr_data.store import View
 from openr_data.store.dataset import Store
@@ -123,6 +123,7 @@ class PrmRun:
         self.counts, self.trained_on, self.seen = ExampleCounts(), ExampleCounts(), Fit()
         self.questions = {"train": 0, "dev": 0}
         self.benchmarks: dict[str, int] = {}
+        self.fingerprints: set[str] = set()
 
     def result(self) -> dict[str, Any] | None:
         """The figures of a run that is done and whose model is still there; another run may have written over it."""
@@ -228,7 +229,9 @@ class PrmRun:
                 continue
             if example.question_id != before:
                 # By its text: the same question with another gold answer, or with none, has another id.
-                is_dev = _draw(fingerprint(example.question), config.schedule.seed) < config.dev_share
+                known = fingerprint(example.question)
+                self.fingerprints.add(known)
+                is_dev = _draw(known, config.schedule.seed) < config.dev_share
                 self.questions["dev" if is_dev else "train"] += 1
             before = example.question_id
             if is_dev:
@@ -335,6 +338,8 @@ class PrmRun:
         self.out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(self.out)
         tokenizer.save_pretrained(self.out)
+        # Before its figures, which say that the folder is done; `eval` warns of questions that were seen.
+        write_whole(self.out / SEEN_FILE, "".join(f"{item}\n" for item in sorted(self.fingerprints)))
         write_whole(self.out / "training.json", json.dumps({"config": config, "figures": figures}, indent=2) + "\n")
         write_whole(self.out / "README.md", prm_card(self.out.name, kept, config, figures))
 

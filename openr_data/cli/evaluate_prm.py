@@ -12,6 +12,7 @@ import click
 from ..jobs.evaluate_prm import Evaluated, EvaluatePrm, PrmEvaluationConfig
 from ..jobs.prm_evaluation import DEV, OWN, PrmEvaluation
 from ..jobs.score_store import Report
+from ..jobs.seen_questions import seen_told
 from ..store.dataset import Store
 from ..view.plots import check_plot
 from ..view.terminal import duration
@@ -162,6 +163,8 @@ def _tell(done: Evaluated) -> None:
             more.append(f"{told['unreadable']:,} could not be judged: their questions lack what the oracle needs")
         more += [f"{count:,} rows dropped: {reason}" for reason, count in told["dropped"].items()]
         note(f"Truth of {name}: {known}{''.join(f'; {item}' for item in more)}.")
+        if told.get("seen_questions"):
+            note(seen_told(told["seen_questions"], told["questions"], name))
     for item in found.sets:
         if item.undecided:
             note(

@@ -22,7 +22,9 @@ from ..jobs.evaluate_search import (
 from ..jobs.job import Job
 from ..jobs.plan import Plan, plan
 from ..jobs.score_store import ScoreStore, case_id, score_all
+from ..jobs.seen_questions import seen_questions, seen_told
 from ..models import model_entry
+from ..overlap import count_seen
 from ..registry import check, load
 from ..store.dataset import Store
 from ..view.plots import check_plot
@@ -131,6 +133,10 @@ def search(
         scores, spent = _scored(opened, job, kind, name, live, asked)
         found[name] = evaluate(asked, scores)
         note(f"{name} read {spent:,} tokens to score {len(scores):,} solutions.")
+        if (seen := seen_questions(name, is_local=reward_backend != "openai")) and (
+            count := count_seen((text for _, text, _ in read), seen)
+        ):
+            note(seen_told(count, len(read), resolved.config.source))
     _show(out, resolved, found)
     if plot:
         from ..view.search_plots import plot_search

@@ -23,6 +23,7 @@ from ..engine.protocols import RewardBackend
 from ..errors import InputError, Interrupted, PolicyError, UsageError
 from ..ids import content_hash
 from ..models import model_entry
+from ..overlap import count_seen
 from ..prm_format import prm_formats
 from ..registry import check
 from ..store.dataset import Store
@@ -32,6 +33,7 @@ from .judged_solutions import JudgedSet, JudgedSolution, LabelledData, labelled_
 from .prm_evaluation import PrmEvaluation, choose_threshold, figures_of
 from .reward import open_reward
 from .score_store import Report, ScoreStore, case_id, score_all
+from .seen_questions import seen_questions
 
 METHOD: Final = "eval prm"
 EVENT_EVERY: Final = 10.0
@@ -70,7 +72,8 @@ class Evaluated:
     """An evaluation that is done: its job, the figures, and the reasons of what could not be scored.
 
     `failures` are rows of `set`, `solution` and `reason`, `sets` what is known of each set (`truth`, `without_truth`,
-    `unreadable`, `dropped`) by name; `spent` seconds and tokens of all runs.
+    `unreadable`, `dropped`, `questions`, and how many of those the model has `seen_questions`, None where it does not
+    say) by name; `spent` seconds and tokens of all runs.
     """
 
     job_id: str
@@ -196,7 +199,8 @@ class EvaluatePrm:
             scored = _Scoring(job, reward, kept)
             failures = scored.run({case_id(item.question, item.steps): item for item in every}, report)
             evaluation = self._evaluation(reward, kept)
-            told = {item.name: _told(item) for item in (*sets, *([self._dev] if self._dev else []))}
+            seen = seen_questions(self.config.model, is_local=self.config.backend != "openai")
+            told = {item.name: _told(item, seen) for item in (*sets, *([self._dev] if self._dev else []))}
             done = Evaluated(job.job_id, scored.total, evaluation, told, list(_listed(sets, failures)), scored.spent)
             job.finish(done.as_dict())
             return done
@@ -329,9 +333,11 @@ def _check_dev(dev: JudgedSet) -> None:
         )
 
 
-def _told(judged: JudgedSet) -> dict[str, Any]:
+def _told(judged: JudgedSet, seen: frozenset[str] | None) -> dict[str, Any]:
     plain = {name: getattr(judged, name) for name in ("without_truth", "unreadable")}
-    return {"truth": dict(judged.told), **plain, "dropped": dict(judged.dropped)}
+    questions = {item.question for item in judged.solutions}
+    known = {"seen_questions": None if seen is None else count_seen(questions, seen), "questions": len(questions)}
+    return {"truth": dict(judged.told), **plain, "dropped": dict(judged.dropped), **known}
 
 
 def _listed(sets: Sequence[JudgedSet], failures: Mapping[str, str]) -> Iterator[dict[str, str]]:

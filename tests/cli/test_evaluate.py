@@ -14,6 +14,7 @@ from openr_data.cli import COMMANDS
 from openr_data.errors import InputError, PolicyLost
 from openr_data.jobs import reward as reward_module
 from openr_data.jobs.job import Job
+from openr_data.overlap import SEEN_FILE, fingerprint
 from openr_data.store import Dataset, Store
 from tests.cli.conftest import Run
 from tests.jobs.rewards import ScriptedReward
@@ -85,6 +86,36 @@ def test_people_read_a_row_a_set_and_what_they_have_to_know(run: Run, small: Dat
     assert answer.err == (
         "eval prm m on d@1 (5 solutions)\nTruth of d@1: human (5 solutions).\nThe model's own threshold is 0.4 (m@1).\n"
     )
+
+
+def test_questions_that_the_model_has_seen_are_told(run: Run, small: Dataset) -> None:
+    seen = [fingerprint(f"question  {i}") for i in (0, 2, 9)]
+    Path("m", SEEN_FILE).write_text("".join(f"{item}\n" for item in seen))
+    answer = run("eval", "prm", "m", "--on", "d", "--json")
+    assert answer.code == 0
+    assert (
+        "2 of the 5 questions of d@1 are among those that the model was trained on or chosen by: its figures flatter there."
+        in " ".join(answer.err.split())
+    )
+    told = json.loads(answer.out)["sets"]["d@1"]
+    assert (told["seen_questions"], told["questions"]) == (2, 5)
+    again = run("eval", "prm", "m", "--on", "d")
+    assert "2 of the 5 questions of d@1" in " ".join(again.err.split())
+    # Nothing in common, and a model that does not say.
+    Path("m", SEEN_FILE).write_text(f"# of nothing\n{fingerprint('other')}\n")
+    other = run("eval", "prm", "m", "--on", "d", "--limit", "4", "--json")
+    assert "flatter" not in other.err
+    assert json.loads(other.out)["sets"]["d@1"]["seen_questions"] == 0
+    Path("m", SEEN_FILE).unlink()
+    silent = run("eval", "prm", "m", "--on", "d", "--limit", "3", "--json")
+    assert json.loads(silent.out)["sets"]["d@1"]["seen_questions"] is None
+
+
+def test_a_damaged_list_of_seen_questions_is_told(run: Run, small: Dataset) -> None:
+    Path("m", SEEN_FILE).write_bytes(b"\xff\xfe\xfd")
+    answer = run("eval", "prm", "m", "--on", "d")
+    assert answer.code == 2
+    assert "m/seen_questions.txt cannot be read" in answer.err
 
 
 def test_several_sets_have_their_mean_and_a_dev_set_its_threshold(run: Run, small: Dataset) -> None:

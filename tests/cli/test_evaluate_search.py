@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from openr_data.catalogs.arithmetic.source import ArithmeticSource
 from openr_data.models import model_entry
+from openr_data.overlap import SEEN_FILE, fingerprint
 from openr_data.prm_format import CONFIG_KEY, prm_format
 from tests.cli.conftest import Run
 
@@ -44,6 +46,16 @@ def test_a_search_is_told_by_every_way_to_choose_and_asks_nothing_twice(run: Run
     assert "are there already" in again.err
     assert "read 0 tokens" in again.err
     assert json.loads(again.out) == told
+
+
+def test_questions_that_a_reward_model_has_seen_are_told(run: Run, reward: str) -> None:
+    first = next(ArithmeticSource().read())
+    Path(reward, SEEN_FILE).write_text(fingerprint(first.question) + "\n")
+    answer = run(*SEARCH, "--reward", reward)
+    assert answer.code == 0
+    assert "1 of the 4 questions of arithmetic are among those that the model was trained on" in answer.err
+    # The shipped one was trained on others.
+    assert "flatter" not in run(*SEARCH, "--reward", "arithmetic-reward").err
 
 
 def test_people_read_a_table_and_see_a_plot(run: Run, reward: str) -> None:

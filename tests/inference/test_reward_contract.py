@@ -201,7 +201,7 @@ def test_a_reason_is_what_the_model_writes_behind_its_verdict(subject: Subject, 
             for place, item in enumerate(told):
                 assert item.is_good == (item.score >= THRESHOLD)
                 written, is_whole = plain.write(encoder.verdict(encoded, place, item.is_good), encoder.end, most)
-                assert item.reason == written + ("" if is_whole else " …")
+                assert item.reason == (written + ("" if is_whole else " …")).strip()
                 kinds.add(item.is_good)
                 ends.add(is_whole)
     # Nothing that is always the same would prove much.
@@ -225,7 +225,7 @@ def test_where_the_context_has_no_room_a_reason_is_cut_and_then_empty(subject: S
     encoded = plain.encoder.encode(question, (*first, less))
     begun = plain.encoder.verdict(encoded, 1, told[1].is_good)
     written, is_whole = plain.write(begun, plain.encoder.end or 0, room - len(begun))
-    assert told[1].reason == written + ("" if is_whole else " …")
+    assert told[1].reason == (written + ("" if is_whole else " …")).strip()
     assert 0 < room - len(begun) < 24
 
 

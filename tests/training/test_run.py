@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 
 from openr_data.errors import InputError, Interrupted, JobError, MissingDataset, UnknownName, UsageError
 from openr_data.inference.reward_transformers import TransformersReward
+from openr_data.overlap import SEEN_FILE, fingerprint, read_fingerprints
 from openr_data.prm_format import CONFIG_KEY, PrmFormat, format_of
 from openr_data.store import Store
 from openr_data.training.base_model import choose_format, load_base
@@ -127,6 +128,11 @@ def test_a_run_writes_a_model_folder_that_says_how_it_is_read(done: Done) -> Non
     written = json.loads((folder / "training.json").read_text())
     assert written["figures"] == figures
     assert (written["config"]["learning_rate"], written["config"]["data"]) == (2e-3, "d@1")
+    # What it was trained on and chosen by, for whoever evaluates it.
+    asked = done.store.view("d").sql("select question from questions")["question"].to_pylist()
+    seen = read_fingerprints((folder / SEEN_FILE).read_text())
+    assert seen == {fingerprint(text) for text in asked}
+    assert len(seen) == figures["questions"] + figures["dev_questions"] == 40
     # What the trainer needed is gone, what was encoded stays.
     assert not (run.job.path / "checkpoints").exists()
     assert sorted(path.name for path in (run.job.path / "data").iterdir()) == ["train.arrow", "train.json"]
