@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from openr_data.overlap import SEEN_FILE
 from openr_data.prm_format import PrmFormat
 
 
@@ -37,6 +38,8 @@ A process reward model: for each step of a solution, the probability that it is 
 - {figures["tokens"]:,} tokens an epoch: what solutions of a question share is read once
   ({figures["solution_tokens"]:,} tokens by themselves, {shared:.1f} times as many).
 - {figures["updates"]:,} updates in {figures["seconds"]:,.0f} s.
+- `{SEEN_FILE}` has fingerprints of these questions and of those held out: `openr-data eval` tells what it
+  shares with them.
 - Did not fit: {figures["cut_steps"]:,} steps of {figures["cut_solutions"]:,} solutions cut,
   {figures["dropped_solutions"]:,} solutions left out.
 

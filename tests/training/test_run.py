@@ -164,6 +164,7 @@ def test_the_card_tells_what_it_is_trained_on_and_how_it_is_read(done: Done) -> 
     assert "# my-prm" in card
     assert f"{figures['total']:,} solutions of\n  {figures['questions']:,} questions" in card
     assert f"{figures['steps']:,} labelled steps, {figures['good_steps']:,} of them good" in card
+    assert "- `seen_questions.txt` has fingerprints of these questions" in card
     assert "`<|step|>` behind each step, and there `<|good|>` against `<|bad|>`" in card
     assert f"| auroc | {figures['dev']['auroc']:.4f} |" in card
     settings = tomllib.loads(card.split("```toml\n")[1].split("```")[0])
