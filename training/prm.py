@@ -91,13 +91,11 @@ class StepLoss:
         logits = outputs.logits[0]
         encoder = self._encoder
         if encoder.form.head == "lm_pair":
-            written = target >= WRITTEN
-            if written.any():
-                total = token_loss(logits[written], target[written].long() - WRITTEN, weight[written])
+            if self._generative:
+                written = target >= WRITTEN
                 told = ~written
-                total = total + verdict_loss(logits[told], target[told], weight[told], encoder.good, encoder.bad)
-            elif self._generative:
-                total = verdict_loss(logits, target, weight, encoder.good, encoder.bad)
+                total = verdict_loss(logits[told], target[told], weight[told], encoder.good, encoder.bad)
+                total = total + token_loss(logits[written], target[written].long() - WRITTEN, weight[written])
             else:
                 total = step_loss(pair_logits(logits, encoder.good, encoder.bad), target, weight)
         else:

@@ -17,6 +17,7 @@ from ..store.dataset import Store
 from ..view.plots import check_plot
 from ..view.terminal import duration
 from .output import Output, hint, note, output_options
+from .reward_options import RewardOptions, reward_options
 
 LINE_EVERY: Final = 30.0
 """Seconds between two lines of progress where stderr is no terminal."""
@@ -33,16 +34,7 @@ SHOWN: Final = 3
 @click.option("--truth", default="", metavar="NAME", help="oracle, human or a method (default: the first there is).")
 @click.option("--file-format", default="", metavar="FORMAT", help="The format of files (default: told by their rows).")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="So many solutions of each --on set (0: all).")
-@click.option("--format", "form", default="", metavar="NAME", help="How the model reads steps, if it does not say so.")
-@click.option(
-    "--backend",
-    default="transformers",
-    show_default=True,
-    help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
-)
-@click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
-@click.option("--tokenizer", metavar="NAME", help="openai: its folder or Hub name, if it is served under another.")
-@click.option("--device", help="transformers: cpu, cuda or auto (the default).")
+@reward_options
 @click.option("--plot", default="", metavar="FILE", help="Draw reliability and F1 over the threshold, to .svg or .png.")
 @output_options
 @click.pass_obj
@@ -55,11 +47,7 @@ def prm(
     truth: str,
     file_format: str,
     limit: int,
-    form: str,
-    backend: str,
-    base_url: tuple[str, ...],
-    tokenizer: str | None,
-    device: str | None,
+    running: RewardOptions,
     plot: str,
     out: Output,
 ) -> None:
@@ -88,7 +76,7 @@ def prm(
     """
     if plot:
         check_plot(plot)
-    config = PrmEvaluationConfig(model, on, dev, truth, backend, form, file_format, limit)
+    config = PrmEvaluationConfig(model, on, dev, truth, running.backend, running.format, file_format, limit)
     evaluation = EvaluatePrm(Store.at(store), config)
     if (done := evaluation.done()) is not None:
         note(f"The job {done.job_id} is done already.")
@@ -96,8 +84,7 @@ def prm(
         sets = evaluation.read()
         told = ", ".join(f"{item.name} ({len(item.solutions):,} solutions)" for item in sets)
         note(f"eval prm {model} on {told}")
-        live: dict[str, Any] = {"base_url": list(base_url), "tokenizer": tokenizer, "device": device}
-        with closing(evaluation.reward(**{name: value for name, value in live.items() if value})) as reward:
+        with closing(evaluation.reward(**running.live)) as reward:
             # A store is made once the model is there.
             opened = Store.open(store, create=True)
             with _progress() as report:

@@ -15,6 +15,7 @@ from ..registry import load
 from ..store.dataset import Store
 from ..view.terminal import EXPLAINED_LEGEND, explained_lines
 from .output import Output, hint, note, output_options
+from .reward_options import RewardOptions, reward_options
 from .view import read_records
 
 Said = Sequence[ReasonedStep] | InputError
@@ -31,16 +32,7 @@ _COLUMNS: Final = ("solution_id", "method", "step_index", "step", "label", "scor
 @click.option("--method", default="", help="Only label sets of this method.")
 @click.option("--errors", is_flag=True, help="Only solutions with a first error.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=MOST, show_default=True, help="Of a reason.")
-@click.option("--format", "form", default="", metavar="NAME", help="How the model reads steps, if it does not say so.")
-@click.option(
-    "--backend",
-    default="transformers",
-    show_default=True,
-    help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
-)
-@click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
-@click.option("--tokenizer", metavar="NAME", help="openai: its folder or Hub name, if it is served under another.")
-@click.option("--device", help="transformers: cpu, cuda or auto (the default).")
+@reward_options
 @output_options
 @click.pass_obj
 def explain_(
@@ -53,11 +45,7 @@ def explain_(
     method: str,
     errors: bool,
     max_tokens: int,
-    form: str,
-    backend: str,
-    base_url: tuple[str, ...],
-    tokenizer: str | None,
-    device: str | None,
+    running: RewardOptions,
     out: Output,
 ) -> None:
     """Let the generative reward MODEL say of the steps of the dataset NAME whether they are right, and why.
@@ -78,15 +66,13 @@ def explain_(
             out.rows([], _COLUMNS)
         hint(f"No label sets in {name} that are asked for. See what is there with: openr-data view {name}")
         return
-    live: dict[str, Any] = {"base_url": list(base_url), "tokenizer": tokenizer, "device": device}
-    given = {name: value for name, value in live.items() if value}
-    kind = load("reward", backend)
+    kind = load("reward", running.backend)
     if hasattr(kind, "check"):
         # Before the weights are there.
-        kind.check(model, form, writes=True)
-    with closing(open_reward(backend, model, form, given, "explain")) as reward:
+        kind.check(model, running.format, writes=True)
+    with closing(open_reward(running.backend, model, running.format, running.live, "explain")) as reward:
         if not isinstance(reward, ReasoningReward):
-            raise UsageError(f"The backend {backend!r} writes no reasons. Take transformers, vllm or openai.")
+            raise UsageError(f"The backend {running.backend!r} writes no reasons. Take transformers, vllm or openai.")
         told = asyncio.run(_explained(reward, rows, max_tokens))
     done = [(record, said) for record, said in zip(rows, told, strict=True) if not isinstance(said, InputError)]
     if not done and isinstance(told[0], InputError):

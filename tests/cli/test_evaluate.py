@@ -12,6 +12,7 @@ import pytest
 
 from openr_data.cli import COMMANDS
 from openr_data.errors import InputError, PolicyLost
+from openr_data.inference.reward_server import RewardServer
 from openr_data.jobs import reward as reward_module
 from openr_data.jobs.job import Job
 from openr_data.overlap import SEEN_FILE, fingerprint
@@ -109,6 +110,16 @@ def test_questions_that_the_model_has_seen_are_told(run: Run, small: Dataset) ->
     Path("m", SEEN_FILE).unlink()
     silent = run("eval", "prm", "m", "--on", "d", "--limit", "3", "--json")
     assert json.loads(silent.out)["sets"]["d@1"]["seen_questions"] is None
+
+
+def test_what_does_not_change_scores_reaches_the_backend(
+    run: Run, small: Dataset, stub: type[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stub, "live_options", RewardServer.live_options)
+    options = ("--base-url", "http://a/v1", "--base-url", "http://b/v1", "--tokenizer", "org/m", "--format", "qwen")
+    assert run("eval", "prm", "m", "--on", "d", *options).code == 0
+    told = {"base_url": ["http://a/v1", "http://b/v1"], "tokenizer": "org/m", "format": "qwen"}
+    assert stub.loaded == [("m", told)]
 
 
 def test_a_damaged_list_of_seen_questions_is_told(run: Run, small: Dataset) -> None:
