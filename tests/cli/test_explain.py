@@ -119,6 +119,18 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(here: Path, run: Run, argumen
     assert answer.out == ""
 
 
+def test_a_model_that_writes_no_reasons_is_told_before_its_weights_are_there(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: Any, **__: Any) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(TransformersReward, "__init__", loaded)
+    answer = run("explain", "./base", "d", "--format", "openr-data")
+    assert answer.code == 2
+    assert "was not trained to write reasons" in answer.err
+
+
 def test_without_label_sets_there_is_a_hint_and_no_model_is_loaded(here: Path, run: Run) -> None:
     answer = run("explain", "./base", "empty")
     assert (answer.code, answer.out) == (0, "")

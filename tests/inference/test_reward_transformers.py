@@ -124,6 +124,41 @@ def test_nobody_writes_for_those_who_have_left_and_closing_waits_for_one_batch(
     reward.close()
 
 
+def test_who_leaves_while_others_are_written_about_is_not_written_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+    began, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def slow(model: Any, prompts: Any, end: int, most: int) -> Any:
+        limits.append(most)
+        began.release()
+        assert go_on.acquire(timeout=30)
+        return [([], True)] * len(prompts)
+
+    monkeypatch.setattr(reward_transformers, "continue_greedily", slow)
+    reward = writer(tmp_path)
+
+    async def leave() -> None:
+        first = asyncio.ensure_future(reward.write([1], 0, 4, ""))
+        assert await asyncio.to_thread(began.acquire, timeout=30)
+        others = [asyncio.ensure_future(reward.write([1], 0, 5 + at, "")) for at in range(4)]
+        await asyncio.sleep(0)
+        go_on.release()
+        # All four are taken by now, and the first of them is being written about.
+        assert await asyncio.to_thread(began.acquire, timeout=30)
+        for task in others[1:3]:
+            task.cancel()
+        await asyncio.sleep(0)
+        for _ in range(3):
+            go_on.release()
+        assert await asyncio.gather(first, others[0], others[3]) == [("", True)] * 3
+
+    asyncio.run(leave())
+    reward.close()
+    assert limits == [4, 5, 8]
+
+
 def test_a_closed_model_tells_those_who_wait_for_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
 
