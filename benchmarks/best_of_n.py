@@ -22,12 +22,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from openr_data.evaluation.step_metrics import StepMetrics, step_metrics
-from openr_data.inference.reward_transformers import TransformersReward
-from openr_data.jobs.rows import question_of
+from openr_data.inference.rewards.transformers import TransformersReward
+from openr_data.metrics.step_metrics import StepMetrics, step_metrics
 from openr_data.registry import load
 from openr_data.steps import split_steps
 from openr_data.store import Store
+from openr_data.store.rows import question_of
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)

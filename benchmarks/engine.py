@@ -40,7 +40,7 @@ from openr_data.engine.journal import Journal  # noqa: E402
 from openr_data.engine.ledger import JournaledPolicy  # noqa: E402
 from openr_data.engine.scheduler import run  # noqa: E402
 from openr_data.grading.graders import load_grader  # noqa: E402
-from openr_data.inference.scripted import Branch, ScriptedPolicy  # noqa: E402
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy  # noqa: E402
 from openr_data.jobs import Job, Status, run_label  # noqa: E402
 from openr_data.jobs.plan import Plan, plan, recipe  # noqa: E402
 from openr_data.registry import load  # noqa: E402
@@ -220,7 +220,7 @@ async def _flat(policy: Any, asked: Sequence[tuple[Prefix, int, Sampling]]) -> t
 @contextmanager
 def server(python: str) -> Iterator[Any]:
     """A vLLM server of the shipped policy."""
-    from tests.inference.vllm_process import VllmProcess
+    from tests.inference.serving.vllm_process import VllmProcess
 
     with tempfile.TemporaryDirectory() as folder:
         made = VllmProcess(python, Path(folder) / "server.log")
@@ -233,7 +233,7 @@ def server(python: str) -> Iterator[Any]:
 
 def kills(python: str, trials: int, limit: int, seed: int) -> None:
     """kill -9 of a job on a server, and every fifth time of the server too."""
-    from tests.inference.faulty_proxy import proxying
+    from tests.inference.serving.faulty_proxy import proxying
 
     rng = random.Random(seed)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -30,8 +30,8 @@ from typing import Any
 
 from openr_data.grading import MathGrader, compare_exactly, extract
 from openr_data.grading.cache import GradeCache
-from openr_data.grading.equivalence import _read
-from openr_data.grading.tokens import tokens
+from openr_data.grading.math.equivalence import _read
+from openr_data.grading.math.tokens import tokens
 from openr_data.grading.workers import WorkerLimits
 from openr_data.types import Verdict
 

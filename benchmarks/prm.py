@@ -44,7 +44,7 @@ def examples(count: int) -> list[Any]:
     from openr_data.catalogs.arithmetic.problems import problems
     from openr_data.catalogs.arithmetic.source import ArithmeticSource, to_question
     from openr_data.catalogs.arithmetic.teacher import teach
-    from openr_data.training.examples import Example
+    from openr_data.training.prm.examples import Example
 
     source, rng, found = ArithmeticSource(), random.Random(0), []
     for problem in islice(problems("train", 3), -(-count // 6)):
@@ -81,8 +81,8 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, float]:
 
     from openr_data.models import model_entry
     from openr_data.prm_format import PrmEncoder, prm_format
-    from openr_data.training.packing import Collator, EncodedExamples, plan_packs, write_encoded
-    from openr_data.training.prm import StepLoss
+    from openr_data.training.prm.packing import Collator, EncodedExamples, plan_packs, write_encoded
+    from openr_data.training.prm.trainer import StepLoss
 
     encoder = PrmEncoder(prm_format("openr-data"), AutoTokenizer.from_pretrained(model_entry("arithmetic").path))
     chosen, device = examples(options.solutions), options.device
@@ -150,7 +150,7 @@ def _padded(encoded: list[Any], chosen: list[Any]) -> dict[str, torch.Tensor]:
 
 async def reuse(name: str, solutions: int) -> dict[str, float]:
     """What it costs to score paths as a search does, step by step, and how far the scores are from those at once."""
-    from openr_data.inference.reward_transformers import TransformersReward
+    from openr_data.inference.rewards.transformers import TransformersReward
 
     cases = [(item.question, item.steps) for item in examples(solutions)]
     with closing(TransformersReward(name)) as walking, closing(TransformersReward(name, reuse=False)) as whole:

@@ -28,10 +28,10 @@ from best_of_n import RESULTS, _candidates, _label, _metrics, _run, _search
 
 from openr_data.catalogs.arithmetic.oracle import Judgement, judge
 from openr_data.catalogs.arithmetic.problems import plan_from_json
-from openr_data.inference.reward_transformers import TransformersReward
-from openr_data.jobs.rows import question_of
+from openr_data.inference.rewards.transformers import TransformersReward
 from openr_data.reasons import told_reasons
 from openr_data.store import Store
+from openr_data.store.rows import question_of
 
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     "pair": (),

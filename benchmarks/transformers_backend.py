@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from openr_data.inference.transformers_local import TransformersPolicy
+from openr_data.inference.policies.transformers import TransformersPolicy
 from openr_data.models import render
 from openr_data.registry import load
 from openr_data.types import Prefix, Sampling

@@ -19,7 +19,7 @@ _NAMES: Final = {
     "Label": "types",
     "LabelSet": "types",
     "Labeling": "types",
-    "MathGrader": "grading.grader",
+    "MathGrader": "grading.math.grader",
     "Node": "types",
     "OpenRError": "errors",
     "Prefix": "types",

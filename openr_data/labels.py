@@ -2,7 +2,7 @@
 
 Evidence on one prefix is a mapping from jobs to counts. `merge` is a join of a semilattice: it does not depend on
 order or grouping, and the same job twice counts once. Hard and soft labels, intervals, first errors and repairs are
-functions of the merged counts. The same as SQL: `openr_data/store/views.py`.
+functions of the merged counts. The same as SQL: `openr_data/store/sql_views.py`.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 They stand in the metadata of a label set, `{"reasons": ["3 + 4 is 7, as it says.", null]}`: one entry a step, null
 where nothing is said. Judges write them (`labelers/judge.py`), imports bring them, a generative reward model learns
-them (`training/examples.py`).
+them (`training/prm/examples.py`).
 """
 
 import json

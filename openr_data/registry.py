@@ -46,16 +46,16 @@ LABELERS: Final[Mapping[str, Entry]] = {
 }
 POLICIES: Final[Mapping[str, Entry]] = {
     "transformers": Entry(
-        "openr_data.inference.transformers_local:TransformersPolicy",
+        "openr_data.inference.policies.transformers:TransformersPolicy",
         "any causal LM in this process, CPU or GPU",
         extra="models",
     ),
     "openai": Entry(
-        "openr_data.inference.openai_server:OpenAIServer",
+        "openr_data.inference.policies.server:OpenAIServer",
         "running servers that speak the OpenAI API: vllm serve, SGLang, llama.cpp, hosted ones",
     ),
     "vllm": Entry(
-        "openr_data.inference.vllm_engine:VLLMEngine",
+        "openr_data.inference.policies.vllm:VLLMEngine",
         "vLLM in this process, on the GPUs of this machine",
         extra="vllm",
     ),
@@ -68,7 +68,7 @@ SOURCES: Final[Mapping[str, Entry]] = {
 }
 GRADERS: Final[Mapping[str, Entry]] = {
     "math": Entry(
-        "openr_data.grading.grader:MathGrader", "exact values of numbers, expressions and sets; sympy beyond"
+        "openr_data.grading.math.grader:MathGrader", "exact values of numbers, expressions and sets; sympy beyond"
     ),
     "string": Entry("openr_data.grading.graders:StringGrader", "equal LaTeX text"),
     "numeric": Entry("openr_data.grading.graders:NumericGrader", "equal rational numbers"),
@@ -78,20 +78,32 @@ GRADERS: Final[Mapping[str, Entry]] = {
     ),
 }
 FORMATS: Final[Mapping[str, Entry]] = {
-    "math-shepherd": Entry("openr_data.formats.math_shepherd:MathShepherdFormat", "`input`, `label` with ки, `task`"),
-    "prm800k": Entry("openr_data.formats.prm800k:Prm800kFormat", "PRM800K, phases 1 and 2, alternatives kept"),
-    "math-aps": Entry("openr_data.formats.math_aps:MathApsFormat", "MATH-APS, flat: every prefix with its MC value"),
-    "math-aps-tree": Entry("openr_data.formats.math_aps_tree:MathApsTreeFormat", "MATH-APS as a tree"),
-    "processbench": Entry("openr_data.formats.processbench:ProcessBenchFormat", "the first wrong step, by people"),
-    "prmbench": Entry("openr_data.formats.prmbench:PrmBenchFormat", "processes with errors put in"),
-    "trl": Entry("openr_data.formats.trl:TrlFormat", "stepwise supervision: `prompt`, `completions`, `labels`"),
-    "rlhflow": Entry("openr_data.formats.rlhflow:RlhflowFormat", "conversations that answer + or - to each step"),
-    "qwen": Entry("openr_data.formats.qwen:QwenFormat", "messages with <extra_0> behind each step, and `labels`"),
-    "openrlhf": Entry("openr_data.formats.openrlhf:OpenRlhfFormat", "a text with placeholders, and `value`"),
-    "verl": Entry("openr_data.formats.verl:VerlFormat", "questions for verl's reinforcement learning"),
-    "records": Entry("openr_data.formats.records:RecordsFormat", "everything a record is: loses nothing"),
+    "math-shepherd": Entry(
+        "openr_data.exchange.formats.math_shepherd:MathShepherdFormat", "`input`, `label` with ки, `task`"
+    ),
+    "prm800k": Entry("openr_data.exchange.formats.prm800k:Prm800kFormat", "PRM800K, phases 1 and 2, alternatives kept"),
+    "math-aps": Entry(
+        "openr_data.exchange.formats.math_aps:MathApsFormat", "MATH-APS, flat: every prefix with its MC value"
+    ),
+    "math-aps-tree": Entry("openr_data.exchange.formats.math_aps_tree:MathApsTreeFormat", "MATH-APS as a tree"),
+    "processbench": Entry(
+        "openr_data.exchange.formats.processbench:ProcessBenchFormat", "the first wrong step, by people"
+    ),
+    "prmbench": Entry("openr_data.exchange.formats.prmbench:PrmBenchFormat", "processes with errors put in"),
+    "trl": Entry(
+        "openr_data.exchange.formats.trl:TrlFormat", "stepwise supervision: `prompt`, `completions`, `labels`"
+    ),
+    "rlhflow": Entry(
+        "openr_data.exchange.formats.rlhflow:RlhflowFormat", "conversations that answer + or - to each step"
+    ),
+    "qwen": Entry(
+        "openr_data.exchange.formats.qwen:QwenFormat", "messages with <extra_0> behind each step, and `labels`"
+    ),
+    "openrlhf": Entry("openr_data.exchange.formats.openrlhf:OpenRlhfFormat", "a text with placeholders, and `value`"),
+    "verl": Entry("openr_data.exchange.formats.verl:VerlFormat", "questions for verl's reinforcement learning"),
+    "records": Entry("openr_data.exchange.formats.records:RecordsFormat", "everything a record is: loses nothing"),
     "questions": Entry(
-        "openr_data.formats.questions:QuestionsFormat",
+        "openr_data.exchange.formats.questions:QuestionsFormat",
         "`problem` or `question`, and `answer`: MATH, GSM8K and the like",
     ),
 }
@@ -99,30 +111,32 @@ FORMATS: Final[Mapping[str, Entry]] = {
 
 TRAINERS: Final[Mapping[str, Entry]] = {
     "prm": Entry(
-        "openr_data.training.run:PrmRun",
+        "openr_data.training.prm.run:PrmRun",
         "a process reward model from the step labels of a snapshot",
         extra="models",
     ),
 }
 REWARDS: Final[Mapping[str, Entry]] = {
     "transformers": Entry(
-        "openr_data.inference.reward_transformers:TransformersReward",
+        "openr_data.inference.rewards.transformers:TransformersReward",
         "a process reward model in this process, CPU or GPU; only new steps are read",
         extra="models",
     ),
     "vllm": Entry(
-        "openr_data.inference.reward_vllm:VLLMReward",
+        "openr_data.inference.rewards.vllm:VLLMReward",
         "vLLM in this process, on the GPUs of this machine",
         extra="vllm",
     ),
     "openai": Entry(
-        "openr_data.inference.reward_server:RewardServer",
+        "openr_data.inference.rewards.server:RewardServer",
         "running vLLM servers",
         extra="models",
     ),
 }
 SEARCHES: Final[Mapping[str, Entry]] = {
-    "best-of-n": Entry("openr_data.inference.best_of_n:BestOfN", "n solutions at once; the choice is made afterwards"),
+    "best-of-n": Entry(
+        "openr_data.inference.searches.best_of_n:BestOfN", "n solutions at once; the choice is made afterwards"
+    ),
 }
 
 TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {

@@ -3,7 +3,7 @@
 A hard label asks whether the answer can still be reached; the relative one whether the step lost some of it: the value
 of the step over that of the step before, MC(s_t) / MC(s_t-1), is below `EPSILON`. A step from which nothing was reached
 is bad, and so are all behind it. The same as SQL: the macro `relative_label` and the view `relative_progress` in
-`openr_data/store/views.py`.
+`openr_data/store/sql_views.py`.
 
 Decisions where the paper is silent, which knows a value of every step:
 

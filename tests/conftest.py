@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from openr_data.ids import question_id
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.store import Store
 from openr_data.types import Question
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from openr_data.jobs.rows import question_row
 from openr_data.store import Store
+from openr_data.store.rows import question_row
 from openr_data.types import Question
 
 HEAVY = ("torch", "transformers", "vllm", "datasets", "pandas")

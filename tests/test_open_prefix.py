@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
 from openr_data.engine.journal import request_key, stem_key
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.models import ModelEntry, model_entry, render
 from openr_data.types import Completion, Prefix, Sampling
 
@@ -106,7 +106,7 @@ def test_the_draws_of_an_open_prefix_depend_on_their_seed_alone() -> None:
 
 @pytest.fixture(scope="module")
 def arithmetic() -> Iterator[Any]:
-    transformers_local = pytest.importorskip("openr_data.inference.transformers_local")
+    transformers_local = pytest.importorskip("openr_data.inference.policies.transformers")
     made = transformers_local.TransformersPolicy("arithmetic", device="cpu")
     yield made
     made.close()

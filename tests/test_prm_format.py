@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import Qwen2Tokenizer, TokenizersBackend
 
 from openr_data.errors import InputError, UnknownName, UsageError
-from openr_data.formats.format import Tally
-from openr_data.formats.math_shepherd import MathShepherdFormat, MathShepherdOptions
+from openr_data.exchange.formats.format import Tally
+from openr_data.exchange.formats.math_shepherd import MathShepherdFormat, MathShepherdOptions
 from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat, format_of, prm_format, prm_formats
 
 QWEN_CHAT = (

@@ -10,7 +10,7 @@ from openr_data.registry import LABELERS, TABLES, Entry, catalog_names, catalog_
 def test_every_registered_name_can_be_loaded_and_has_a_docstring(kind: str, name: str) -> None:
     assert TABLES[kind][name].summary  # type: ignore[index]
     if name == "vllm":
-        # In an environment of its own, where tests/inference/test_vllm_engine.py loads it.
+        # In an environment of its own, where tests/inference/policies/test_vllm.py loads it.
         pytest.importorskip("vllm")
     assert load(kind, name).__doc__  # type: ignore[arg-type]
 

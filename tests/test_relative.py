@@ -15,7 +15,7 @@ from openr_data.labels import HardLabel
 from openr_data.relative import EPSILON, known_values, relative_label, relative_labels
 from openr_data.schema import LABELS, NODES
 from openr_data.store import Store
-from openr_data.store.views import MACROS, VIEWS
+from openr_data.store.sql_views import MACROS, VIEWS
 from openr_data.types import Provenance
 from tests.store.test_dataset import labels, node, question, solution
 

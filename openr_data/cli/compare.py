@@ -5,11 +5,11 @@ from typing import Final
 
 import click
 
-from ..jobs.compare import compare
-from ..jobs.comparison import Comparison, Contender, Share
+from ..display.plots import check_plot, plot_comparison
+from ..display.terminal import money
+from ..evaluation.label_figures import Comparison, Contender, Share
+from ..evaluation.labels import compare
 from ..store.dataset import Store
-from ..view.plots import check_plot, plot_comparison
-from ..view.terminal import money
 from .output import Output, hint, note, output_options
 
 FIGURES: Final[tuple[tuple[str, Callable[[Contender], str]], ...]] = (

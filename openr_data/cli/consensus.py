@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
+from ..derivation.consensus import Consensus, Join
 from ..errors import OpenRError, UsageError
-from ..formats.files import write_rows
-from ..jobs.consensus import Consensus, Join
+from ..exchange.formats.files import write_rows
 from ..registry import SOURCES
 from ..store.dataset import Store
 from ..store.refs import DatasetName

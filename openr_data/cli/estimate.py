@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
+from ..display.terminal import duration, money
 from ..engine.prices import Price
 from ..jobs.estimate import Case, Estimate
 from ..jobs.plan import Plan
-from ..view.terminal import duration, money
 from .output import Output
 
 _COUNTED = ("requests", "completions", "prompt_tokens", "completion_tokens")

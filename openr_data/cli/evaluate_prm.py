@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import click
 
-from ..jobs.evaluate_prm import Evaluated, EvaluatePrm, PrmEvaluationConfig
-from ..jobs.prm_evaluation import DEV, OWN, PrmEvaluation
-from ..jobs.score_store import Report
-from ..jobs.seen_questions import seen_told
+from ..display.plots import check_plot
+from ..display.terminal import duration
+from ..evaluation.prm import Evaluated, EvaluatePrm, PrmEvaluationConfig
+from ..evaluation.prm_figures import DEV, OWN, PrmEvaluation
+from ..evaluation.scores import Report
+from ..evaluation.seen_questions import seen_told
 from ..store.dataset import Store
-from ..view.plots import check_plot
-from ..view.terminal import duration
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 
@@ -92,7 +92,7 @@ def prm(
                 done = evaluation.run(opened, reward, report=report, command=command)
     _show(out, done)
     if plot:
-        from ..view.prm_plots import plot_prm
+        from ..display.prm_plots import plot_prm
 
         plot_prm(done.evaluation, plot)
         hint(f"Drawn to {plot}.")

@@ -8,26 +8,17 @@ from typing import Any, Final
 import click
 
 from ..config import parse_overrides
+from ..display.plots import check_plot
 from ..errors import UsageError
-from ..jobs.evaluate_search import (
-    MAJORITY,
-    RANDOM,
-    Asked,
-    Scores,
-    SearchFigures,
-    evaluate,
-    group_answers,
-    read_rollouts,
-)
+from ..evaluation.scores import ScoreStore, case_id, score_all
+from ..evaluation.search import MAJORITY, RANDOM, Asked, Scores, SearchFigures, evaluate, group_answers, read_rollouts
+from ..evaluation.seen_questions import seen_questions, seen_told
 from ..jobs.job import Job
 from ..jobs.plan import Plan, plan
-from ..jobs.score_store import ScoreStore, case_id, score_all
-from ..jobs.seen_questions import seen_questions, seen_told
 from ..models import model_entry
 from ..overlap import count_seen
 from ..registry import check, load
 from ..store.dataset import Store
-from ..view.plots import check_plot
 from .label import RunOptions, run_job, run_options
 from .output import Output, hint, note, output_options
 
@@ -139,7 +130,7 @@ def search(
             note(seen_told(count, len(read), resolved.config.source))
     _show(out, resolved, found)
     if plot:
-        from ..view.search_plots import plot_search
+        from ..display.search_plots import plot_search
 
         name, figures = max(found.items(), key=lambda item: item[1].at_n[item[1].best].mean)
         plot_search(figures, f"{resolved.config.method} with {name or 'no reward model'}", plot)

@@ -12,12 +12,12 @@ import click
 
 from ..config import parse_overrides
 from ..errors import InputError, OpenRError, UsageError
-from ..formats.files import Found, json_line, read_rows, write_rows
-from ..formats.format import Format, Tally
-from ..jobs.exporter import export_rows
-from ..jobs.file_format import AHEAD, check_some, make_format, recognised
-from ..jobs.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
-from ..jobs.selection import Selection, parse_ratio
+from ..exchange.exporter import export_rows
+from ..exchange.file_format import AHEAD, check_some, make_format, recognised
+from ..exchange.formats.files import Found, json_line, read_rows, write_rows
+from ..exchange.formats.format import Format, Tally
+from ..exchange.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
+from ..exchange.selection import Selection, parse_ratio
 from ..registry import SOURCES
 from ..store.dataset import Store
 from ..store.refs import DatasetName

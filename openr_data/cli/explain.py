@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import click
 
+from ..display.terminal import EXPLAINED_LEGEND, explained_lines
 from ..engine.protocols import ReasoningReward
 from ..errors import InputError, UsageError
 from ..jobs.reward import open_reward
 from ..reasons import MOST, ReasonedStep
 from ..registry import load
 from ..store.dataset import Store
-from ..view.terminal import EXPLAINED_LEGEND, explained_lines
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 from .view import read_records

@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
+from ..derivation.regrade import Regrading, disagreements, regrade
 from ..engine.protocols import Grader
 from ..errors import UsageError
 from ..grading.graders import load_grader
-from ..jobs.regrade import Regrading, disagreements, regrade
 from ..store.dataset import Store
 from ..store.refs import MAIN, DatasetName
 from .output import Output, hint, note, output_options

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
+from ..display.terminal import status_lines
 from ..errors import InputError, UsageError
 from ..jobs import Job
 from ..jobs.job import LABEL
 from ..jobs.plan import resumed
 from ..store.dataset import Store
-from ..view.terminal import status_lines
 from .label import RunOptions, run_options, run_plan
 from .output import Output, ago, hint, note, output_options
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from ..config import parse_overrides, read_toml
+from ..display.terminal import spent, status_lines
 from ..engine.prices import find_price
 from ..errors import UnknownName, UsageError
 from ..jobs import Job, Status, run_label
@@ -19,7 +20,6 @@ from ..jobs.estimate import donors, estimate
 from ..jobs.limits import Limits
 from ..jobs.plan import Plan, plan, recipe
 from ..store.dataset import Store
-from ..view.terminal import spent, status_lines
 from .estimate import show_estimate
 from .output import Output, hint, note, output_options
 

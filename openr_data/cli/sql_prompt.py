@@ -15,7 +15,7 @@ from ..errors import OpenRError
 from ..registry import catalog_names
 from ..store import View, query
 from ..store.query import NAMES
-from ..store.views import MACROS
+from ..store.sql_views import MACROS
 from .output import Output, hint, note
 from .sql import saved_query, summary
 

@@ -13,7 +13,7 @@ import click
 
 from ..config import build, parse_overrides, read_toml
 from ..errors import UnknownName
-from ..jobs.selection import parse_ratio
+from ..exchange.selection import parse_ratio
 from ..registry import catalog_names, catalog_text, load
 from ..store.dataset import Store
 from .output import Output, hint, note, output_options

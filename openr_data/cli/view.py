@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
+from ..display.terminal import LEGEND, record_lines
 from ..errors import UsageError
 from ..store import View
 from ..store.dataset import Store
 from ..store.query import quoted
-from ..view.terminal import LEGEND, record_lines
 from .output import Output, hint, output_options
 
 

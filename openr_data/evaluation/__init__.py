@@ -1,1 +1,1 @@
-"""What scores are worth: metrics of step scores and of solutions against the truth, from numbers alone."""
+"""What labels, reward models and searches are worth, measured."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 from ..errors import UsageError
 from ..registry import check, load
 from ..types import Grade, Verdict
-from .equivalence import exact_number
-from .tokens import tokens
+from .math.equivalence import exact_number
+from .math.tokens import tokens
 
 CORRECT: Final = Grade(Verdict.CORRECT)
 INCORRECT: Final = Grade(Verdict.INCORRECT)

@@ -28,7 +28,7 @@ from typing import Final
 from ..errors import OpenRError
 from ..types import Verdict
 from .cache import GradeCache
-from .equivalence import Comparison
+from .math.equivalence import Comparison
 
 START_SECONDS: Final = 60.0
 """How long the server may take to import sympy on a busy machine."""
@@ -180,7 +180,7 @@ class _Server:
         paths = os.pathsep.join(item or os.getcwd() for item in sys.path)
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
         # -P: a file of the current folder is not taken for a library.
-        command = [sys.executable, "-P", "-m", "openr_data.grading.worker", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "openr_data.grading.math.worker", str(theirs.fileno())]
         try:
             self._process = subprocess.Popen(
                 command,

@@ -16,10 +16,10 @@ from ..registry import LABELERS, SEARCHES, SOURCES, catalog_names, catalog_text,
 from ..store.dataset import Store
 from ..store.query import quoted
 from ..store.refs import MAIN, DatasetName
+from ..store.rows import question_of, solution_of
 from ..types import Budget, Question, Sampling, Solution, Verdict
 from .job import Job, LabelConfig
-from .rows import question_of, solution_of
-from .search import SearchLabeler
+from .search_labeler import SearchLabeler
 
 READ_AT_ONCE: Final = 10_000
 """Solutions that are turned from columns into rows at a time."""

@@ -19,12 +19,13 @@ from ..engine.scheduler import Failure, run
 from ..errors import Interrupted, JobError, OpenRError
 from ..store.dataset import Dataset
 from ..store.refs import now
+from ..store.rows import labeling_rows, question_row
 from ..store.spool import Spool
 from ..types import Labeling, Question, Solution
 from .job import Job, LabelConfig, versions
 from .limits import Limits
 from .progress import Status, summary_of
-from .rows import labeling_rows, question_row, spending_row
+from .spending import spending_row
 
 EVENT_EVERY = 5.0
 """Seconds between two progress events in the job folder."""

@@ -19,8 +19,8 @@ from ..errors import InputError, StoreError
 from ..schema import ADDED, HASHED, KEYS, TABLES
 from .refs import Snapshot
 from .remote import SnapshotFiles, is_remote
+from .sql_views import EVENTS, MACROS, VIEWS
 from .storage import is_current, is_fresh
-from .views import EVENTS, MACROS, VIEWS
 
 _EXPLAIN: Final = re.compile(r"\A\s*explain\s+(?:\([^)]*\)\s*)?(?:analyze\s+)?", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")

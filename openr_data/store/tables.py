@@ -19,16 +19,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from ..errors import StoreError
 from .remote import Place, RemotePath
-from .storage import (
-    first_line,
-    is_forbidden,
-    is_full,
-    remove,
-    size_and_rows,
-    storage_error,
-    sync_log,
-    write_parquet,
-)
+from .storage import first_line, is_forbidden, is_full, remove, size_and_rows, storage_error, sync_log, write_parquet
 
 ATTEMPTS: Final = 60
 SWAP: Final = "swap"

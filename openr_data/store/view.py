@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from ..schema import TABLES
 from . import query, refs, tables
+from .sql_views import VIEWS
 from .storage import is_current, is_fresh, read_tables
-from .views import VIEWS
 
 if TYPE_CHECKING:
     import datasets

@@ -9,7 +9,7 @@ import pytest
 
 from openr_data.cli import main
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Store

@@ -10,7 +10,7 @@ import pytest
 from openr_data.jobs import Job
 from openr_data.store import Store
 from tests.cli.conftest import Run
-from tests.inference.completions_server import CompletionsServer, serving
+from tests.inference.serving.completions_server import CompletionsServer, serving
 
 PRICE = """
 [[price]]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from openr_data.cli import main
-from openr_data.jobs.comparison import Contender
+from openr_data.evaluation.label_figures import Contender
 from openr_data.store import Dataset, Store
 from tests.cli.conftest import Run
-from tests.jobs.test_compare import HUMAN, LABELS, TRUTH, add_labels, people, records, spend
+from tests.evaluation.test_labels import HUMAN, LABELS, TRUTH, add_labels, people, records, spend
 
 
 @pytest.fixture

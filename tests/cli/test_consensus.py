@@ -8,7 +8,7 @@ import pytest
 from openr_data.store import Dataset, Store
 from tests.cli.conftest import Run
 from tests.conftest import a_question
-from tests.jobs.test_consensus import CASES, KEPT, REASONS, small
+from tests.derivation.test_consensus import CASES, KEPT, REASONS, small
 
 METHODS = ("--methods", "mc,judge")
 

@@ -12,15 +12,15 @@ import pytest
 
 from openr_data.cli import COMMANDS
 from openr_data.errors import InputError, PolicyLost
-from openr_data.inference.reward_server import RewardServer
+from openr_data.inference.rewards.server import RewardServer
 from openr_data.jobs import reward as reward_module
 from openr_data.jobs.job import Job
 from openr_data.overlap import SEEN_FILE, fingerprint
 from openr_data.store import Dataset, Store
 from tests.cli.conftest import Run
-from tests.jobs.rewards import ScriptedReward
-from tests.jobs.test_compare import TRUTH, people, records
-from tests.jobs.test_evaluate_prm import by_hand, rows_of, write
+from tests.evaluation.rewards import ScriptedReward
+from tests.evaluation.test_labels import TRUTH, people, records
+from tests.evaluation.test_prm import by_hand, rows_of, write
 from tests.test_import_time import HEAVY, loaded_after
 
 LONG = "Question 3?"

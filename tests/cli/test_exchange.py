@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openr_data.formats.files import read_rows
+from openr_data.exchange.formats.files import read_rows
 from openr_data.registry import FORMATS
 from openr_data.store import Store
 from tests.cli.test_commands import Run

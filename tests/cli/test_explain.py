@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from openr_data.inference.reward_transformers import TransformersReward
+from openr_data.inference.rewards.transformers import TransformersReward
 from openr_data.prm_format import CONFIG_KEY, WRITES
 from openr_data.store import Store
 from tests.cli.conftest import Run
-from tests.inference.scoring_server import scoring
-from tests.training.test_reasons import rows_with_reasons
-from tests.training.toys import a_row, bring, parity_rows, saved, tiny
+from tests.inference.serving.scoring_server import scoring
+from tests.training.prm.test_reasons import rows_with_reasons
+from tests.training.prm.toys import a_row, bring, parity_rows, saved, tiny
 
 QUICK = ("-o", "epochs=60", "-o", "learning_rate=2e-3", "-o", "pack_tokens=512", "-o", "packs_per_step=1")
 

@@ -3,7 +3,7 @@
 from openr_data.jobs import Job
 from openr_data.store import Store
 from tests.cli.conftest import Run
-from tests.inference.completions_server import serving
+from tests.inference.serving.completions_server import serving
 
 SMALL = ("arithmetic", "--limit", "6", "-o", "screening=4", "-o", "searches=2")
 

@@ -21,14 +21,14 @@ import pytest
 
 from openr_data.cli.output import Output
 from openr_data.cli.sql import saved_query, summary
-from openr_data.formats.format import NoOptions
-from openr_data.formats.records import RecordsFormat
-from openr_data.jobs.importer import ImportConfig, import_rows
+from openr_data.exchange.formats.format import NoOptions
+from openr_data.exchange.formats.records import RecordsFormat
+from openr_data.exchange.importer import ImportConfig, import_rows
 from openr_data.registry import catalog_names
 from openr_data.store import Dataset, Store
 from openr_data.store.query import NAMES
 from tests.cli.conftest import Run
-from tests.hub.test_pull import blank
+from tests.huggingface.test_pull import blank
 
 ROOT = Path(__file__).parents[2]
 SAVED = catalog_names("queries", ".sql")

@@ -23,7 +23,7 @@ from openr_data.prm_format import CONFIG_KEY
 from openr_data.store import Store
 from tests.cli.conftest import Run
 from tests.conftest import ROOT
-from tests.training.toys import a_row, bring, farthest, parity_rows, saved, tiny, weights
+from tests.training.prm.toys import a_row, bring, farthest, parity_rows, saved, tiny, weights
 
 FEW = (
     "-o",

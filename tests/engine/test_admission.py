@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openr_data.engine.admission import FIRST_GUESS, OVERCOMMIT, Admission
-from openr_data.inference.virtual_clock import run_virtual
+from tests.virtual_clock import run_virtual
 
 patient = settings(max_examples=150, deadline=None)
 

@@ -12,9 +12,9 @@ import pytest
 from openr_data.engine.journal import Journal
 from openr_data.engine.ledger import WINDOW, JournaledPolicy
 from openr_data.errors import BudgetReached, PolicyError, StoreError
-from openr_data.inference.scripted import ScriptedPolicy
-from openr_data.inference.virtual_clock import run_virtual
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.types import Completion, Prefix, Sampling, Usage
+from tests.virtual_clock import run_virtual
 
 
 class Counting(ScriptedPolicy):

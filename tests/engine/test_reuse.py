@@ -15,7 +15,7 @@ from openr_data.engine.reuse import Rollouts, beyond
 from openr_data.errors import BudgetReached, PolicyLost
 from openr_data.grading import MathGrader
 from openr_data.ids import derive_seed
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, Status, run_label
 from openr_data.jobs.limits import Limits
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig

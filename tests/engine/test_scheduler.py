@@ -9,7 +9,7 @@ import pytest
 from openr_data.engine.admission import Admission
 from openr_data.engine.scheduler import Done, Failure, as_they_come, run
 from openr_data.errors import BudgetReached, PolicyLost, StoreError
-from openr_data.inference.virtual_clock import run_virtual
+from tests.virtual_clock import run_virtual
 
 
 def test_questions_overlap_up_to_the_bound() -> None:

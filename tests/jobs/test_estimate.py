@@ -11,7 +11,7 @@ import pytest
 from openr_data.engine.prices import Price
 from openr_data.errors import PolicyLost
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, Status, run_label
 from openr_data.jobs.estimate import Case, Estimate, donors, estimate
 from openr_data.jobs.limits import Limits

@@ -8,7 +8,7 @@ import pytest
 from openr_data.errors import JobError, UsageError
 from openr_data.grading import MathGrader
 from openr_data.ids import solution_id
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, run_label
 from openr_data.jobs.estimate import estimate
 from openr_data.jobs.plan import Expected, plan, recipe, resumed

@@ -13,9 +13,9 @@ import pytest
 from openr_data.config import as_dict
 from openr_data.engine.prices import Price
 from openr_data.errors import PolicyLost, UsageError
-from openr_data.hub.card import _cost
+from openr_data.huggingface.card import _cost
 from openr_data.ids import config_id
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, Status, progress, runner
 from openr_data.jobs.limits import Limits
 from openr_data.store import Store

@@ -12,7 +12,7 @@ import pytest
 
 from openr_data.errors import InputError, Interrupted, JobError, PolicyLost, StoreError, UnknownName
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, Status, run_label
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openr_data.ids import prefix_ids
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.labelers.adaptive import Adaptive, AdaptiveConfig
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.labelers.posterior import FirstError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from openr_data.jobs.rows import labeling_rows
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
+from openr_data.store.rows import labeling_rows
 from openr_data.types import Outcome, Provenance, Sampling, Verdict
 
 from .worlds import Told, Watching, World, a_question, given, labelled, right, said, values, wrong

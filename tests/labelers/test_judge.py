@@ -14,13 +14,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from openr_data.config import as_dict, build
+from openr_data.derivation.regrade import regrade
 from openr_data.engine.protocols import Labeler
 from openr_data.errors import UsageError
 from openr_data.grading import MathGrader
 from openr_data.ids import prefix_ids, solution_id
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
-from openr_data.jobs.regrade import regrade
 from openr_data.labelers.judge import (
     PROMPT,
     REASONS,

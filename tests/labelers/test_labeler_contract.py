@@ -23,7 +23,6 @@ from openr_data.engine.protocols import Labeler
 from openr_data.engine.scheduler import Done, run
 from openr_data.errors import PolicyError
 from openr_data.ids import child_id, prefix_ids
-from openr_data.inference.virtual_clock import run_virtual
 from openr_data.labelers import rollouts
 from openr_data.registry import LABELERS, load
 from openr_data.steps import join_steps, split_steps
@@ -40,6 +39,7 @@ from openr_data.types import (
     StepLabel,
     Verdict,
 )
+from tests.virtual_clock import run_virtual
 
 from .worlds import Watching, World, a_question, by_solution, given, labelled, labelled_all, right, said, values, wrong
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.types import Completion, Labeling, Outcome, Sampling
 from tests.conftest import a_question, four_steps

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.labelers.mips import MiPS, MiPSConfig
 from openr_data.types import Completion, Labeling, Outcome, Prefix, Provenance, Sampling, Verdict

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.types import Completion, Labeling, Outcome, Prefix, Provenance, Question, Sampling, Verdict
 from tests.conftest import RIGHT, a_question, four_steps, the_papers_example

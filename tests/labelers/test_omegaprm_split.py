@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
+from openr_data.derivation.regrade import regrade
 from openr_data.errors import UsageError
 from openr_data.grading import MathGrader
 from openr_data.ids import prefix_ids
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label, runner
 from openr_data.jobs.plan import Plan
-from openr_data.jobs.regrade import regrade
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.labelers.split import LEVELS, Level, split_text
 from openr_data.steps import join_steps, split_steps
@@ -227,7 +227,7 @@ def test_questions_without_a_label_set_are_regraded_by_pieces_too(store: Store) 
 @pytest.mark.parametrize("split", ["sentence", "token"])
 def test_most_errors_of_the_built_in_policy_lie_where_the_oracle_has_them(split: str) -> None:
     """In the step that the oracle calls wrong, or right before it."""
-    transformers_local = pytest.importorskip("openr_data.inference.transformers_local")
+    transformers_local = pytest.importorskip("openr_data.inference.policies.transformers")
     policy = transformers_local.TransformersPolicy("arithmetic", device="cpu")
     source = ArithmeticSource()
     labeler = OmegaPRM(OmegaPRMConfig(screening=16, searches=8, split=split), Sampling(max_tokens=192))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.openr_loop import OpenRLoop, OpenRLoopConfig, Tree
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.labelers.rollouts import Evidence
 from openr_data.types import Completion, Labeling, Outcome, Prefix, Provenance, Question, Sampling, Verdict

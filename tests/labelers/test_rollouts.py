@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 
 from openr_data.grading import MathGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.labelers.rollouts import Evidence
 from openr_data.types import Sampling, Verdict
 from tests.conftest import a_question, four_steps, the_papers_example

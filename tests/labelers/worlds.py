@@ -10,19 +10,9 @@ from typing import Any
 
 from openr_data.engine.protocols import Labeler, Policy
 from openr_data.ids import question_id, solution_id
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.steps import join_steps
-from openr_data.types import (
-    Completion,
-    Grade,
-    Labeling,
-    LabelSet,
-    Prefix,
-    Question,
-    Sampling,
-    Solution,
-    Verdict,
-)
+from openr_data.types import Completion, Grade, Labeling, LabelSet, Prefix, Question, Sampling, Solution, Verdict
 
 Steps = tuple[str, ...]
 

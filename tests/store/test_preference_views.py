@@ -8,7 +8,7 @@ import pytest
 
 from openr_data.grading import MathGrader
 from openr_data.ids import root_id
-from openr_data.inference.scripted import Branch, ScriptedPolicy
+from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.labelers.math_shepherd import MathShepherd, MathShepherdConfig
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from openr_data.cli import cli
+from openr_data.derivation.regrade import regrade
 from openr_data.errors import MissingRef, StoreError
 from openr_data.grading import MathGrader
-from openr_data.jobs.regrade import regrade
 from openr_data.schema import TABLES
 from openr_data.store import Dataset, Store, View, maintenance, tables
 from openr_data.store.spool import Spool

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from openr_data import ids
+from openr_data.derivation.regrade import regrade
 from openr_data.errors import StoreError
 from openr_data.grading import MathGrader
 from openr_data.grading.graders import ChoiceGrader
-from openr_data.inference.scripted import ScriptedPolicy
+from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.jobs.plan import Plan
-from openr_data.jobs.regrade import regrade
-from openr_data.jobs.rows import solution_of
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.schema import REFS, TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, tables
+from openr_data.store.rows import solution_of
 from openr_data.store.verify import SHOWN, Problem, verify
 from openr_data.types import Sampling
 from tests.conftest import a_question, four_steps

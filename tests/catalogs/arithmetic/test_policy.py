@@ -10,7 +10,7 @@ import pytest
 
 from openr_data.catalogs.arithmetic.card import measure
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
-from openr_data.inference.transformers_local import TransformersPolicy
+from openr_data.inference.policies.transformers import TransformersPolicy
 from openr_data.models import model_entry
 from openr_data.types import Prefix, Sampling
 

@@ -1,0 +1,1 @@
+"""Searches for solutions, one algorithm a file."""

@@ -1,0 +1,1 @@
+"""What policies and reward models both need: servers, clients, engines, model files."""

@@ -1,0 +1,1 @@
+"""New labels from stored evidence: no policy is called here."""

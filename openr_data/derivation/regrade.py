@@ -1,0 +1,315 @@
+"""Grade a dataset anew: verdicts, counts, certificates and labels derived again from its rollouts, without a policy.
+
+Verdicts are views over answers, counts over verdicts, labels over counts. So another grader, or a better version of
+one, costs no GPU: every rollout is extracted and graded again, and what follows from its verdict is computed as the
+labelers compute it. A row that comes out different is appended with the next `revision` and supersedes the old one,
+which stays in the snapshots that hold it. Left alone are labels that people or judges gave, that stand on the
+rollouts of another job, or that a method made which is not known here.
+
+Where a job kept no rollout texts, stored answers are graded, and certificates that rest on an inner step of a rollout
+are kept as long as the question has lost no correct rollout.
+
+The dataset is held for the time: no other process regrades it or commits finished questions to it. What an
+interrupted regrade has left is no snapshot: `snapshot` asks for the regrade to be finished first.
+"""
+
+import asyncio
+import itertools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from ..engine.protocols import Grader
+from ..grading import extract_finished
+from ..ids import config_id
+from ..jobs.job import versions
+from ..store import Dataset, View
+from ..store.refs import Snapshot, now
+from ..types import Grade, Verdict
+from .stored_evidence import Row, StoredEvidence, Trie
+
+QUESTIONS_AT_ONCE: Final = 200
+ROWS_AT_ONCE: Final = 100_000
+GRADED_AT_ONCE: Final = 1_000
+TABLES: Final = ("questions", "solutions", "nodes", "rollouts", "labels")
+
+T = TypeVar("T")
+Report = Callable[[int, int], None]
+Grades = Mapping[tuple[str, str], Grade]
+"""By (answer, gold answer)."""
+
+
+@dataclass(slots=True)
+class Regrading:
+    """What came of it: rollouts looked at, changes by (old verdict, new verdict), and rows changed by table.
+
+    `cut_off` counts rollouts whose comparison reached a limit; where the same grader had a verdict before, it stands.
+    """
+
+    grader: str
+    rollouts: int = 0
+    cut_off: int = 0
+    changed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    first_errors_moved: int = 0
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An answer on which two graders differ, and how many rollouts gave it."""
+
+    question_id: str
+    gold: str
+    answer: str
+    first: Grade
+    second: Grade
+    rollouts: int
+
+
+def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: Report | None = None) -> Regrading:
+    """Grade all rollouts of the newest state with this grader and write what changes as a new snapshot.
+
+    With `dry_run` nothing is written. The same command after a crash finishes what is left. Raises `StoreError`.
+    """
+    found = Regrading(grader.name)
+    if dry_run:
+        for _, rows in _regrade_all(dataset.view(), grader, found, report):
+            del rows
+        return found
+    with dataset.hold(exclusive=True):
+        dataset.check_whole(but="regrade")
+        view = dataset.view()
+        job = config_id({"regrade": dataset.name, "grader": grader.name, "digest": view.digest()})
+        pending: dict[str, list[Row]] = defaultdict(list)
+        sequence = itertools.count(1)
+        name = grader.name.rpartition("/")[0] or grader.name
+
+        def flush() -> None:
+            number = next(sequence)
+            dataset.begin("regrade", f"openr-data regrade {dataset.name} --grader {name}")
+            for table in TABLES[1:]:
+                dataset.append(table, pending.pop(table, []), f"{job}/{now()}/{table}", number)
+
+        for table, rows in _regrade_all(view, grader, found, report):
+            pending[table] += rows
+            if table == "labels" and sum(map(len, pending.values())) > ROWS_AT_ONCE:
+                flush()
+        if any(found.rows.values()):
+            flush()
+            dataset.append("jobs", [_job_row(job, found, dataset)], f"{job}/end", 1)
+        dataset.finish()
+        changed, sets = sum(found.changed.values()), found.rows["labels"]
+        message = f"{found.rollouts:,} rollouts by {grader.name}: {changed:,} verdicts, {sets:,} label sets changed"
+        found.snapshot = dataset.snapshot("regrade", message, job, held=True)
+    return found
+
+
+def disagreements(view: View, first: Grader | None, second: Grader) -> list[Disagreement]:
+    """Distinct (question, answer) pairs on which two graders differ, most frequent first.
+
+    `first` None stands for the verdicts that are stored.
+    """
+    stored = "r.verdict, any_value(coalesce(r.reason, ''))" if first is None else "'unknown' as verdict, ''"
+    rows = view.sql(
+        f"select r.question_id, q.answer as gold, r.answer, {stored} as reason, "
+        "count(distinct r.rollout_id) as rollouts "
+        "from rollouts r join questions q using (question_id) where r.answer is not null "
+        f"group by r.question_id, q.answer, r.answer{', r.verdict' if first is None else ''} "
+        "order by rollouts desc, r.question_id, r.answer"
+    ).to_pylist()
+    pairs = [(row["answer"], row["gold"]) for row in rows]
+    new = _wait(_grades(second, pairs))
+    old = (
+        [Grade(Verdict(row["verdict"]), row["reason"]) for row in rows]
+        if first is None
+        else _wait(_grades(first, pairs))
+    )
+    return [
+        Disagreement(row["question_id"], row["gold"], row["answer"], before, after, row["rollouts"])
+        for row, before, after in zip(rows, old, new, strict=True)
+        if before.verdict is not after.verdict
+    ]
+
+
+def _regrade_all(
+    view: View, grader: Grader, found: Regrading, report: Report | None
+) -> Iterator[tuple[str, list[Row]]]:
+    """The changed rows of the whole view by table, some questions at a time, `labels` last each time."""
+    total = int(view.sql("select count(distinct question_id) as n from rollouts")["n"][0].as_py())
+    drawn = _Stream(view, "rollouts").groups()
+    others = {table: _Stream(view, table) for table in TABLES if table != "rollouts"}
+    options = _options(view)
+    done = 0
+    while chosen := list(itertools.islice(drawn, QUESTIONS_AT_ONCE)):
+        batch = {
+            table: [row for question, _ in chosen for row in stream.of(question)] for table, stream in others.items()
+        }
+        batch["rollouts"] = [row for _, rows in chosen for row in rows]
+        for table, rows in _regraded(batch, grader, found, options):
+            found.rows[table] += len(rows)
+            yield table, rows
+        done += len(chosen)
+        if report:
+            report(done, total)
+
+
+class _Stream:
+    """The rows of a table by question, read once, in the order of the ids."""
+
+    def __init__(self, view: View, table: str) -> None:
+        self._connection = view.connect()
+        reader = self._connection.sql(f'select * from "{table}" order by question_id').to_arrow_reader(10_000)
+        self._rows = (row for batch in reader for row in batch.to_pylist())
+        self._groups = self.groups()
+        self._next: tuple[str, list[Row]] | None = ("", [])
+
+    def groups(self) -> Iterator[tuple[str, list[Row]]]:
+        """Every question with its rows."""
+        for question, rows in itertools.groupby(self._rows, key=lambda row: row["question_id"]):
+            yield question, list(rows)
+
+    def of(self, question: str) -> list[Row]:
+        """The rows of a question; questions are asked for in their order."""
+        while self._next is not None and self._next[0] < question:
+            self._next = next(self._groups, None)
+        return self._next[1] if self._next is not None and self._next[0] == question else []
+
+
+def _options(view: View) -> dict[str, Row]:
+    """The options of the labelers by job, or what its solutions say where a job was killed before it said them."""
+    told = view.sql(
+        """select job_id, min(metadata) as config from solutions where metadata like '{"split":%' group by job_id"""
+    ).to_pylist()
+    begun = view.sql("select job_id, config from jobs where kind = 'label' and config <> ''").to_pylist()
+    found: dict[str, Row] = {row["job_id"]: json.loads(row["config"]) for row in told}
+    return found | {row["job_id"]: json.loads(row["config"]).get("options", {}) for row in begun}
+
+
+def _regraded(
+    rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, options: Mapping[str, Row]
+) -> Iterable[tuple[str, list[Row]]]:
+    """The changed rows of these questions, by table."""
+    gold = {row["question_id"]: row["answer"] for row in rows["questions"]}
+    trie = Trie(rows, options)
+    # A question that is not there has no gold answer to grade against: its rows stay as they are.
+    rollouts = [row for row in rows["rollouts"] if row["question_id"] in gold]
+    answers = [_answer(row, trie) for row in rollouts]
+    wanted = [
+        (answer, gold[row["question_id"]])
+        for (answer, _), row in zip(answers, rollouts, strict=True)
+        if answer is not None
+    ] + [
+        (row["final_answer"], gold[row["question_id"]])
+        for row in rows["solutions"]
+        if row["final_answer"] is not None and row["question_id"] in gold
+    ]
+    pairs = list(dict.fromkeys(wanted))
+    grades: Grades = dict(zip(pairs, _wait(_grades(grader, pairs)), strict=True))
+    groups = _by_question_and_job(rows)
+    for (answer, rule), row in zip(answers, rollouts, strict=True):
+        new = _regraded_rollout(row, answer, rule, grades.get((answer or "", gold[row["question_id"]])), grader, found)
+        groups[row["question_id"], row["job_id"]]["new_rollouts"].append(new)
+    new_rows: dict[str, list[Row]] = defaultdict(list)
+    for (question, _), group in groups.items():
+        if not group["new_rollouts"]:
+            # Nothing of this job stands on rollouts of its own.
+            continue
+        evidence = StoredEvidence(group, trie)
+        new_rows["solutions"] += evidence.solutions(
+            lambda answer, question=question: grades[answer, gold[question]].verdict  # type: ignore[misc]
+        )
+        new_rows["nodes"] += evidence.nodes()
+        new_rows["rollouts"] += group["new_rollouts"]
+        new_rows["labels"] += [evidence.relabelled(row) for row in group["labels"]]
+    before = {row["label_id"]: row["first_error"] for row in rows["labels"]}
+    found.first_errors_moved += sum(row["first_error"] != before[row["label_id"]] for row in new_rows["labels"])
+    yield "solutions", _changed(rows["solutions"], new_rows["solutions"], ("solution_id", "job_id"))
+    yield "nodes", _changed(rows["nodes"], new_rows["nodes"], ("node_id", "job_id"))
+    yield "rollouts", _changed(rows["rollouts"], new_rows["rollouts"], ("rollout_id", "job_id"))
+    yield "labels", _changed(rows["labels"], new_rows["labels"], ("label_id",))
+
+
+def _regraded_rollout(
+    row: Row, answer: str | None, rule: str, grade: Grade | None, grader: Grader, found: Regrading
+) -> Row:
+    """A rollout with its new answer and verdict, counted."""
+    found.rollouts += 1
+    if grade is None:
+        cut = row["finish_reason"] != "stop"
+        grade = Grade(Verdict.UNKNOWN, f"cut by {row['finish_reason']}" if cut else "no answer in the text")
+    new = {**row, "answer": answer, "extraction": rule, "grader": grader.name}
+    if not grade.is_final:
+        found.cut_off += 1
+        if row["grader"] == grader.name and row["answer"] == answer:
+            # A busy machine is no reason to forget what this grader has found out.
+            return new
+    if row["verdict"] != grade.verdict.value:
+        found.changed[row["verdict"], grade.verdict.value] += 1
+    return {**new, "verdict": grade.verdict.value, "reason": grade.reason}
+
+
+async def _grades(grader: Grader, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
+    found: list[Grade] = []
+    for start in range(0, len(pairs), GRADED_AT_ONCE):
+        found += await asyncio.gather(*(grader.grade(*pair) for pair in pairs[start : start + GRADED_AT_ONCE]))
+    return found
+
+
+def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, in a thread of its own where a loop runs already (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+def _answer(row: Row, trie: Trie) -> tuple[str | None, str]:
+    """The answer of a rollout and its rule: extracted again where there is a text, as stored where there is none."""
+    if row["text"] is None:
+        return row["answer"], row["extraction"] or ("none" if row["answer"] is None else "")
+    again = extract_finished(row["text"], row["finish_reason"], trie.prefix(row["node_id"]))
+    return again.answer, again.rule
+
+
+def _by_question_and_job(rows: Mapping[str, list[Row]]) -> dict[tuple[str, str], dict[str, list[Row]]]:
+    found: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for table in TABLES[1:]:
+        for row in rows[table]:
+            found[row["question_id"], row["job_id"]][table].append(row)
+    return found
+
+
+def _changed(old: Sequence[Row], new: Sequence[Row], key: tuple[str, ...]) -> list[Row]:
+    """The new rows that differ from the old ones of the same key, with the next revision."""
+    before = {tuple(row[name] for name in key): row for row in old}
+    found: list[Row] = []
+    for row in new:
+        known = before.get(tuple(row[name] for name in key))
+        if known is None or any(known[name] != row[name] and not _same_null(known[name], row[name]) for name in known):
+            found.append({**row, "revision": ((known or {}).get("revision") or 0) + 1})
+    return found
+
+
+def _same_null(old: Any, new: Any) -> bool:
+    """A column that an older version did not write is no change when it holds nothing now."""
+    return old is None and new == ""
+
+
+def _job_row(job: str, found: Regrading, dataset: Dataset) -> Row:
+    changes = {f"{old} to {new}": count for (old, new), count in sorted(found.changed.items())}
+    totals = {"rollouts": found.rollouts, "cut_off": found.cut_off, "verdicts_changed": changes}
+    return {
+        "job_id": job,
+        "kind": "regrade",
+        "event": "end",
+        "config": json.dumps({"dataset": dataset.name, "grader": found.grader}),
+        "versions": json.dumps(versions()),
+        "totals": json.dumps({**totals, "rows": dict(found.rows)}),
+        "at": now(),
+    }

@@ -1,0 +1,271 @@
+"""Solutions with the truth about their steps, from a pinned snapshot or from a file in a format of the field.
+
+Truth is what `compare` takes for it: the oracle of the question's source where there is one, else people, else the
+method that is taken at its word. Of a dataset a solution is one however often it is labelled; of a file it is one for
+each model that wrote it, as ProcessBench counts.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from ..errors import InputError, UnknownName, UsageError
+from ..exchange.file_format import AHEAD, check_some, make_format, recognised
+from ..exchange.formats.files import read_rows
+from ..exchange.formats.format import Tally
+from ..exchange.importer import read_items
+from ..ids import solution_id
+from ..labels import HardLabel, first_error
+from ..registry import FORMATS
+from ..store import View, query
+from ..store.dataset import Store
+from ..store.refs import MAIN, DatasetName
+from ..types import Provenance, Record
+from .labels import MEMORY, judges_of, listed_methods, method_table
+from .truth import HUMAN, ORACLE, ask, find_truth, oracle_of, oracles
+
+AT_ONCE: Final = 5_000
+"""Solutions that are turned from columns into rows at a time."""
+
+_READ: Final = "questions solutions labels"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSolution:
+    """A solution and the true label of each of its steps: 1 good, 0 neutral, -1 bad, None where nobody knows."""
+
+    solution_id: str
+    question: str
+    steps: tuple[str, ...]
+    truth: tuple[HardLabel, ...]
+    source: str = ""
+    generator: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.truth) != len(self.steps):
+            raise ValueError(f"{len(self.steps)} steps and {len(self.truth)} labels")
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step that is bad, or None."""
+        return first_error(self.truth)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Nothing is bad, but not everything is judged: it may have an error and may have none."""
+        return self.first_error is None and None in self.truth
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSet:
+    """The solutions of a dataset or file whose truth is known, in the order of their questions.
+
+    `told` says how many each kind of truth judges, `without_truth` how many labelled solutions nobody can judge, and
+    `unreadable` how many of those an oracle should have; `dropped` are rows of a file by the reason. With a limit
+    `solutions` are fewer than `told`.
+    """
+
+    name: str
+    solutions: tuple[JudgedSolution, ...]
+    told: Mapping[str, int] = field(default_factory=dict)
+    without_truth: int = 0
+    unreadable: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledData:
+    """Where judged solutions come from: a view of a dataset (`name` pins the snapshot), or a file in a format.
+
+    `digest` stands for the content.
+    """
+
+    name: str
+    digest: str
+    view: View | None = None
+    format: str = ""
+
+    def read(self, truth: str = "", limit: int = 0) -> JudgedSet:
+        """The solutions; `truth` is "oracle", "human", a method, or "" for the first of oracle and people.
+
+        A `limit` takes so many of them, the same each time, whatever their order is. Raises `UsageError` where nothing
+        is labelled or no truth is known, `UnknownName` for a truth that is not there, `InputError` for a file that
+        cannot be read.
+        """
+        found = _of_file(self, truth) if self.view is None else _of_view(self, self.view, truth)
+        if not limit or len(found.solutions) <= limit:
+            return found
+        chosen = {id(item) for item in sorted(found.solutions, key=lambda item: item.solution_id)[:limit]}
+        kept = tuple(item for item in found.solutions if id(item) in chosen)
+        return JudgedSet(found.name, kept, found.told, found.without_truth, found.unreadable, found.dropped)
+
+
+def labelled_data(store: Store | None, what: str, file_format: str = "") -> LabelledData:
+    """What a word of the user names: a dataset NAME or NAME@ref, pinned to its newest snapshot, or else a file.
+
+    Raises `UnknownName` for neither, `MissingRef`, and `InputError` for a file in no known format.
+    """
+    names = store.names() if store is not None else []
+    if store is not None and what.partition("@")[0] in names:
+        wanted = DatasetName.parse(what)
+        snapshots = store.dataset(wanted.name).snapshots()
+        # `main` means its newest snapshot: what other jobs are writing meanwhile has no part in this.
+        name = f"{wanted.name}@{snapshots[-1].name}" if wanted.ref == MAIN and snapshots else what
+        view = store.view(name)
+        return LabelledData(name, view.digest(), view)
+    path = Path(what).expanduser()
+    if not path.is_file():
+        raise UnknownName("labelled dataset or file", what, names, "Import a file of the field with: openr-data import")
+    if file_format and file_format not in FORMATS:
+        raise UnknownName("format", file_format, FORMATS)
+    ahead = list(itertools.islice(read_rows(str(path)), AHEAD))
+    if not ahead:
+        raise InputError(f"{what} holds no rows.")
+    name = file_format or recognised(what, ahead)
+    check_some(make_format(name, {}, "", ""), name, what, ahead)
+    return LabelledData(what, _file_digest(path), format=name)
+
+
+def _file_digest(path: Path) -> str:
+    digest = blake2b(digest_size=16)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def _of_view(data: LabelledData, view: View, truth: str) -> JudgedSet:
+    connection = view.connect(_READ, MEMORY)
+    listed = listed_methods(connection)
+    if not listed:
+        raise UsageError(
+            f"{data.name} has no labels, so nothing is known of its steps. Label it with: openr-data label "
+            f"{view.dataset.name} --method omegaprm"
+        )
+    sources = oracles(connection, needed=truth == ORACLE) if truth in ("", ORACLE) else {}
+    judges = judges_of(connection, listed, truth, bool(sources))
+    connection.register("contenders", method_table(listed))
+    known = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
+    if not known.rows.num_rows:
+        raise _nobody_knows(data.name, [item.name for item in listed if not item.by_people])
+    connection.register("truth", known.rows)
+    found: list[JudgedSolution] = []
+    try:
+        for batch in connection.sql(_JUDGED).to_arrow_reader(AT_ONCE):
+            for row in batch.to_pylist():
+                steps, told = tuple(row.pop("steps")), tuple(row.pop("label"))
+                found.append(JudgedSolution(steps=steps, truth=told, **row))
+    except duckdb.Error as error:
+        raise query.unreadable(error) from error
+    labelled = query.arrow(connection, "select count(distinct solution_id) as n from labels")["n"][0].as_py()
+    return JudgedSet(data.name, tuple(found), known.told, labelled - len(found), known.unreadable)
+
+
+_JUDGED: Final = """
+    with once as (
+        select distinct on (solution_id) solution_id, question_id, steps, coalesce(generator, '') as generator
+        from solutions semi join truth using (solution_id) order by solution_id, job_id
+    )
+    select solution_id, question, steps, label, coalesce(source, '') as source, generator
+    from once join truth using (solution_id) join questions using (question_id)
+    where len(label) = len(steps)
+    order by question_id, solution_id
+"""
+
+
+@dataclass(slots=True)
+class _Records:
+    """The records of a file on their way: what is known of each solution, by whom, and who else has labelled."""
+
+    truth: str
+    known: dict[tuple[str, str], tuple[str, JudgedSolution]] = field(default_factory=dict)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    methods: Counter[str] = field(default_factory=Counter)
+    people: bool = False
+    sources: set[str] = field(default_factory=set)
+    unreadable: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, record: Record) -> None:
+        question = record.question
+        name = solution_id(question.question_id, record.steps)
+        key = (name, record.generator)
+        self.seen.add(key)
+        by_people = int(Provenance.HUMAN) in record.provenance
+        if any(label is not None for label in record.label):
+            self.methods[record.method] += 1
+            self.people = self.people or by_people
+        kind, labels = self._told(record, by_people, key)
+        known = self.known.get(key)
+        if labels is None or (known is not None and known[0] == ORACLE):
+            return
+        found = JudgedSolution(name, question.question, record.steps, labels, question.source, record.generator)
+        # Of several that judge one solution the one that judges most of it.
+        if known is None or kind == ORACLE or _judged(found) > _judged(known[1]):
+            self.known[key] = kind, found
+
+    def _told(self, record: Record, by_people: bool, key: tuple[str, str]) -> tuple[str, tuple[HardLabel, ...] | None]:
+        """What kind of truth there is about a record, and what it says; None where it says nothing."""
+        source = _oracle(record.question.source, self.truth == ORACLE) if self.truth in ("", ORACLE) else None
+        if source is not None:
+            self.sources.add(record.question.source)
+            labels = ask(source, record.question, record.steps)
+            if labels is not None and len(labels) == len(record.steps):
+                return ORACLE, tuple(labels)
+            self.unreadable.add(key)
+        is_wanted = by_people if self.truth in ("", HUMAN) else record.method == self.truth
+        has_labels = any(label is not None for label in record.label)
+        return self.truth or HUMAN, record.label if is_wanted and has_labels else None
+
+
+def _judged(item: JudgedSolution) -> int:
+    return sum(label is not None for label in item.truth)
+
+
+@cache
+def _oracle(source: str, needed: bool) -> Any | None:
+    return oracle_of(source, needed=needed)
+
+
+def _of_file(data: LabelledData, truth: str) -> JudgedSet:
+    tally = Tally()
+    path = Path(data.name).expanduser()
+    form = make_format(data.format, {}, path.stem, "")
+    records = _Records(truth)
+    for item in read_items(form, read_rows(str(path)), tally):
+        if isinstance(item, Record):
+            records.add(item)
+    if not records.methods and not records.sources:
+        raise UsageError(
+            f"{data.name}, read as {data.format}, has no labels, so nothing is known of its steps. Import it with "
+            "openr-data import, then label it with openr-data label, or name a labelled file."
+        )
+    if not records.known:
+        if truth:
+            there = {*records.methods, *([HUMAN] if records.people else []), *([ORACLE] if records.sources else [])}
+            raise UnknownName("truth", truth, there)
+        raise _nobody_knows(data.name, sorted(records.methods))
+    told = Counter(kind for kind, _ in records.known.values())
+    by_question = sorted(
+        (item for _, item in records.known.values()), key=lambda item: (item.question, item.solution_id, item.generator)
+    )
+    unknown = len(records.seen - set(records.known))
+    dropped = dict(tally.dropped)
+    return JudgedSet(data.name, tuple(by_question), dict(told), unknown, len(records.unreadable), dropped)
+
+
+def _nobody_knows(name: str, methods: Sequence[str]) -> UsageError:
+    there = f" (there are: {', '.join(methods)})" if methods else ""
+    return UsageError(
+        f"No truth is known about the solutions of {name}: neither an oracle nor people judge them. Take a method at "
+        f"its word with: --truth METHOD{there}"
+    )

@@ -1,0 +1,1 @@
+"""Records in and out of the store, in the formats of the field."""

@@ -1,0 +1,124 @@
+"""Math-Shepherd (arXiv 2312.08935): the same text twice, `ки` behind each step in one, + or - in the other.
+
+    {"input": "Q? Step 1: a ки\\nStep 2: b ки", "label": "Q? Step 1: a +\\nStep 2: b -", "task": "GSM8K"}
+
+Known dirt, mended and counted: a tag inside the question, "Step 1:" absent (cut behind the last question mark) or
+written otherwise. A row that is not in the usual layout keeps its two texts in the metadata, so that it is written as
+it was. There is no gold answer; the last label says whether the final answer was right, which is how the data was made.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+from ...ids import question_id
+from ...types import Provenance, Question, Record
+from .format import BadRow, Group, Row, Tally, all_judged, decode, encode, lose_values
+from .question_cut import cut_tagged
+
+TAG = "ки"
+_LABELS = {"+": 1, "-": -1}
+_ANSWER = "The answer is:"
+
+
+@dataclass(frozen=True, slots=True)
+class MathShepherdOptions:
+    """`neutral` is what a neutral label becomes when it is written."""
+
+    neutral: Literal["good", "bad"] = "good"
+
+
+class MathShepherdFormat:
+    """Rows with `input`, `label` and `task`."""
+
+    config_type: ClassVar[type] = MathShepherdOptions
+    needs_nodes: ClassVar[bool] = False
+
+    def __init__(self, config: MathShepherdOptions, source: str, split: str) -> None:
+        self._config, self._source, self._split = config, source, split
+        self._question = lru_cache(1024)(self._new_question)
+
+    def read(self, row: Row, tally: Tally) -> Iterator[Record]:
+        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        text, labelled = row.get("input"), row.get("label")
+        if not isinstance(text, str) or not isinstance(labelled, str):
+            raise BadRow("no texts in `input` and `label`")
+        pieces = text.split(TAG)
+        labels, end = _labels(pieces, labelled)
+        if pieces.pop().strip():
+            tally.repair(f"text behind the last {TAG} left out")
+        question, first, tags_inside = cut_tagged(pieces, TAG, tally)
+        steps = tuple(piece.strip() for piece in (first, *pieces[tags_inside + 1 :]))
+        labels = labels[tags_inside:]
+        if not all(steps):
+            raise BadRow("a step without text")
+        task = str(row.get("task") or "")
+        # The two texts are the same up to their tags, so one of them tells for both.
+        is_usual = end == len(labelled) and text == _tagged(question, steps)
+        raw = {} if is_usual else {"math_shepherd": {"input": text, "label": labelled}}
+        yield Record(
+            question=self._question(question, task),
+            steps=steps,
+            label=tuple(labels),
+            method="math-shepherd",
+            provenance=(int(Provenance.IMPORTED),) * len(steps),
+            final_answer=_answer(steps[-1]),
+            outcome=labels[-1] == 1,
+            label_metadata=encode(raw),
+        )
+
+    def _new_question(self, text: str, task: str) -> Question:
+        metadata = encode({"task": task} if task else {})
+        return Question(question_id(text, ""), text, "", self._source, split=self._split, metadata=metadata)
+
+    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+        """One row a record; a process ends before its first unjudged step."""
+        task = decode(group.question.metadata).get("task") or group.question.source
+        for record in group.records:
+            raw = decode(record.label_metadata).get("math_shepherd")
+            if isinstance(raw, dict):
+                yield {**raw, "task": task}
+                continue
+            lose_values(record, tally)
+            steps, labels = all_judged(record, tally, 1 if self._config.neutral == "good" else -1)
+            if not steps:
+                tally.lose("records without any judged step")
+                continue
+            question = group.question.question
+            if TAG in question or any(TAG in step for step in steps):
+                tally.lose(f"records whose text holds {TAG} itself")
+                continue
+            signs = ["+" if label == 1 else "-" for label in labels]
+            yield {
+                "input": _tagged(question, steps),
+                "label": question + " " + "\n".join(map(" ".join, zip(steps, signs, strict=True))),
+                "task": task,
+            }
+
+
+def _labels(pieces: list[str], labelled: str) -> tuple[list[int], int]:
+    """The sign behind each piece but the last, found by walking along the text both fields share, and where it ends."""
+    found: list[int] = []
+    at = 0
+    for piece in pieces[:-1]:
+        is_same = labelled.startswith(piece, at)
+        at += len(piece)
+        label = _LABELS.get(labelled[at : at + 1])
+        if label is None or not is_same:
+            raise BadRow("`input` and `label` are not the same text")
+        found.append(label)
+        at += 1
+    if not found:
+        raise BadRow(f"no {TAG} in `input`")
+    return found, at
+
+
+def _tagged(question: str, steps: tuple[str, ...]) -> str:
+    between = f" {TAG}\n"
+    return f"{question} {between.join(steps)} {TAG}"
+
+
+def _answer(step: str) -> str | None:
+    _, found, answer = step.rpartition(_ANSWER)
+    return answer.strip() if found else None

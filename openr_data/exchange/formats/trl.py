@@ -1,0 +1,80 @@
+"""TRL stepwise supervision: a prompt, the steps as `completions`, and one label a step.
+
+    {"prompt": "Is 9.11 larger than 9.8?", "completions": ["11 > 8.", "Hence 9.11 > 9.8."], "labels": [true, false]}
+
+Labels are truth values or numbers. Beware: TRL's trainer takes `int(label)`, which makes 0.9 a 0; `labels = "hard"`
+writes truth values alone. Steps are kept as they stand. There is no gold answer.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+from ...ids import question_id
+from ...types import Provenance, Question, Record
+from .format import BadRow, Group, Row, Tally, text_of, texts_of
+from .remainder import extras, processes, remainder, remember
+from .soft_labels import Labels, read_labels, written_labels
+
+_KNOWN = frozenset(("prompt", "completions", "labels"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrlOptions:
+    """A value above `threshold` is read as good. `labels` and `neutral` say how labels are written.
+
+    `labels`: "kept" writes them as they were read and truth values for records from elsewhere; "hard" truth values;
+    "soft" values where they are known.
+    """
+
+    threshold: float = 0.5
+    labels: Labels = "kept"
+    neutral: Literal["good", "bad"] = "good"
+
+
+class TrlFormat:
+    """Rows with `prompt`, `completions` and `labels`."""
+
+    config_type: ClassVar[type] = TrlOptions
+    needs_nodes: ClassVar[bool] = False
+
+    def __init__(self, config: TrlOptions, source: str, split: str) -> None:
+        self._config, self._source, self._split = config, source, split
+        self._question = lru_cache(1024)(self._new_question)
+
+    def read(self, row: Row, tally: Tally) -> Iterator[Record]:
+        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        prompt, steps = text_of(row, "prompt"), texts_of(row, "completions")
+        if not all(map(str.strip, steps)):
+            raise BadRow("a step without text")
+        labels = read_labels(row.get("labels"), len(steps), (bool, int), self._config.threshold)
+        kept: dict[str, Any] = {}
+        if prompt != prompt.strip():
+            kept["prompt"] = prompt
+        if labels.kept is not None:
+            kept["labels"] = labels.kept
+        if more := extras(row, _KNOWN, tally):
+            kept["extra"] = more
+        yield Record(
+            question=self._question(prompt.strip()),
+            steps=steps,
+            label=labels.label,
+            method="trl",
+            value=labels.value,
+            provenance=(int(Provenance.IMPORTED),) * len(steps),
+            label_metadata=remember("trl", kept),
+        )
+
+    def _new_question(self, text: str) -> Question:
+        return Question(question_id(text, ""), text, "", self._source, split=self._split)
+
+    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+        """One row a record; a process ends before its first unjudged step."""
+        options = self._config
+        for record in processes(group, tally):
+            kept = remainder(record.label_metadata, "trl")
+            steps, labels = written_labels(record, kept.get("labels"), options.labels, bool, options.neutral, tally)
+            if steps:
+                prompt = kept.get("prompt", group.question.question)
+                yield {"prompt": prompt, "completions": list(steps), "labels": labels, **kept.get("extra", {})}

@@ -1,0 +1,378 @@
+"""Bring rows of a format into a dataset, in bounded memory, each thing once.
+
+Rows stream from the file through the format into batches of columns; a batch is one transaction a table, facts first.
+What is there already is passed over: so the same import again, also after a kill, adds what is missing. A label set
+that is there with other labels is superseded by the new one (it shows as relabelled in `diff`). Memory grows by some
+hundred bytes a record, for the ids seen.
+"""
+
+import gc
+import json
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import pyarrow as pa
+
+from ..errors import InputError
+from ..ids import config_id, content_hash, label_id, process_ids, question_id
+from ..jobs.job import versions
+from ..schema import LABELS, QUESTIONS, SOLUTIONS
+from ..store import Dataset, Snapshot, View, storage
+from ..store.refs import now
+from ..types import Provenance, Question, Record
+from .formats.files import Found
+from .formats.format import BadRow, Format, Tally
+
+BATCH: Final = 20_000
+"""Records of one transaction."""
+
+MAX_STEPS: Final = 32_000
+"""What the column of the first error can count."""
+MAX_LETTERS: Final = 32 * 2**20
+"""Letters of steps in one transaction: long processes are committed in smaller batches."""
+
+_SEEN: Final = (-1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportConfig:
+    """What an import is: the same one again adds what is new, another one stands beside it as another job.
+
+    `gold_from` names the dataset whose gold answers are filled in, if any.
+    """
+
+    format: str
+    source: str
+    split: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    gold_from: str = ""
+
+    def job_id(self) -> str:
+        """12 hex digits."""
+        gold = {"gold_from": self.gold_from} if self.gold_from else {}
+        return config_id({"import": self.format, "source": self.source, "split": self.split, **gold, **self.options})
+
+
+@dataclass(slots=True)
+class Imported:
+    """What came of it: rows read, and what was new, relabelled, or there already."""
+
+    tally: Tally
+    questions: int = 0
+    solutions: int = 0
+    labels: int = 0
+    relabelled: int = 0
+    repeated: int = 0
+    without_gold: int = 0
+    snapshot: Snapshot | None = None
+
+    @property
+    def read(self) -> int:
+        """Rows that could be read."""
+        return self.tally.rows - sum(self.tally.dropped.values())
+
+
+class GoldAnswers:
+    """The gold answers of the questions of a dataset by their text, to fill in where an import has none.
+
+    Texts are the same when they are after white space is collapsed. A text with several answers gives none. Of the
+    questions that came without an answer `filled` and `ambiguous` got one, or could not tell which, and `absent` have
+    no question of their text there; each counts once. Memory grows by some hundred bytes a question.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.filled = self.ambiguous = self.absent = 0
+        self._answers: dict[str, str | None] = {}
+        self._given: dict[str, tuple[str, str] | None] = {}
+        rows = view.connect().sql("select question, answer from questions where answer <> '' order by question_id")
+        for batch in rows.to_arrow_reader(50_000):
+            for text, answer in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                gold = answer.strip()
+                known = self._answers.setdefault(_text_id(text), gold) if gold else None
+                if known is not None and _collapsed(known) != _collapsed(gold):
+                    self._answers[_text_id(text)] = None
+
+    def fill(self, item: Question | Record) -> Question | Record:
+        """The same with a gold answer, where it had none and one is known."""
+        question = item.question if isinstance(item, Record) else item
+        if question.answer.strip():
+            return item
+        if question.question_id not in self._given:
+            self._given[question.question_id] = self._look_up(question.question)
+        given = self._given[question.question_id]
+        if given is None:
+            return item
+        made = replace(question, question_id=given[0], answer=given[1])
+        return replace(item, question=made) if isinstance(item, Record) else made
+
+    def _look_up(self, text: str) -> tuple[str, str] | None:
+        """The id of the question with its answer, and the answer."""
+        name = _text_id(text)
+        answer = self._answers.get(name)
+        self.filled += answer is not None
+        self.ambiguous += answer is None and name in self._answers
+        self.absent += name not in self._answers
+        return None if answer is None else (question_id(text, answer), answer)
+
+
+def _text_id(text: str) -> str:
+    return content_hash("text", _collapsed(text))
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def read_items(form: Format, rows: Iterable[Found], tally: Tally) -> Iterator[Question | Record]:
+    """The questions and records of rows; what cannot be read is counted with its reason."""
+    for place, row in rows:
+        tally.rows += 1
+        tally.place = place
+        if isinstance(row, str):
+            tally.drop(row)
+            continue
+        try:
+            yield from form.read(row, tally)
+        except BadRow as error:
+            tally.drop(str(error))
+
+
+def check_rows(tally: Tally, source: str) -> None:
+    """Raises `InputError` where a row was dropped or mended."""
+    wrong = tally.dropped + tally.repaired
+    if wrong:
+        reason, count = wrong.most_common(1)[0]
+        where = ", ".join(tally.places[reason])
+        raise InputError(
+            f"{source}: {sum(wrong.values()):,} of {tally.rows:,} rows are not as they should be, {count:,} of them: "
+            f"{reason} ({where}). Nothing was written. Without --strict such rows are dropped or mended, and counted."
+        )
+
+
+def import_rows(
+    dataset: Dataset,
+    config: ImportConfig,
+    form: Format,
+    rows: Iterable[Found],
+    name: str,
+    tell: Callable[[str, str, str], None] | None = None,
+    gold: GoldAnswers | None = None,
+) -> Imported:
+    """Write the rows of a file into a dataset and take a snapshot; `tell` hears of every dropped or mended row.
+
+    With `gold` answers they are filled in where the file has none, before the ids are made.
+
+    Raises `StoreError`, and `InputError` for a file that breaks off; then what was read until there is committed,
+    and the same command adds the rest.
+    """
+    with storage.lock(dataset.path / "import.lock", exclusive=True):
+        writer = _Writer(dataset, config)
+        found = writer.found
+        found.tally.tell = tell
+        with _busy():
+            try:
+                for item in read_items(form, rows, found.tally):
+                    item = item if gold is None else gold.fill(item)
+                    if isinstance(item, Record):
+                        writer.add_record(item)
+                    else:
+                        writer.add_question(item)
+            finally:
+                writer.close()
+        if found.tally.rows and not found.read:
+            reason, _ = found.tally.dropped.most_common(1)[0]
+            raise InputError(
+                f"No row of {name} could be read as {config.format}: {reason} ({found.tally.places[reason][0]}). "
+                "See the formats with: openr-data catalog ls"
+            )
+        writer.note_end(name)
+        parts = [(found.questions, "questions"), (found.labels, "label sets"), (found.relabelled, "relabelled")]
+        message = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing new"
+        found.snapshot = dataset.snapshot("import", f"{message} from {name}", config.job_id())
+    return found
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """The interpreter set for one thread that makes millions of objects while another one commits."""
+    collects, interval = gc.isenabled(), sys.getswitchinterval()
+    # Nothing here makes cycles; looking for them among millions of rows took a tenth of the time.
+    gc.disable()
+    # A commit gives the interpreter up and takes it back a hundred times, by default 5 ms each: it took longer than
+    # the rows of the next batch, which then waited.
+    sys.setswitchinterval(1e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
+
+
+class _Writer:
+    """Collects columns and commits them."""
+
+    def __init__(self, dataset: Dataset, config: ImportConfig) -> None:
+        self._dataset, self._job = dataset, config.job_id()
+        self.found = Imported(Tally())
+        self._config = config
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+        self._asked: set[int] = set()
+        self._clear()
+        self._known_solutions, self._known_labels = self._known()
+
+    def _clear(self) -> None:
+        self._questions: dict[str, Question] = {}
+        self._solutions: list[tuple[Any, ...]] = []
+        self._labels: list[tuple[Any, ...]] = []
+        self._letters = 0
+
+    def _known(self) -> tuple[set[int], dict[int, tuple[int, int]]]:
+        """What an earlier run of this import wrote: solutions, and label sets with revision and content."""
+        solutions: set[int] = set()
+        labels: dict[int, tuple[int, int]] = {}
+        if not any(self._dataset.committed(table, f"{self._job}/{table}") for table in ("solutions", "labels")):
+            return solutions, labels
+        connection = self._dataset.view().connect()
+        where = f"where job_id = '{self._job}'"
+        for batch in connection.sql(f"select solution_id from solutions {where}").to_arrow_reader(50_000):
+            solutions.update(int(item, 16) for item in batch.column(0).to_pylist())
+        columns = (
+            "label_id, coalesce(revision, 0), coalesce(metadata, '{}'), label, value, n_correct, n_rollouts, provenance"
+        )
+        for batch in connection.sql(f"select {columns} from labels {where}").to_arrow_reader(50_000):
+            for name, revision, told, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                labels[int(name, 16)] = (revision, _mark(told, *lists))
+        return solutions, labels
+
+    def add_question(self, question: Question) -> None:
+        """Take a question, once."""
+        mark = int(question.question_id, 16)
+        if mark not in self._asked:
+            self._asked.add(mark)
+            self._questions[question.question_id] = question
+            self.found.without_gold += not question.answer.strip()
+            if len(self._questions) >= BATCH:
+                self.flush()
+
+    def add_record(self, record: Record) -> None:
+        """Take a record: its question, its process, its label set."""
+        if len(record.steps) > MAX_STEPS:
+            self.found.tally.drop(f"more than {MAX_STEPS:,} steps")
+            return
+        self.add_question(record.question)
+        question = record.question.question_id
+        solution, nodes = process_ids(question, record.steps)
+        method = f"{record.method}/{record.completer}" if record.completer else record.method
+        label = label_id(solution, method, self._job)
+        n = len(record.steps)
+        values = record.value or (None,) * n
+        mark = int(label, 16)
+        n_correct, n_rollouts = record.n_correct or (0,) * n, record.n_rollouts or (0,) * n
+        provenance = record.provenance or (int(Provenance.IMPORTED),) * n
+        known = self._known_labels.get(mark)
+        if known is not None and (
+            known[0] < 0
+            or known[1] == _mark(record.label_metadata, record.label, values, n_correct, n_rollouts, provenance)
+        ):
+            # Seen in this run, or as it is in the dataset.
+            self._known_labels[mark] = _SEEN
+            self.found.repeated += 1
+            return
+        # A negative revision marks what this run has seen: of two in one file the first counts.
+        self._known_labels[mark] = _SEEN
+        self.found.relabelled += known is not None
+        self.found.labels += known is None
+        if int(solution, 16) not in self._known_solutions:
+            self._known_solutions.add(int(solution, 16))
+            self.found.solutions += 1
+            self._solutions.append((
+                solution, question, record.steps, n, record.final_answer, record.outcome, record.generator, None,
+                self._job, 0, record.metadata,
+            ))  # fmt: skip
+        self._labels.append((
+            label, solution, question, record.method, record.completer, self._job, record.label, values,
+            n_correct, n_rollouts, provenance, nodes, record.first_error,
+            0 if known is None else known[0] + 1, record.label_metadata,
+        ))  # fmt: skip
+        self._letters += sum(map(len, record.steps))
+        if len(self._labels) >= BATCH or self._letters >= MAX_LETTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what has gathered to the thread that commits it: questions, solutions, labels."""
+        batch: list[tuple[str, pa.Table]] = []
+        if self._questions:
+            asked = {name: [getattr(q, name) for q in self._questions.values()] for name in QUESTIONS.names}
+            batch.append(("questions", pa.table(asked, schema=QUESTIONS)))
+        for table, rows, schema in (("solutions", self._solutions, SOLUTIONS), ("labels", self._labels, LABELS)):
+            if rows:
+                columns = zip(*rows, strict=True)
+                arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+                batch.append((table, pa.Table.from_arrays(arrays, schema=schema)))
+        self._clear()
+        # One batch is written while the next one is read, and no more: memory stays bounded.
+        self.wait()
+        self._writing = self._thread.submit(self._commit, batch)
+
+    def wait(self) -> None:
+        """Until the batch under way is committed. Raises what its commit raised."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def close(self) -> None:
+        """Commit the rest."""
+        try:
+            self.flush()
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def _commit(self, batch: list[tuple[str, pa.Table]]) -> None:
+        with self._dataset.hold(exclusive=False):
+            for table, rows in batch:
+                app = f"{self._job}/{table}"
+                seq = self._dataset.committed(table, app) + 1
+                if table == "questions":
+                    self.found.questions += self._dataset.add_questions(rows, app, seq)
+                else:
+                    self._dataset.append(table, rows, app, seq)
+
+    def note_end(self, name: str) -> None:
+        """Write down in `jobs` what this import was and did."""
+        found, config = self.found, self._config
+        app = f"{self._job}/end"
+        committed = self._dataset.committed("jobs", app)
+        # A run that died before this has written rows that nobody noted.
+        if committed and not (found.questions or found.labels or found.relabelled):
+            return
+        told = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
+        told |= {"gold_from": config.gold_from} if config.gold_from else {}
+        totals = {
+            "rows": found.tally.rows, "questions": found.questions, "solutions": found.solutions,
+            "labels": found.labels, "relabelled": found.relabelled, "repeated": found.repeated,
+            "dropped": dict(found.tally.dropped), "repaired": dict(found.tally.repaired),
+        }  # fmt: skip
+        row = {
+            "job_id": self._job,
+            "kind": "import",
+            "event": "end",
+            "config": json.dumps({**told, "file": name}),
+            "versions": json.dumps(versions()),
+            "totals": json.dumps(totals, ensure_ascii=False),
+            "at": now(),
+        }
+        self._dataset.append("jobs", [row], app, committed + 1)
+
+
+def _mark(told: str, label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
+    """A number for the metadata and lists of a label set, the same for what was read from the store and from a file."""
+    single = tuple(None if item is None else array("f", [item])[0] for item in value)
+    return hash((told, tuple(label), single, *map(tuple, counts)))

@@ -1,0 +1,186 @@
+r"""Compare two answers exactly, or say why it takes more than this.
+
+The fast path of grading: guards, then equal tokens, then the two values of `parser.py`, compared by kind. It is
+symmetric, makes no float, and decides both ways wherever both sides are read: numbers, expressions, words, options,
+tuples, sets, intervals, matrices, equations (`sameness.py`).
+
+An honest unknown never becomes a wrong label: it carries a reason, and `symbolic.py` may know more.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
+
+from ...types import Verdict
+from . import exact
+from .exact import Expression, TooHard
+from .expressions import SEPARATORS
+from .functions import NotUnderstood
+from .guards import refusal, repaired
+from .parser import MATRICES, parse
+from .sameness import same_value, unless_rounded
+from .tokens import Tokens, readings, tokens
+from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
+
+_BEYOND: Final = frozenset({"'", "\\ldots", "\\to", "\\equiv", "\\sim", "\\ne", "\\mathbb", "\\overline", "?"})
+_DANGLING: Final = frozenset({"+", "*", "/", "^", "_", "<", ">", "\\le", "\\ge", "\\ne", "="})
+PARSER_FAILED: Final = "the parser failed:"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A verdict, and for an unknown one the reason. `is_final`: no other grader need try."""
+
+    verdict: Verdict
+    reason: str = ""
+    is_final: bool = True
+
+
+CORRECT: Final = Comparison(Verdict.CORRECT)
+INCORRECT: Final = Comparison(Verdict.INCORRECT)
+
+
+def compare_exactly(answer: str, gold: str) -> Comparison:
+    """Compare an answer with the gold answer. Symmetric; never raises; linear in the text."""
+    if answer == gold and 0 < len(answer) < 40 and answer.isalnum():
+        return CORRECT
+    answer, gold = repaired(answer), repaired(gold)
+    for text, name in ((answer, "answer"), (gold, "gold answer")):
+        if not text or text.isspace():
+            return Comparison(Verdict.UNKNOWN, f"the {name} is empty")
+        refused = refusal(text)
+        if refused:
+            return Comparison(Verdict.UNKNOWN, f"the {name} has {refused}" if " " in refused else refused)
+    left, right = tokens(answer), tokens(gold)
+    if left == right:
+        return CORRECT if left else Comparison(Verdict.UNKNOWN, "nothing but punctuation")
+    found = _compare_tokens(left, right)
+    if found.verdict is Verdict.CORRECT or "," not in answer + gold:
+        return found
+    # 120,150 is a number or a list of two, 1,25 a list or a decimal: where a reading fits, it is meant.
+    for first in readings(answer):
+        for second in readings(gold):
+            other = _compare_tokens(first, second)
+            if other.verdict is Verdict.CORRECT:
+                return other
+            if other.verdict is not found.verdict:
+                found = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways")
+    return found
+
+
+def compare(answer: str, gold: str) -> Verdict:
+    """The verdict of the fast path alone."""
+    return compare_exactly(answer, gold).verdict
+
+
+def exact_number(answer: str) -> Fraction | None:
+    """The rational number that an answer is, its unit left out; None where it is anything else."""
+    if refusal(answer):
+        return None
+    value = _read(tokens(answer))
+    value = value.value if isinstance(value, Named) else value
+    return value.value.rational if isinstance(value, Quantity) and value.base == 10 else None
+
+
+def _is_beyond(found: Tokens) -> bool:
+    """Whether sympy would misread these tokens: it takes words for products, and drops what it does not know.
+
+    Words, primes, ellipses, arrows, numbers in a base, and relations or operators without a side.
+    """
+    return (
+        any(token[0] == '"' and token not in SEPARATORS and token not in MATRICES for token in found)
+        or not _BEYOND.isdisjoint(found)
+        or not _DANGLING.isdisjoint((*found[:1], *found[-1:]))
+        or found[-1:] == ("-",)
+        or any(first[0] in "0123456789" and second == "_" for first, second in pairwise(found))
+    )
+
+
+def _is_numeric(value: Value) -> bool:
+    if isinstance(value, Group):
+        return all(map(_is_numeric, value.items))
+    return isinstance(value, (Interval, Union)) or (isinstance(value, Quantity) and value.value.rational is not None)
+
+
+def _is_open(value: Value) -> bool:
+    """Whether a value holds what only computer algebra may know: a function, an equation, e and pi."""
+    if isinstance(value, Named):
+        return _is_open(value.value)
+    if isinstance(value, Group):
+        return any(map(_is_open, value.items))
+    if isinstance(value, Union):
+        return any(map(_is_open, value.parts))
+    parts: tuple[Expression, ...] = ()
+    if isinstance(value, Quantity):
+        parts = (value.value,)
+    elif isinstance(value, Interval):
+        parts = (value.low, value.high)
+    elif isinstance(value, Equation):
+        return True
+    return any(name[0] == "@" or name in ("e", "pi") for part in parts for name in part.atoms)
+
+
+def _form(value: Value) -> tuple[object, ...]:
+    """What two values must share to be worth a computation: their kinds and names."""
+    if isinstance(value, Named):
+        return (value.name, *_form(value.value))
+    return (value.kind,) if isinstance(value, Group) else (type(value),)
+
+
+def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
+    if left == right:
+        return CORRECT
+    first, second = _read(left), _read(right)
+    for value in (first, second):
+        if isinstance(value, str):
+            return Comparison(Verdict.UNKNOWN, value, _is_beyond(left) or _is_beyond(right))
+    assert not isinstance(first, str)
+    assert not isinstance(second, str)
+    one, other = '"and' in left or '"or' in left, '"and' in right or '"or' in right
+    if one and other and ('"and' in left) != ('"and' in right) and not _is_numeric(first):
+        # "3 and 4" and "3 or 4" name two numbers; with words it is two statements.
+        return Comparison(Verdict.UNKNOWN, "and against or")
+    exact.begin()
+    try:
+        equal = same_value(first, second)
+    except TooHard as error:
+        return Comparison(Verdict.UNKNOWN, str(error), _is_beyond(left) or _is_beyond(right))
+    if equal is None:
+        if isinstance(first, Quantity) and isinstance(second, Quantity):
+            if first.unit != second.unit and first.unit and second.unit:
+                return Comparison(Verdict.UNKNOWN, f"the units {first.unit} and {second.unit}")
+            if unless_rounded(first, second) is None:
+                return Comparison(Verdict.UNKNOWN, "equal only after rounding")
+        # Different kinds or names, or nothing left to compute: the doubt is about what was meant.
+        settled = (
+            _form(first) != _form(second)
+            or not (_is_open(first) or _is_open(second))
+            or _is_beyond(left)
+            or _is_beyond(right)
+        )
+        return Comparison(Verdict.UNKNOWN, f"{_kind(first)} against {_kind(second)}", settled)
+    return CORRECT if equal else INCORRECT
+
+
+@lru_cache(maxsize=100_000)
+def _read(found: Tokens) -> Value | str:
+    """The value of the tokens, or why there is none."""
+    exact.begin()
+    try:
+        return parse(found)
+    except (NotUnderstood, TooHard) as error:
+        return str(error)
+    except Exception as error:
+        # Grading is total: what the parser was not made for is unknown, and says so.
+        return f"{PARSER_FAILED} {type(error).__name__}"
+
+
+def _kind(value: Value) -> str:
+    if isinstance(value, Group):
+        return f"a {value.kind}"
+    return {
+        Quantity: "an expression", Word: "words", Option: "an option", Interval: "an interval", Union: "a union",
+        Named: "a named value", Equation: "an equation",
+    }[type(value)]  # fmt: skip

@@ -1,0 +1,31 @@
+"""The values everything exchanges: frozen, slotted, without behaviour beyond their own consistency."""
+
+from .evidence import Labeling, Node, Outcome, Rollout
+from .facts import Grade, Label, LabelSet, Provenance, Question, Record, Solution, StepLabel, Verdict
+from .sampling import Completion, FinishReason, Prefix, Sampling
+from .search import Candidate, SearchResult
+from .spending import Budget, Usage
+
+__all__ = [
+    "Budget",
+    "Candidate",
+    "Completion",
+    "FinishReason",
+    "Grade",
+    "Label",
+    "LabelSet",
+    "Labeling",
+    "Node",
+    "Outcome",
+    "Prefix",
+    "Provenance",
+    "Question",
+    "Record",
+    "Rollout",
+    "Sampling",
+    "SearchResult",
+    "Solution",
+    "StepLabel",
+    "Usage",
+    "Verdict",
+]

@@ -1,0 +1,84 @@
+"""What labeling measures: rollouts, nodes and the labels derived from them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .facts import LabelSet, Solution, Verdict
+from .sampling import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A graded completion from one node (its prefix) to the end.
+
+    `extraction` is the rule that found the answer (`grading/extract.py`), `reason` why a verdict is unknown.
+    """
+
+    rollout_id: str
+    question_id: str
+    node_id: str
+    text: str
+    answer: str | None
+    extraction: str
+    verdict: Verdict
+    reason: str
+    grader: str
+    finish_reason: FinishReason
+    n_tokens: int
+    logprob: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One measured or certified prefix. MC value = `n_correct / n_rollouts`, unknown ones left out.
+
+    `n_rollouts` counts graded rollouts, `n_unknown` those without a verdict; `step` is the last step of
+    the prefix; `verdict` is set on terminal nodes (complete solutions) alone.
+    """
+
+    node_id: str
+    parent_id: str | None
+    question_id: str
+    depth: int
+    step: str
+    n_rollouts: int
+    n_correct: int
+    n_unknown: int
+    certified: bool
+    terminal: bool
+    verdict: Verdict | None
+    visits: int
+
+
+class Outcome(StrEnum):
+    """What became of a question in a labeling job."""
+
+    LABELLED = "labelled"
+    NO_CORRECT = "no correct rollout"
+    NO_WRONG = "no wrong rollout"
+    NO_GRADED = "no graded rollout"
+    NO_GOLD = "no gold answer"
+    NO_SOLUTION = "no solution with steps"
+    UNDECIDED = "no first error located for sure"
+
+
+@dataclass(frozen=True, slots=True)
+class Labeling:
+    """Everything a labeler learned about one question.
+
+    `calls` counts the completions it asked for and `tokens` what they hold, `probes` the prefixes it
+    measured, `repeated_probes` those it measured a second time, `located` the distinct first errors.
+    """
+
+    question_id: str
+    outcome: Outcome
+    solutions: tuple[Solution, ...] = ()
+    labels: tuple[LabelSet, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    calls: int = 0
+    probes: int = 0
+    repeated_probes: int = 0
+    located: int = 0
+    tokens: int = 0

@@ -1,0 +1,144 @@
+"""Questions, solutions, labels and verdicts: what the fact tables hold."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+Label = Literal[1, 0, -1]
+"""+1 good, 0 neutral, -1 bad; a missing label is None."""
+
+
+class Verdict(StrEnum):
+    """What a grader says of an answer. Unknown (truncated, unparsable) is never "wrong"."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The verdict on an answer; an unknown one says why.
+
+    `is_final` False: the grader was cut off (a time limit, memory), and another try may end otherwise.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    is_final: bool = True
+
+
+class Provenance(IntEnum):
+    """Where one step label comes from; stored as int8.
+
+    `STOPPED`: measured by rollouts that were drawn until the label was sure. The hard label is as good as a measured
+    one, the share of correct rollouts is not: drawing ends at a success more often than at a failure.
+    """
+
+    MEASURED = 0
+    CERTIFIED = 1
+    INFERRED = 2
+    JUDGED = 3
+    HUMAN = 4
+    IMPORTED = 5
+    STOPPED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its gold answer. `metadata` is JSON text; `answer` may be empty (no gold)."""
+
+    question_id: str
+    question: str
+    answer: str
+    source: str
+    split: str = ""
+    level: str = ""
+    subject: str = ""
+    metadata: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A process: the steps of one full solution of a question, and the verdict of its final answer.
+
+    `generator` wrote it, where that was not the policy of the job; `metadata` is JSON text.
+    """
+
+    solution_id: str
+    question_id: str
+    steps: tuple[str, ...]
+    final_answer: str | None
+    outcome: Verdict
+    n_tokens: int | None = None
+    generator: str = ""
+    metadata: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabel:
+    """The label of one step. Counts are kept beside the value; `label` None means "not judged"."""
+
+    label: Label | None
+    value: float | None
+    n_correct: int
+    n_rollouts: int
+    provenance: Provenance
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """One method's labels of one solution: `len(labels)` equals the number of its steps. `metadata` is JSON text."""
+
+    solution_id: str
+    labels: tuple[StepLabel, ...]
+    metadata: str = "{}"
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step labelled bad, or None."""
+        return next((i for i, step in enumerate(self.labels) if step.label == -1), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A question, one process of it and one label set: what the formats of the field exchange.
+
+    `label`, and where they are known `value`, `n_correct`, `n_rollouts`, `provenance`, are parallel to `steps`; an
+    empty tuple says that nothing is known. The two metadata are JSON text: what a source says beyond the columns, of
+    the process and of its labels.
+    """
+
+    question: Question
+    steps: tuple[str, ...]
+    label: tuple[int | None, ...]
+    method: str
+    value: tuple[float | None, ...] = ()
+    n_correct: tuple[int, ...] = ()
+    n_rollouts: tuple[int, ...] = ()
+    provenance: tuple[int, ...] = ()
+    generator: str = ""
+    completer: str = ""
+    final_answer: str | None = None
+    outcome: bool | None = None
+    metadata: str = "{}"
+    label_metadata: str = "{}"
+
+    def __post_init__(self) -> None:
+        n = len(self.steps)
+        if not n or len(self.label) != n:
+            raise ValueError(f"{n} steps and {len(self.label)} labels")
+        known = (0, n)
+        if (
+            len(self.value) not in known
+            or len(self.n_correct) not in known
+            or len(self.n_rollouts) not in known
+            or len(self.provenance) not in known
+        ):
+            raise ValueError(f"{n} steps and another number of values, counts or provenances")
+
+    @property
+    def first_error(self) -> int | None:
+        """0-based index of the first step labelled bad, or None."""
+        return next((i for i, label in enumerate(self.label) if label == -1), None)

@@ -1,0 +1,380 @@
+"""A training run of a process reward model, from a snapshot of the store to a model folder; the same command resumes.
+
+<store>/jobs/<job_id>/
+    job.toml        configuration, versions, the snapshot read
+    data/           encoded examples
+    checkpoints/    of the trainer, the newest two
+    result.json     written last
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from openr_data.checked_lines import write_whole
+from openr_data.config import as_dict
+from openr_data.errors import InputError, Interrupted, UsageError
+from openr_data.exchange.selection import Selection
+from openr_data.jobs.job import Job
+from openr_data.overlap import SEEN_FILE, find_benchmarks, fingerprint
+from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat
+from openr_data.store import View
+from openr_data.store.dataset import Store
+from openr_data.store.refs import MAIN, DatasetName
+
+from ..base_model import choose_format, load_base
+from .card import prm_card
+from .dev import Dev
+from .examples import Example, ExampleCounts, LabelRule, read_examples
+from .packing import EncodedExamples, Fit, write_encoded
+from .trainer import PrmTrainer, Report, Schedule, processes, train
+
+STRAY: Final = 0.05
+"""Up to this share of the questions may be those of benchmarks: they are left out."""
+
+DEV_MOST: Final = 2_000
+"""Solutions of the dev split that are measured; more questions are held out all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrmConfig:
+    """A reward model's data, base model and reading; how it is trained is a `Schedule`.
+
+    `data` is NAME@ref. `method`, `where`, `balance`, `per_question` and `dedupe` choose records as `export` does;
+    `labels`, `threshold`, `weights` and `source_weights` are the label rule. `dev_share` of the questions are held out.
+    `format` empty: the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share`
+    False reads every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary,
+    `reasons` the reasons of labels behind it; one reason weighs as much as `reason_weight` verdicts.
+    """
+
+    data: str
+    model: str = "arithmetic"
+    format: str = ""
+    method: str = ""
+    where: str = ""
+    balance: float | None = None
+    per_question: int | None = None
+    dedupe: bool = False
+    labels: Literal["hard", "soft"] = "hard"
+    threshold: float | None = None
+    weights: Literal["one", "rollouts"] = "one"
+    source_weights: tuple[str, ...] = ()
+    dev_share: float = 0.05
+    max_length: int = 0
+    share: bool = True
+    generative: bool = False
+    reasons: bool = False
+    reason_weight: float = 1.0
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dev_share < 1 or self.max_length < 0:
+            raise ValueError("dev_share lies in [0, 1), max_length is at least 0")
+        if self.reasons and not self.generative:
+            raise ValueError("reasons are written by a generative reward model: --generative --reasons")
+        if not 0 < self.reason_weight < math.inf:
+            raise ValueError("reason_weight is above 0")
+        self.rule()
+        self.selection()
+
+    def rule(self) -> LabelRule:
+        """The label rule."""
+        return LabelRule(self.labels, self.threshold, self.weights, self.source_weights, self.reasons)
+
+    def selection(self) -> Selection:
+        """Which records are taken."""
+        return Selection(self.balance, self.per_question, self.dedupe, self.schedule.seed)
+
+    def flat(self) -> dict[str, Any]:
+        """All values in one table, as they are written and hashed."""
+        plain = as_dict(self)
+        return {**plain.pop("schedule"), **plain}
+
+    def identity(self) -> dict[str, Any]:
+        """What the id of its job is a hash of: without what came later and is as it was before it came."""
+        later = {"reasons": False, "reason_weight": 1.0}
+        return {name: value for name, value in self.flat().items() if name not in later or later[name] != value}
+
+
+class PrmRun:
+    """One run: `prepare` reads and encodes the data, `run` trains; both go on where an earlier process stopped."""
+
+    config_type: ClassVar[type] = PrmConfig
+    schedule_type: ClassVar[type] = Schedule
+
+    def __init__(self, store: Store, config: PrmConfig, out: Path) -> None:
+        self.store, self.out = store, out
+        self.view, self.config = _pinned(store, config)
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"{out} is a file. Name a folder with --out.")
+        if out.exists() and any(out.iterdir()) and not _is_reward_model(out):
+            raise UsageError(f"{out} is a folder with other things in it. Name another one with --out.")
+        if out.exists() and Path(config.model).expanduser().resolve() == out.resolve():
+            raise UsageError(f"{out} is the model to begin with. Name another folder with --out.")
+        listed = {"method": "train prm", "source": self.config.data, "into": str(out.resolve())}
+        flat = {**self.config.identity(), **listed, "digest": self.view.digest()}
+        self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
+        self.counts, self.trained_on, self.seen = ExampleCounts(), ExampleCounts(), Fit()
+        self.questions = {"train": 0, "dev": 0}
+        self.benchmarks: dict[str, int] = {}
+        self.fingerprints: set[str] = set()
+
+    def result(self) -> dict[str, Any] | None:
+        """The figures of a run that is done and whose model is still there; another run may have written over it."""
+        found = self.job.result()
+        written = _json(self.out / "training.json").get("figures", {}).get("job")
+        return found if written == self.job.job_id else None
+
+    def run(self, report: Report | None = None, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """Train and write the model folder; return the figures.
+
+        Raises `InputError` for data without labels or with known benchmark questions, for a tokenizer without the
+        format's tokens, for a folder that is no model, for labels without reasons where they are to be learned;
+        `UsageError` for a classifier that is to write; `Interrupted` after `stop` says so, with a checkpoint written.
+        """
+        is_main = processes().is_main_process
+        with self.job.lock() if is_main else nullcontext():
+            form = choose_format(self.config.model, self.config.format)
+            if self.config.generative and form.head != "lm_pair":
+                raise UsageError(
+                    f"The PRM format {form.name!r} reads a head {form.head!r}, which writes nothing. Leave out "
+                    "--generative, or name a format of a causal model with --format."
+                )
+            model, tokenizer = load_base(self.config.model, form)
+            encoder = PrmEncoder(form, tokenizer)
+            data, dev = self._prepare(encoder, self._longest(model))
+            checkpoints = self.job.path / "checkpoints"
+            trained, trainer = train(
+                model,
+                encoder,
+                data,
+                dev,
+                self.config.schedule,
+                checkpoints,
+                branches=self.config.share,
+                generative=self.config.generative,
+                resume=True,
+                report=report,
+                stop=stop,
+            )
+            if trainer.was_stopped:
+                raise Interrupted("Stopped after a checkpoint. The same command goes on from it.")
+            if not is_main:
+                return {}
+            figures = self._figures(trainer, dev, trained)
+            self._save(trained, tokenizer, form, figures)
+            self.job.finish(figures)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return figures
+
+    def _longest(self, model: Any) -> int:
+        room = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+        wanted = self.config.max_length
+        if wanted and room and wanted > room:
+            raise UsageError(f"-o max_length={wanted} is beyond the {room} positions of {self.config.model}.")
+        return wanted or room
+
+    def _prepare(self, encoder: PrmEncoder, longest: int) -> tuple[EncodedExamples, Dev | None]:
+        path = self.job.path / "data" / "train.arrow"
+        dev: list[Example] = []
+        with processes().main_process_first():
+            refused = self._benchmark_questions()
+            is_written = path.exists()
+            part = path.with_suffix(".part")
+            stream = self._split(dev, refused)
+            if is_written:
+                # Written by an earlier process; the dev split is read again, it is small.
+                for _ in stream:
+                    pass
+                self.seen = _read_fit(path)
+            else:
+                room = self.config.schedule.pack_tokens
+                self.seen = write_encoded(
+                    stream,
+                    encoder,
+                    part,
+                    longest=longest,
+                    room=room,
+                    share=self.config.share,
+                    reason_weight=self.config.reason_weight,
+                )
+                if not self.seen.solutions or (self.config.reasons and not self.seen.reasons):
+                    part.unlink()
+                    raise InputError(self._no_reasons() if self.seen.solutions else self._nothing())
+                write_whole(path.with_suffix(".json"), json.dumps(asdict(self.seen)))
+                part.replace(path)
+        chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
+        held_out = Dev(chosen, encoder, longest)
+        return EncodedExamples(path), held_out if len(held_out) else None
+
+    def _split(self, dev: list[Example], refused: set[str]) -> Iterator[Example]:
+        """The training examples without the refused questions; those of held-out questions go into `dev`."""
+        config, rule = self.config, self.config.rule()
+        before, is_dev = "", False
+        for example in read_examples(
+            self.view,
+            rule,
+            self.counts,
+            method=config.method,
+            where=config.where,
+            selection=config.selection(),
+        ):
+            if example.question_id in refused:
+                continue
+            if example.question_id != before:
+                # By its text: the same question with another gold answer, or with none, has another id.
+                known = fingerprint(example.question)
+                self.fingerprints.add(known)
+                is_dev = _draw(known, config.schedule.seed) < config.dev_share
+                self.questions["dev" if is_dev else "train"] += 1
+            before = example.question_id
+            if is_dev:
+                dev.append(example)
+            else:
+                self.trained_on.add(example, rule)
+                yield example
+
+    def _benchmark_questions(self) -> set[str]:
+        """The ids of questions that known benchmarks ask: nothing is trained on them.
+
+        Raises `InputError` where they are more than a stray few: then the dataset is a benchmark.
+        """
+        rows = self.view.sql("select question_id, question from questions semi join labels using (question_id)")
+        found = find_benchmarks(zip(rows["question_id"].to_pylist(), rows["question"].to_pylist(), strict=True))
+        self.benchmarks = {name: len(ids) for name, ids in sorted(found.items())}
+        asked = {name for ids in found.values() for name in ids}
+        if len(asked) > STRAY * rows.num_rows:
+            told = ", ".join(f"{count:,} of {name}" for name, count in self.benchmarks.items())
+            raise InputError(
+                f"{self.config.data} asks questions of benchmarks ({told}): a model trained on them proves nothing. "
+                "Label other questions, for example those of a training split."
+            )
+        return asked
+
+    def _nothing(self) -> str:
+        if not self.counts.records:
+            chosen = " that fit --method and --where" if self.config.method or self.config.where else ""
+            return (
+                f"{self.config.data} has no label sets{chosen}: there is nothing to train on. Make some with: "
+                f"openr-data label {DatasetName.parse(self.config.data).name}"
+            )
+        if not self.questions["train"] and self.questions["dev"]:
+            return (
+                f"All {self.questions['dev']:,} questions of {self.config.data} are held out. Hold out fewer with a "
+                f"smaller -o dev_share (it is {self.config.dev_share:g}), or others with another -o seed."
+            )
+        if self.seen.dropped:
+            return (
+                f"None of the {self.seen.dropped:,} solutions of {self.config.data} fits into the context of "
+                f"{self.config.model}. Take a model with a longer one, or a larger -o max_length."
+            )
+        return (
+            f"None of the {self.counts.records:,} records of {self.config.data} has a label on any step. See what is "
+            f"there with: openr-data show {self.config.data}"
+        )
+
+    def _no_reasons(self) -> str:
+        if self.seen.dropped_reasons:
+            return (
+                f"None of the {self.seen.dropped_reasons:,} reasons of {self.config.data} fits into the context of "
+                f"{self.config.model} behind its solution. Take a model with a longer one, or a larger -o max_length."
+            )
+        name = DatasetName.parse(self.config.data).name
+        return (
+            f"No label of {self.config.data} that is trained on has a reason. Train without --reasons, or have a judge "
+            f"write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons --policy "
+            "MODEL"
+        )
+
+    def _figures(self, trainer: PrmTrainer, dev: Dev | None, model: Any) -> dict[str, Any]:
+        state, metrics = trainer.state, trainer.metrics
+        speed = [item for item in state.log_history if "train_runtime" in item]
+        seconds = float(speed[-1]["train_runtime"]) if speed else 0.0
+        return {
+            "job": self.job.job_id,
+            "data": self.config.data,
+            "digest": self.view.digest(),
+            "total": self.seen.solutions,
+            "questions": self.questions["train"],
+            "dev_questions": self.questions["dev"],
+            "dev_solutions": len(dev) if dev is not None else 0,
+            "steps": self.trained_on.steps,
+            "good_steps": self.trained_on.good,
+            "masked_steps": self.trained_on.masked,
+            "hard_for_lack_of_a_share": self.counts.without_share,
+            "cut_solutions": self.seen.cut_solutions,
+            "cut_steps": self.seen.cut_steps,
+            "dropped_solutions": self.seen.dropped,
+            "reasons": self.seen.reasons,
+            "dropped_reasons": self.seen.dropped_reasons,
+            "repeated_reasons": self.seen.repeated_reasons,
+            "left_out": self.counts.left_out,
+            "benchmark_questions_left_out": self.benchmarks,
+            "tokens": self.seen.tokens,
+            "solution_tokens": self.seen.solution_tokens,
+            "updates": state.global_step,
+            "seconds": round(seconds, 1),
+            "parameters": sum(item.numel() for item in model.parameters()),
+            "threshold": metrics.threshold if metrics is not None else 0.5,
+            "dev": metrics.figures() if metrics is not None else {},
+        }
+
+    def _save(self, model: Any, tokenizer: Any, form: PrmFormat, figures: Mapping[str, Any]) -> None:
+        kept = replace(form, threshold=round(min(1.0, max(0.0, float(figures["threshold"]))), 6))
+        config = {key: value for key, value in self.config.flat().items() if value is not None}
+        model.config.__dict__[CONFIG_KEY] = {
+            **kept.as_dict(),
+            "objective": "verdict" if self.config.generative else "pair",
+            **({WRITES: True} if self.config.reasons else {}),
+            "trained_on": {"data": self.config.data, "digest": figures["digest"]},
+            "label_rule": {item.name: config[item.name] for item in fields(LabelRule) if item.name in config},
+        }
+        self.out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(self.out)
+        tokenizer.save_pretrained(self.out)
+        # Before its figures, which say that the folder is done; `eval` warns of questions that were seen.
+        write_whole(self.out / SEEN_FILE, "".join(f"{item}\n" for item in sorted(self.fingerprints)))
+        write_whole(self.out / "training.json", json.dumps({"config": config, "figures": figures}, indent=2) + "\n")
+        write_whole(self.out / "README.md", prm_card(self.out.name, kept, config, figures))
+
+
+def _pinned(store: Store, config: PrmConfig) -> tuple[View, PrmConfig]:
+    """The view and the configuration with the snapshot by name: what is written later has no part in the run."""
+    wanted = DatasetName.parse(config.data)
+    snapshots = store.dataset(wanted.name).snapshots()
+    if wanted.ref == MAIN and snapshots:
+        config = replace(config, data=f"{wanted.name}@{snapshots[-1].name}")
+    return store.view(config.data), config
+
+
+def _draw(text: str, seed: int) -> float:
+    """A number in [0, 1) that depends on the text and the seed alone."""
+    digest = blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
+
+
+def _read_fit(path: Path) -> Fit:
+    try:
+        return Fit(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"The encoded data {path} are damaged. Remove {path.parent} and train again.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none, or the file is torn."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_reward_model(folder: Path) -> bool:
+    """Whether a folder is what a run has written; the config comes first, so a torn one is told too."""
+    return CONFIG_KEY in _json(folder / "config.json")
