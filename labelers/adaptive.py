@@ -28,7 +28,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.types import Budget, Label, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
+from openr_data.label_rule import certain_labels
+from openr_data.types import Budget, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
 
 from .posterior import Chance, FirstError
 from .rollouts import Drawn, Evidence, State, distinct
@@ -291,11 +292,9 @@ def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
     """Good up to the error and bad there; without a location, good as far as that is certain."""
     drawn = item.drawn
     nodes = _nodes(evidence, drawn)[1:]
-    good = next((place for place, node in enumerate(nodes) if node not in evidence.certified), len(nodes))
-    end = good if item.error is None else item.error
-    labels: list[Label | None] = [1 if place < end else None for place in range(len(nodes))]
+    labels = certain_labels([node in evidence.certified for node in nodes])
     if item.error is not None:
-        labels[end] = -1
+        labels = [1 if place < item.error else -1 if place == item.error else None for place in range(len(nodes))]
     told = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
     solution = evidence.solution(drawn.solution, drawn)
     return solution, LabelSet(solution.solution_id, told)

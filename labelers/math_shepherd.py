@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
+from openr_data.label_rule import independent_label, step_label
 from openr_data.types import (
     Budget,
-    Label,
     Labeling,
     LabelSet,
     Outcome,
@@ -62,6 +62,11 @@ class MathShepherd:
     def metadata(self) -> str:
         """What is said of every label set, beside its labels."""
         return "{}"
+
+    @property
+    def threshold(self) -> float | None:
+        """A step is good if more than this share of its rollouts is correct; None: if any of them is."""
+        return None
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
         """The worst case: the steps of every solution are single tokens, and no two solutions share any."""
@@ -114,15 +119,8 @@ class MathShepherd:
         return evidence.labeling(Outcome.LABELLED, labelled, len(errors))
 
     def _step(self, evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
-        """Hard estimation of step `depth` (from 1) of a solution: can the gold answer be reached from here?"""
-        steps = solution[:depth]
-        state = evidence.state(steps)
-        terminal = evidence.terminals.get(state.node_id)
-        label: Label | None = None
-        # A complete solution may be an inner prefix of another: then what lies beyond it counts too.
-        beyond = terminal is not None and depth < len(solution) and evidence.is_certified(state)
-        if terminal is Verdict.CORRECT or state.count(Verdict.CORRECT) or beyond:
-            label = 1
-        elif terminal is Verdict.INCORRECT or state.graded:
-            label = -1
-        return evidence.step_label(steps, label)
+        """The label of step `depth` (from 1) of a solution: can the gold answer be reached from here?"""
+        state = evidence.state(solution[:depth])
+        facts = evidence.proven.facts(state.node_id)
+        label = independent_label(facts, is_last=depth == len(solution), threshold=self.threshold)
+        return step_label(state.node_id, facts, label)

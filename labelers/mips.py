@@ -15,10 +15,7 @@ Decisions and deviations:
 import json
 from dataclasses import dataclass
 
-from openr_data.types import Label, StepLabel, Verdict
-
 from .math_shepherd import MathShepherd, MathShepherdConfig
-from .rollouts import Evidence, Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +44,7 @@ class MiPS(MathShepherd):
         """What a later regrade has to know to make the same hard labels."""
         return json.dumps({"threshold": self.config.threshold})
 
-    def _step(self, evidence: Evidence, solution: Steps, depth: int) -> StepLabel:
-        """The share of right completions of step `depth` (from 1), and whether it is above the threshold."""
-        steps = solution[:depth]
-        state = evidence.state(steps)
-        terminal = evidence.terminals.get(state.node_id)
-        if terminal is not None and depth == len(solution):
-            return evidence.step_label(steps, 1 if terminal is Verdict.CORRECT else -1)
-        label: Label | None = None
-        if state.value is not None:
-            label = 1 if state.value > self.config.threshold else -1
-        elif terminal is not None:
-            label = 1 if terminal is Verdict.CORRECT else -1
-        return evidence.step_label(steps, label)
+    @property
+    def threshold(self) -> float:
+        """A step is good if more than this share of its rollouts is correct."""
+        return self.config.threshold

@@ -43,6 +43,7 @@ from typing import Any, Literal
 
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.errors import UsageError
+from openr_data.label_rule import certain_labels
 from openr_data.types import (
     Budget,
     Label,
@@ -200,8 +201,7 @@ class OmegaPRM:
         labelled: list[tuple[Solution, LabelSet]] = []
         for drawn in accepted:
             found = located.get(id(drawn))
-            good = next((i for i, node in enumerate(drawn.path) if node not in evidence.certified), len(drawn.path))
-            labels: list[Label | None] = [1 if i < good else None for i in range(len(drawn.path))]
+            labels = certain_labels([node in evidence.certified for node in drawn.path])
             if found is not None and found.node_id not in evidence.certified:
                 labels[found.error] = -1
             told = tuple(self._step(evidence, drawn.steps[: i + 1], label) for i, label in enumerate(labels))

@@ -18,6 +18,7 @@ from typing import Final
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.grading import extract_finished
 from openr_data.ids import child_id, derive_seed, rollout_id, root_id, solution_id
+from openr_data.label_rule import PrefixEvidence, step_label
 from openr_data.types import (
     Grade,
     Label,
@@ -26,7 +27,6 @@ from openr_data.types import (
     Node,
     Outcome,
     Prefix,
-    Provenance,
     Question,
     Rollout,
     Sampling,
@@ -111,13 +111,12 @@ class Evidence:
     def __init__(self, question: Question, policy: Policy, grader: Grader, sampling: Sampling) -> None:
         self.question, self.policy, self.grader, self.sampling = question, policy, grader, sampling
         self.states: dict[str, State] = {}
-        self.certified: set[str] = set()
         root = root_id(question.question_id)
         # Of every known node its parent, its depth and its last step: no prefix is hashed from its beginning twice.
         self._places: dict[str, tuple[str | None, int, str]] = {root: (None, 0, "")}
         self._ids: dict[Steps, str] = {(): root}
-        self.terminals: dict[str, Verdict] = {}
-        self.passing: dict[str, Counter[Verdict]] = defaultdict(Counter)
+        self.proven = PrefixEvidence(lambda node: self._places[node][0])
+        self.certified, self.terminals, self.passing = self.proven.certified, self.proven.terminals, self.proven.passing
         self.children: dict[str, dict[str, None]] = defaultdict(dict)
         self.spent: Counter[str] = Counter()
         self.calls = 0
@@ -202,12 +201,7 @@ class Evidence:
             drawn.append(Drawn(state.steps, steps, tuple(path), row))
         state.rollouts += drawn
         for item in drawn:
-            if item.row.verdict is not Verdict.UNKNOWN and item.path:
-                self.terminals.setdefault(item.path[-1], item.row.verdict)
-            if item.row.verdict is Verdict.CORRECT:
-                self._certify(item.path[-1] if item.path else state.node_id)
-            for node in (state.node_id, *item.path):
-                self.passing[node][item.row.verdict] += 1
+            self.proven.add(state.node_id, item.path, item.row.verdict)
             for parent, child in itertools.pairwise((state.node_id, *item.path)):
                 self.children[parent].setdefault(child)
         return drawn
@@ -245,15 +239,8 @@ class Evidence:
             self.close(given.steps, verdict)
         if verdict is Verdict.CORRECT:
             # A correct completion of each of its prefixes is there to be seen, whoever wrote it.
-            self._certify(path[-1])
+            self.proven.certify(path[-1])
         return drawn
-
-    def _certify(self, end: str) -> None:
-        """Every prefix that leads to this one is known to be good."""
-        node: str | None = end
-        while node is not None and node not in self.certified:
-            self.certified.add(node)
-            node = self._places[node][0]
 
     def close(self, steps: Steps, verdict: Verdict) -> State:
         """The state of a complete solution with this verdict: it is never sampled from."""
@@ -267,38 +254,12 @@ class Evidence:
 
         They were drawn until the label was sure, which makes their share a biased value (`Provenance.STOPPED`).
         """
-        correct, wrong = (self.passing[node][verdict] for verdict in (Verdict.CORRECT, Verdict.INCORRECT))
-        terminal = self.terminals.get(node)
-        value: float | None = None
-        provenance = Provenance.INFERRED
-        if correct + wrong:
-            value, provenance = correct / (correct + wrong), Provenance.STOPPED
-        elif terminal is not None:
-            value = float(terminal is Verdict.CORRECT)
-        if label == 1 and not correct and node in self.certified:
-            provenance = Provenance.CERTIFIED
-        return StepLabel(label, value, correct, correct + wrong, provenance, node)
+        return step_label(node, self.proven.facts(node, passing=True), label, stopped=True)
 
     def step_label(self, steps: Steps, label: Label | None) -> StepLabel:
         """The label of the last step of a prefix, with the counts and the provenance it rests on."""
-        state = self.states.get(self.node_id(steps)) or State(self.node_id(steps), steps)
-        value, provenance = state.value, Provenance.INFERRED
-        terminal = self.terminals.get(state.node_id)
-        if state.graded:
-            provenance = Provenance.MEASURED
-        elif terminal is not None:
-            value = 1.0 if terminal is Verdict.CORRECT else 0.0
-        # A measured zero on the path of a correct rollout is sampling noise: the certificate stands.
-        if label == 1 and not state.count(Verdict.CORRECT) and self.is_certified(state):
-            provenance = Provenance.CERTIFIED
-        return StepLabel(
-            label=label,
-            value=value,
-            n_correct=state.count(Verdict.CORRECT),
-            n_rollouts=state.graded,
-            provenance=provenance,
-            node_id=state.node_id,
-        )
+        node = self.node_id(steps)
+        return step_label(node, self.proven.facts(node), label)
 
     def solution(self, steps: Steps, drawn: Drawn) -> Solution:
         """A complete process as a row; its tokens are known where it was drawn in one piece."""

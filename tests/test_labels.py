@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import pytest
@@ -25,6 +25,7 @@ from openr_data.labels import (
     wilson,
 )
 from openr_data.store import Dataset, Store
+from openr_data.types import LabelSet, Provenance, Question, Record, StepLabel
 from tests.store.test_dataset import labels, node, question, rollout, solution
 
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 9)).map(
@@ -167,6 +168,15 @@ def test_the_first_error_is_the_first_step_labelled_bad(found: list[HardLabel]) 
     else:
         assert found[place] == -1
         assert -1 not in found[:place]
+
+
+@given(LABELS)
+def test_label_sets_and_records_have_the_first_error_of_their_labels(found: list[HardLabel]) -> None:
+    steps = tuple(StepLabel(cast(Any, label), None, 0, 0, Provenance.IMPORTED, "n") for label in found)
+    assert LabelSet("s", steps).first_error == first_error(found)
+    if found:
+        record = Record(Question("q", "Q", "A", "test"), ("step",) * len(found), tuple(found), "human")
+        assert record.first_error == first_error(found)
 
 
 @given(LABELS)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LEAVES = {"labelers", "training", "inference", "catalogs"}
 FILES = [path for folder in ("openr_data", *sorted(LEAVES)) for path in sorted((ROOT / folder).rglob("*.py"))]
 LAYERS = {
-    "errors": 0, "types": 0, "ids": 0, "schema": 0, "steps": 0, "labels": 0, "reasons": 0, "relative": 0, "checked_lines": 1,
+    "errors": 0, "types": 0, "ids": 0, "schema": 0, "steps": 0, "labels": 0, "label_rule": 0, "reasons": 0, "relative": 0, "checked_lines": 1,
     "registry": 1, "config": 1, "models": 2, "prm_format": 2, "overlap": 2, "token_trie": 0, "metrics": 3, "store": 3, "grading": 3,
     "engine": 4, "jobs": 5, "exchange": 6, "evaluation": 7, "derivation": 8, "display": 9, "huggingface": 9, "cli": 10,
 }  # fmt: skip

@@ -7,13 +7,15 @@ The same derivation that the labelers make while they draw (`labelers/rollouts.p
 import itertools
 import json
 import struct
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
 from ..errors import MissingDependency, UnknownName
 from ..ids import prefix_ids, root_id
+from ..label_rule import PrefixEvidence, independent_label, labels_to_first_error, step_label
+from ..labels import Counts, first_error
 from ..models import catalog
 from ..registry import load
 from ..steps import SEPARATOR, split_steps
@@ -70,27 +72,18 @@ class StoredEvidence:
 
     def __init__(self, group: Mapping[str, list[Row]], trie: Trie) -> None:
         self.group, self.trie = group, trie
-        self.counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self.passing: dict[str, Counter[str]] = defaultdict(Counter)
-        self.certified: set[str] = set()
-        self.terminals: dict[str, Verdict] = {}
+        self.proven = PrefixEvidence(trie.parents.get)
+        self.certified, self.terminals = self.proven.certified, self.proven.terminals
         self.endings: dict[str, Row] = {}
         self._read_rollouts()
         self._keep_what_has_no_text()
 
     def _read_rollouts(self) -> None:
         for row in self.group["new_rollouts"]:
-            self.counts[row["node_id"]][row["verdict"]] += 1
-            path = self.trie.path(row)
-            end = path[-1][1][1] if path else row["node_id"]
-            for node in (row["node_id"], *(child for _, (_, child) in path)):
-                self.passing[node][row["verdict"]] += 1
+            path = [child for _, (_, child) in self.trie.path(row)]
+            self.proven.add(row["node_id"], path, Verdict(row["verdict"]))
             if path:
-                self.endings.setdefault(end, row)
-            if path and row["verdict"] != Verdict.UNKNOWN:
-                self.terminals.setdefault(end, Verdict(row["verdict"]))
-            if row["verdict"] == Verdict.CORRECT:
-                self._certify(end)
+                self.endings.setdefault(path[-1], row)
 
     def _keep_what_has_no_text(self) -> None:
         """Certificates and terminal verdicts whose rollouts left no text."""
@@ -104,12 +97,6 @@ class StoredEvidence:
                 self.certified.add(row["node_id"])
             if row["terminal"] and row["verdict"] is not None and not lost:
                 self.terminals.setdefault(row["node_id"], Verdict(row["verdict"]))
-
-    def _certify(self, node: str) -> None:
-        for item in self.trie.above(node):
-            if item in self.certified:
-                break
-            self.certified.add(item)
 
     def solutions(self, grade: Callable[[str], Verdict]) -> list[Row]:
         """The solutions with their new answers and outcomes; asked before the labels, which stand on them.
@@ -129,27 +116,27 @@ class StoredEvidence:
                 if verdict is not Verdict.UNKNOWN:
                     self.terminals.setdefault(end, verdict)
                 if verdict is Verdict.CORRECT:
-                    self._certify(end)
+                    self.proven.certify(end)
             found.append({**row, "final_answer": answer, "outcome": OUTCOME[verdict]})
         return found
 
     def nodes(self) -> list[Row]:
         """All nodes of the job with their new counts, and those that a new certificate brings."""
-        found = [
-            {
-                **row,
-                "n_rollouts": self._graded(row["node_id"]),
-                "n_correct": self.counts[row["node_id"]][Verdict.CORRECT],
-                "n_unknown": self.counts[row["node_id"]][Verdict.UNKNOWN],
-                "certified": row["node_id"] in self.certified,
-                "verdict": self._verdict(row) if row["terminal"] else None,
-            }
-            for row in self.group["nodes"]
-        ]
+        found = [self._counted(row) for row in self.group["nodes"]]
         known = {row["node_id"] for row in found}
         if found:
             found += [self._made(node, found[0]) for node in sorted(self.certified - known) if node in self.trie.steps]
         return found
+
+    def _counted(self, row: Row) -> Row:
+        facts = self.proven.facts(row["node_id"])
+        terminal = row["verdict"] if facts.terminal is None else facts.terminal.value
+        return {
+            **row,
+            **{name: getattr(facts.counts, name) for name in Counts.__slots__},
+            "certified": facts.certified,
+            "verdict": terminal if row["terminal"] else None,
+        }
 
     def _made(self, node: str, like: Row) -> Row:
         depth = sum(1 for _ in self.trie.above(node)) - 1
@@ -157,13 +144,6 @@ class StoredEvidence:
         nothing = {"n_rollouts": 0, "n_correct": 0, "n_unknown": 0, "visits": 0, "terminal": False, "verdict": None}
         place = {"node_id": node, "parent_id": self.trie.parents[node], "depth": depth, "step": self.trie.steps[node]}
         return {**same, **nothing, **place, "certified": True, "revision": None}
-
-    def _verdict(self, row: Row) -> str | None:
-        verdict = self.terminals.get(row["node_id"])
-        return row["verdict"] if verdict is None else verdict.value
-
-    def _graded(self, node: str) -> int:
-        return self.counts[node].total() - self.counts[node][Verdict.UNKNOWN]
 
     def relabelled(self, row: Row) -> Row:
         """A label set, derived again; one that people or judges gave, or an unknown method, is as it was."""
@@ -175,54 +155,29 @@ class StoredEvidence:
         if stopped and any(item["text"] is None for item in self.group["new_rollouts"]):
             # Which prefixes a rollout runs through stood in its text alone.
             return row
-        counts = self.passing if stopped else self.counts
-        labels = self._each(nodes, row) if independent else self._up_to_the_first_error(nodes, counts)
+        path = [self.proven.facts(node, passing=stopped) for node in nodes]
+        labels = labels_to_first_error(path)
+        if independent:
+            last, threshold = len(nodes) - 1, _threshold(row)
+            labels = [
+                independent_label(facts, is_last=place == last, threshold=threshold) for place, facts in enumerate(path)
+            ]
         if stopped and row["first_error"] is None and -1 in labels and None in row["label"]:
             # It stopped before it was sure: a failure more or less makes it no surer.
             labels[labels.index(-1)] = None
-        values: list[float | None] = []
-        provenance: list[int] = []
-        for node, label in zip(nodes, labels, strict=True):
-            right, terminal = counts[node][Verdict.CORRECT], self.terminals.get(node)
-            graded = right + counts[node][Verdict.INCORRECT]
-            value = right / graded if graded else None if terminal is None else float(terminal is Verdict.CORRECT)
-            values.append(value)
-            drawn = Provenance.STOPPED if stopped else Provenance.MEASURED
-            certified = label == 1 and not right and node in self.certified
-            provenance.append(int(Provenance.CERTIFIED if certified else drawn if graded else Provenance.INFERRED))
+        steps = [
+            step_label(node, facts, label, stopped=stopped)
+            for node, facts, label in zip(nodes, path, labels, strict=True)
+        ]
         return {
             **row,
             "label": labels,
-            "value": [None if item is None else _float32(item) for item in values],
-            "n_correct": [counts[node][Verdict.CORRECT] for node in nodes],
-            "n_rollouts": [counts[node].total() - counts[node][Verdict.UNKNOWN] for node in nodes],
-            "provenance": provenance,
-            "first_error": labels.index(-1) if -1 in labels else None,
+            "value": [None if step.value is None else _float32(step.value) for step in steps],
+            "n_correct": [step.n_correct for step in steps],
+            "n_rollouts": [step.n_rollouts for step in steps],
+            "provenance": [int(step.provenance) for step in steps],
+            "first_error": first_error(labels),
         }
-
-    def _up_to_the_first_error(self, nodes: Sequence[str], counts: Mapping[str, Counter[str]]) -> list[int | None]:
-        """Good while certified; the next step is bad where it was seen to fail; nothing is said beyond."""
-        good = next((place for place, node in enumerate(nodes) if node not in self.certified), len(nodes))
-        labels: list[int | None] = [1] * good + [None] * (len(nodes) - good)
-        failed = good < len(nodes) and counts[nodes[good]].total() > counts[nodes[good]][Verdict.UNKNOWN]
-        if good < len(nodes) and (failed or self.terminals.get(nodes[good]) is Verdict.INCORRECT):
-            labels[good] = -1
-        return labels
-
-    def _each(self, nodes: Sequence[str], row: Row) -> list[int | None]:
-        """Every step by its own rollouts, as Math-Shepherd does; by their share where the method has a threshold."""
-        threshold = _threshold(row)
-        labels: list[int | None] = []
-        for place, node in enumerate(nodes):
-            terminal = self.terminals.get(node)
-            beyond = terminal is not None and place < len(nodes) - 1 and node in self.certified
-            if threshold is not None and self._graded(node):
-                labels.append(1 if self.counts[node][Verdict.CORRECT] > threshold * self._graded(node) else -1)
-            elif terminal is Verdict.CORRECT or self.counts[node][Verdict.CORRECT] or beyond:
-                labels.append(1)
-            else:
-                labels.append(-1 if terminal is Verdict.INCORRECT or self._graded(node) else None)
-        return labels
 
 
 def _threshold(row: Row) -> float | None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Literal
 
+from ..labels import first_error
+
 Label = Literal[1, 0, -1]
 """+1 good, 0 neutral, -1 bad; a missing label is None."""
 
@@ -98,7 +100,7 @@ class LabelSet:
     @property
     def first_error(self) -> int | None:
         """0-based index of the first step labelled bad, or None."""
-        return next((i for i, step in enumerate(self.labels) if step.label == -1), None)
+        return first_error([step.label for step in self.labels])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +143,4 @@ class Record:
     @property
     def first_error(self) -> int | None:
         """0-based index of the first step labelled bad, or None."""
-        return next((i for i, label in enumerate(self.label) if label == -1), None)
+        return first_error(self.label)
