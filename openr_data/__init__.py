@@ -29,7 +29,7 @@ _NAMES: Final = {
     "Snapshot": "store.refs",
     "Solution": "types",
     "StepLabel": "types",
-    "Store": "store.dataset",
+    "Store": "store.store",
     "Verdict": "types",
     "View": "store.view",
     "extract_answer": "grading.extract",

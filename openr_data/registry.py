@@ -185,6 +185,14 @@ def catalog_text(path: str) -> str:
     return files("openr_data.catalogs").joinpath(path).read_text(encoding="utf-8")
 
 
+def catalog_entry(kind: str, folder: str, name: str, suffix: str) -> str:
+    """The text of the file `folder/name` of the catalogs. Raises `UnknownName`, which lists all of this `kind`."""
+    names = catalog_names(folder, suffix)
+    if name not in names:
+        raise UnknownName(kind, name, names)
+    return catalog_text(f"{folder}/{name}{suffix}")
+
+
 def catalog_names(folder: str, suffix: str) -> list[str]:
     """The names of the files of a catalog folder, without their suffix, sorted."""
     found = files("openr_data.catalogs").joinpath(folder).iterdir()

@@ -5,15 +5,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, config or input, 3 a job ended with
 """
 
 import contextlib
-import importlib
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import click
 
 from ..errors import OpenRError
+from .lazy_group import LazyGroup
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "label": ("label:label", "Label the steps of solutions with a policy model."),
@@ -25,7 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "log": ("versions:log", "List the snapshots of a dataset."),
     "diff": ("versions:diff_", "Say what differs between two snapshots."),
     "tag": ("versions:tag", "Name a snapshot for good, or list the tags."),
-    "rollback": ("versions:rollback", "Make a dataset what it was, as a new snapshot."),
+    "rollback": ("versions:rollback_", "Make a dataset what it was, as a new snapshot."),
     "sql": ("sql:sql", "Ask a dataset with SQL."),
     "view": ("view:view", "Show labelled steps in the terminal."),
     "publish": ("huggingface:publish_", "Put a snapshot on the Hugging Face Hub."),
@@ -48,28 +47,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 ALIASES: Final = {"push": "publish"}
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands' names and one-line helps without importing them."""
-
-    table: ClassVar[Mapping[str, tuple[str, str]]] = COMMANDS
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.table)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        cmd_name = ALIASES.get(cmd_name, cmd_name)
-        if cmd_name not in self.table:
-            return None
-        module, _, attribute = self.table[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(f".{module}", __name__), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in self.table.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "-V", "--version", package_name="openr-data", prog_name="openr-data")
 @click.option(
     "--store",

@@ -9,7 +9,7 @@ from ..display.plots import check_plot, plot_comparison
 from ..display.terminal import money
 from ..evaluation.label_figures import Comparison, Contender, Share
 from ..evaluation.labels import compare
-from ..store.dataset import Store
+from ..store import Store
 from .output import Output, hint, note, output_options
 
 FIGURES: Final[tuple[tuple[str, Callable[[Contender], str]], ...]] = (

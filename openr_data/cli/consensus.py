@@ -8,7 +8,7 @@ from ..derivation.consensus import Consensus, Join
 from ..errors import OpenRError, UsageError
 from ..exchange.formats.files import write_rows
 from ..registry import SOURCES
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import DatasetName
 from ..store.storage import is_full, storage_error
 from .output import Output, hint, note, output_options

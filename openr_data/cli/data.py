@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from ..store.dataset import Store
+from ..store import Store
 from .output import Output, ago, hint, output_options, size
 
 

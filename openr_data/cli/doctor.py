@@ -16,7 +16,7 @@ from ..errors import OpenRError
 from ..grading.cache import GradeCache
 from ..jobs.job import versions
 from ..models import model_entry
-from ..store.dataset import Store
+from ..store import Store
 from ..store.remote import Place, place
 from ..types import Verdict
 from .output import Output, output_options, size

@@ -1,20 +1,17 @@
-"""`openr-data eval`: what a reward model and a search are worth. Each command is a file of its own."""
+"""`openr-data eval`: evaluates reward models and searches. Each command is a file of its own."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Final
 
 import click
 
-from . import LazyGroup
+from .lazy_group import LazyGroup
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "prm": ("evaluate_prm:prm", "Say how well a reward model tells right steps from wrong ones."),
+    "search": ("evaluate_search:search", "Say how often a way to search and to choose finds the right answer."),
+}
 
 
-class _Evaluations(LazyGroup):
-    table: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "prm": ("evaluate_prm:prm", "Say how well a reward model tells right steps from wrong ones."),
-        "search": ("evaluate_search:search", "Say how often a way to search and to choose finds the right answer."),
-    }
-
-
-@click.group("eval", cls=_Evaluations)
+@click.group("eval", cls=LazyGroup, table=COMMANDS)
 def evaluate() -> None:
     """Evaluate reward models and searches."""

@@ -15,7 +15,7 @@ from ..evaluation.prm import Evaluated, EvaluatePrm, PrmEvaluationConfig
 from ..evaluation.prm_figures import DEV, OWN, PrmEvaluation
 from ..evaluation.scores import Report
 from ..evaluation.seen_questions import seen_told
-from ..store.dataset import Store
+from ..store import Store
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 

@@ -18,7 +18,7 @@ from ..jobs.plan import Plan, plan
 from ..models import model_entry
 from ..overlap import count_seen
 from ..registry import check, load
-from ..store.dataset import Store
+from ..store import Store
 from .label import RunOptions, run_job, run_options
 from .output import Output, hint, note, output_options
 

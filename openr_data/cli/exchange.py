@@ -19,7 +19,7 @@ from ..exchange.formats.format import Format, Tally
 from ..exchange.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
 from ..exchange.selection import Selection, parse_ratio
 from ..registry import SOURCES
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import DatasetName
 from ..store.storage import is_full, storage_error
 from .output import hint, note

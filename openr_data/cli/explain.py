@@ -13,7 +13,7 @@ from ..errors import InputError, UsageError
 from ..jobs.reward import open_reward
 from ..reasons import MOST, ReasonedStep
 from ..registry import load
-from ..store.dataset import Store
+from ..store import Store
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 from .view import read_records

@@ -9,7 +9,7 @@ from ..derivation.regrade import Regrading, disagreements, regrade
 from ..engine.protocols import Grader
 from ..errors import UsageError
 from ..grading.graders import load_grader
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import MAIN, DatasetName
 from .output import Output, hint, note, output_options
 

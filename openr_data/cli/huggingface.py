@@ -5,7 +5,7 @@ import click
 from ..errors import UsageError
 from ..huggingface.publish import publish, sizes
 from ..huggingface.pull import pull
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import MAIN, DatasetName
 from .output import Output, hint, note, output_options, size
 

@@ -11,7 +11,7 @@ from ..errors import InputError, UsageError
 from ..jobs import Job
 from ..jobs.job import LABEL
 from ..jobs.plan import resumed
-from ..store.dataset import Store
+from ..store import Store
 from .label import RunOptions, run_options, run_plan
 from .output import Output, ago, hint, note, output_options
 

@@ -19,7 +19,7 @@ from ..jobs import Job, Status, run_label
 from ..jobs.estimate import donors, estimate
 from ..jobs.limits import Limits
 from ..jobs.plan import Plan, plan, recipe
-from ..store.dataset import Store
+from ..store import Store
 from .estimate import show_estimate
 from .output import Output, hint, note, output_options
 

@@ -1,23 +1,20 @@
-"""The prompt of `openr-data sql NAME`: queries end with a semicolon, Tab completes, the history is kept."""
+"""The prompt of `openr-data sql NAME`: a query ends with a semicolon, Tab completes names, the history is saved."""
 
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import click
-import pyarrow as pa
 
 from ..errors import OpenRError
-from ..registry import catalog_names
-from ..store import View, query
-from ..store.query import NAMES
+from ..store import View
+from ..store.query import NAMES, interruptible
+from ..store.saved_queries import saved_queries, saved_query
 from ..store.sql_views import MACROS
 from .output import Output, hint, note
-from .sql import saved_query, summary
 
 KEYWORDS: Final = (
     "select from where group by order limit having join using on left distinct count avg sum min max filter case when "
@@ -25,15 +22,15 @@ KEYWORDS: Final = (
 ).split()
 HELP: Final = """End a query with ; and press Enter. Tab completes names.
   .tables            the tables and views
-  .saved [NAME]      the ready queries, or the answer of one
+  .saved [NAME]      the ready queries, or the answer to one
   .quit              leave (or Ctrl-D)"""
 _DOT: Final = re.compile(r"\.(\w+)\s*(\S*)\s*;?")
 
 
 def prompt(view: View, name: str, out: Output) -> None:
-    """Read queries and show their answers until the input ends."""
+    """Read queries and print their answers until the input ends."""
     history = _readline(_words(view))
-    hint(f"{name}: DuckDB SQL, read-only. .help helps, Ctrl-D leaves.")
+    hint(f"{name}: DuckDB SQL, read-only. .help lists the commands, Ctrl-D leaves.")
     try:
         _loop(view, name, out)
     finally:
@@ -55,15 +52,15 @@ def _loop(view: View, name: str, out: Output) -> None:
             click.echo(err=True)
             return
         except KeyboardInterrupt:
-            # As in every shell: the line is thrown away, not the session.
+            # As in every shell, Ctrl-C discards the line and not the session.
             click.echo(err=True)
             waiting = []
             continue
-        found = _DOT.fullmatch(line.strip()) if not waiting else None
-        if found:
-            if found[1] in ("quit", "exit", "q"):
+        command = _DOT.fullmatch(line.strip()) if not waiting else None
+        if command:
+            if command[1] in ("quit", "exit", "q"):
                 return
-            _dot(view, found[1], found[2], out)
+            _dot(view, command[1], command[2], out)
             continue
         if line.strip():
             waiting.append(line)
@@ -77,46 +74,26 @@ def _dot(view: View, command: str, argument: str, out: Output) -> None:
     if command == "tables":
         out.rows([{"name": name} for name in NAMES])
     elif command == "saved" and argument:
-        with _told():
+        with _reported():
             _answer(view, saved_query(argument), out)
     elif command == "saved":
-        out.rows([{"name": item, "question": summary(item)} for item in catalog_names("queries", ".sql")])
+        out.rows([{"name": item, "question": question} for item, question in saved_queries().items()])
     else:
         note(HELP)
 
 
 def _answer(view: View, text: str, out: Output) -> None:
-    with _told():
-        table = _interruptible(view, text)
+    with _reported():
+        table = interruptible(view.cursor(text), text)
         if table is None:
             note("Interrupted.")
         else:
             out.rows(table.to_pylist(), table.column_names)
 
 
-def _interruptible(view: View, text: str) -> pa.Table | None:
-    """The answer of a query, or None where Ctrl-C came first.
-
-    DuckDB runs beside us: waiting for it in this thread, Python would hear of the key when the query is done.
-    """
-    cursor = view.cursor(text)
-    with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(query.arrow, cursor, text)
-        try:
-            while not answer.done():
-                wait([answer], timeout=0.1)
-        except KeyboardInterrupt:
-            # Again and again: the first may come before the query has begun.
-            while not answer.done():
-                cursor.interrupt()
-                wait([answer], timeout=0.1)
-            return None
-    return answer.result()
-
-
 @contextmanager
-def _told() -> Iterator[None]:
-    """A mistake is told, and the prompt goes on."""
+def _reported() -> Iterator[None]:
+    """Print a mistake of the user; the prompt goes on."""
     try:
         yield
     except OpenRError as error:
@@ -130,15 +107,15 @@ def _words(view: View) -> list[str]:
 
 
 def _readline(words: Sequence[str]) -> Path | None:
-    """Completion and history where the platform has them; gives where the history is kept."""
+    """Set up completion and history if the platform has them; return the file of the history."""
     try:
         import readline
     except ImportError:
         return None
 
     def complete(text: str, state: int) -> str | None:
-        found = [word for word in words if word.startswith(text.lower())]
-        return found[state] if state < len(found) else None
+        candidates = [word for word in words if word.startswith(text.lower())]
+        return candidates[state] if state < len(candidates) else None
 
     readline.set_completer(complete)
     readline.set_completer_delims(" \t\n(),;=<>+-*/%'\"")

@@ -14,8 +14,8 @@ import click
 from ..config import build, parse_overrides, read_toml
 from ..errors import UnknownName
 from ..exchange.selection import parse_ratio
-from ..registry import catalog_names, catalog_text, load
-from ..store.dataset import Store
+from ..registry import catalog_entry, load
+from ..store import Store
 from .output import Output, hint, note, output_options
 
 LINE_EVERY: Final = 30.0
@@ -131,10 +131,7 @@ def prm(
 
 def training_recipe(name: str) -> dict[str, Any]:
     """A recipe of `catalogs/training`. Raises `UnknownName`."""
-    names = catalog_names("training", ".toml")
-    if name not in names:
-        raise UnknownName("training recipe", name, names)
-    found = tomllib.loads(catalog_text(f"training/{name}.toml"))
+    found = tomllib.loads(catalog_entry("training recipe", "training", name, ".toml"))
     found.pop("summary", None)
     return found
 

@@ -3,8 +3,7 @@
 import click
 
 from ..jobs.job import Job
-from ..store import maintenance
-from ..store.dataset import Store
+from ..store import Store, maintenance
 from ..store.refs import DatasetName
 from ..store.verify import verify
 from .output import Output, hint, note, output_options, size

@@ -7,9 +7,10 @@ import click
 
 from ..errors import UsageError
 from ..jobs.job import Job
+from ..store import Store
 from ..store import diff as differences
-from ..store.dataset import Store
 from ..store.refs import MAIN, DatasetName, Snapshot, missing
+from ..store.rollback import rollback
 from .output import Output, ago, confirm, hint, note, output_options
 
 
@@ -176,13 +177,13 @@ def tag(store: str, /, name: str, tag_: str, message: str, delete: bool, yes: bo
     out.facts({"tag": f"{wanted.name}@{made.name}", "snapshot": made.parent, "digest": made.digest})
 
 
-@click.command()
+@click.command("rollback")
 @click.argument("name")
 @click.argument("ref")
 @click.option("-m", "--message", default="", help="Why.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def rollback(store: str, /, name: str, ref: str, message: str, yes: bool) -> None:
+def rollback_(store: str, /, name: str, ref: str, message: str, yes: bool) -> None:
     """Make the dataset NAME what it was at REF, as a new snapshot; those in between can still be read.
 
     \b
@@ -202,6 +203,6 @@ def rollback(store: str, /, name: str, ref: str, message: str, yes: bool) -> Non
         verbs = {"+": "come back", "-": "go", "~": "change"}
         counts = ", ".join(f"{count:,} {key[1:]} {verbs[key[0]]}" for key, count in told.changes().items())
         confirm(f"Roll {name} back to {ref}? {counts}.", yes)
-    made = dataset.rollback(ref, message)
+    made = rollback(dataset, ref, message)
     note(f"{name} is what it was at {ref}, as snapshot {made.name}.")
     click.echo(f"{name}@{made.name}")

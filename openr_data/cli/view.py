@@ -6,8 +6,7 @@ import click
 
 from ..display.terminal import LEGEND, record_lines
 from ..errors import UsageError
-from ..store import View
-from ..store.dataset import Store
+from ..store import Store, View
 from ..store.query import quoted
 from .output import Output, hint, output_options
 

@@ -24,8 +24,7 @@ from ..exchange.importer import read_items
 from ..ids import solution_id
 from ..labels import HardLabel, first_error
 from ..registry import FORMATS
-from ..store import View, query
-from ..store.dataset import Store
+from ..store import Store, View, query
 from ..store.refs import MAIN, DatasetName
 from ..types import Provenance, Record
 from .labels import MEMORY, judges_of, listed_methods, method_table

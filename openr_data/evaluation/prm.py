@@ -28,7 +28,7 @@ from ..models import model_entry
 from ..overlap import count_seen
 from ..prm_format import prm_formats
 from ..registry import check
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import now
 from .judged_solutions import JudgedSet, JudgedSolution, LabelledData, labelled_data
 from .prm_figures import PrmEvaluation, choose_threshold, figures_of

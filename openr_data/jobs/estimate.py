@@ -6,7 +6,7 @@ from typing import Any
 from ..engine.prices import Price
 from ..errors import InputError
 from ..models import model_entry
-from ..store.dataset import Store
+from ..store import Store
 from ..types import Usage
 from .job import Job, LabelConfig
 from .plan import Plan

@@ -27,7 +27,7 @@ from ..checked_lines import CheckedLines, write_whole
 from ..config import as_dict, read_toml, to_toml
 from ..errors import InputError, JobError, UnknownName, UsageError
 from ..ids import config_id
-from ..store.dataset import Store
+from ..store import Store
 from ..store.refs import now
 from ..store.storage import storage_error
 from ..types import Sampling

@@ -12,8 +12,8 @@ from ..errors import JobError, UnknownName, UsageError
 from ..grading.graders import check_grader, load_grader
 from ..ids import content_hash
 from ..models import model_entry
-from ..registry import LABELERS, SEARCHES, SOURCES, catalog_names, catalog_text, check, load
-from ..store.dataset import Store
+from ..registry import LABELERS, SEARCHES, SOURCES, catalog_entry, check, load
+from ..store import Store
 from ..store.query import quoted
 from ..store.refs import MAIN, DatasetName
 from ..store.rows import question_of, solution_of
@@ -128,10 +128,7 @@ class Expected:
 
 def recipe(name: str) -> Recipe:
     """A recipe of the catalogs. Raises `UnknownName`."""
-    names = catalog_names("recipes", ".toml")
-    if name not in names:
-        raise UnknownName("recipe", name, names)
-    found = tomllib.loads(catalog_text(f"recipes/{name}.toml"))
+    found = tomllib.loads(catalog_entry("recipe", "recipes", name, ".toml"))
     found.pop("summary", None)
     expected = found.pop("expected", None)
     needs, then = found.pop("needs", ""), found.pop("then", "")

@@ -17,7 +17,7 @@ from ..engine.protocols import Backend, Grader, Labeler
 from ..engine.reuse import Rollouts
 from ..engine.scheduler import Failure, run
 from ..errors import Interrupted, JobError, OpenRError
-from ..store.dataset import Dataset
+from ..store import Dataset
 from ..store.refs import now
 from ..store.rows import labeling_rows, question_row
 from ..store.spool import Spool

@@ -8,7 +8,7 @@ step by step. A step is relabelled where the same prefix has another label, valu
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -16,9 +16,7 @@ import pyarrow as pa
 from ..schema import KEYS, TABLES
 from . import query
 from .storage import is_fresh
-
-if TYPE_CHECKING:
-    from .view import View
+from .view import View
 
 COMPARED: Final = ("questions", "solutions", "nodes", "rollouts")
 CHANGING: Final = {
@@ -126,7 +124,7 @@ class Diff:
         return found
 
 
-def diff(old: "View", new: "View") -> Diff:
+def diff(old: View, new: View) -> Diff:
     """Count what differs between two views, which may be of two datasets."""
     connection = _connect(old, new)
     found = {table: _table_diff(connection, table) for table in COMPARED}
@@ -151,7 +149,7 @@ def diff(old: "View", new: "View") -> Diff:
     return Diff(found, TableDiff(row[3], row[4], relabelled))
 
 
-def changed_steps(old: "View", new: "View", where: str = "", limit: int = 0) -> pa.Table:
+def changed_steps(old: View, new: View, where: str = "", limit: int = 0) -> pa.Table:
     """The steps that differ, old beside new, as Arrow.
 
     Columns: change (added, removed, relabelled), question_id, solution_id, step_index, method, completer, old_ and
@@ -167,7 +165,7 @@ def changed_steps(old: "View", new: "View", where: str = "", limit: int = 0) -> 
     return query.arrow(connection, f"select * from changes{condition} order by {order}{limited}")
 
 
-def _connect(old: "View", new: "View") -> duckdb.DuckDBPyConnection:
+def _connect(old: View, new: View) -> duckdb.DuckDBPyConnection:
     sides: dict[str, list[str]] = {}
     like: dict[str, list[str]] = {}
     for table in TABLES:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -20,10 +20,8 @@ from deltalake.exceptions import DeltaError
 from ..errors import StoreError
 from ..schema import KEYS, TABLES
 from . import query, refs, storage, tables
+from .hold import Location
 from .remote import Place
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
 
 MAX_SMALL: Final = 64
 """More small files than these in a table are merged by the next commit."""
@@ -55,7 +53,7 @@ class Garbage:
     paths: list[str] = field(default_factory=list)
 
 
-def tidy(dataset: "Dataset") -> list[Compaction]:
+def tidy(dataset: Location) -> list[Compaction]:
     """Merge small files where many have gathered: bounded work, by one process at a time, never an error.
 
     Who comes while another one is at it goes on without.
@@ -90,7 +88,7 @@ def _up_to(files: Sequence[Mapping[str, Any]], limit: int) -> Iterator[Mapping[s
         yield row
 
 
-def compact(dataset: "Dataset") -> list[Compaction]:
+def compact(dataset: Location) -> list[Compaction]:
     """Rewrite every table as few files sorted by question. Raises `StoreError`; then the rest is as it was."""
     done: list[Compaction] = []
     with storage.lock(dataset.path / "compact.lock", exclusive=True):
@@ -151,7 +149,7 @@ def _question(table: str) -> tuple[str, ...]:
 
 
 def gc(
-    dataset: "Dataset",
+    dataset: Location,
     *,
     keep_days: float = KEEP_DAYS,
     retention_hours: float = RETENTION_HOURS,
@@ -171,7 +169,7 @@ def gc(
     found = Garbage()
     with dataset.hold(exclusive=True):
         dataset.check_whole()
-        known = refs.read(dataset.path / "refs")
+        known = refs.read(dataset.refs)
         cut = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y-%m-%dT%H:%M:%SZ")
         snapshots = [row for row in known if row.kind == "snapshot"]
         tags = [row for row in known if row.kind == "tag"]
@@ -183,7 +181,7 @@ def gc(
             for row in old:
                 # First the word, then the deed: a snapshot whose files go is never one that seems to be there.
                 note = replace(row, kind="expired", operation="gc", created_at=refs.now(), changes={})
-                refs.write(dataset.path / "refs", note)
+                refs.write(dataset.refs, note)
         for table in (*TABLES, "refs"):
             versions = {row.versions[table] for row in kept if table in row.versions}
             folder = dataset.path / table

@@ -10,6 +10,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final
 
 import duckdb
@@ -252,6 +253,25 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f'SQL: two columns are called "{twice}". Name one with: ... as another_name')
     return found
+
+
+def interruptible(cursor: duckdb.DuckDBPyConnection, statement: str) -> pa.Table | None:
+    """The answer of one query, or None after Ctrl-C.
+
+    DuckDB runs in another thread: the main thread would not receive the signal until the query has ended.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(arrow, cursor, statement)
+        try:
+            while not answer.done():
+                wait([answer], timeout=0.1)
+        except KeyboardInterrupt:
+            # Repeated, because the first interrupt may come before the query has begun.
+            while not answer.done():
+                cursor.interrupt()
+                wait([answer], timeout=0.1)
+            return None
+    return answer.result()
 
 
 def unreadable(error: Exception) -> StoreError:

@@ -17,6 +17,7 @@ from ..errors import StoreError
 from ..schema import TABLES
 from . import maintenance
 from .dataset import Dataset
+from .rollback import rolled_back
 
 MAX_QUESTIONS: Final = 5_000
 MAX_ROWS: Final = 200_000
@@ -51,7 +52,7 @@ class Spool:
                 f"it back, or start over: remove {folder.parent}"
             )
         job = app.partition("/")[0]
-        if (had := dataset.rolled_back().get(job)) and self.finished:
+        if (had := rolled_back(dataset).get(job)) and self.finished:
             raise StoreError(
                 f"A rollback of {dataset.name} took away what the job {job} has written. Have it back with: "
                 f"openr-data rollback {dataset.name} {had}, or start over: remove {folder.parent}"

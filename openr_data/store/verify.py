@@ -8,7 +8,7 @@ snapshot is compared with its digest. What cannot be checked: ids of rollouts (t
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -18,11 +18,9 @@ from .. import ids
 from ..errors import StoreError
 from ..schema import KEYS, LABEL_LISTS, TABLES
 from . import query, refs, storage, tables
+from .hold import Location
 from .remote import Place
-from .view import View
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
+from .view import View, view_at
 
 SHOWN: Final = 3
 """How many rows of a kind are named."""
@@ -38,14 +36,14 @@ class Problem:
     examples: tuple[str, ...] = ()
 
 
-def verify(dataset: "Dataset") -> Iterator[Problem]:
+def verify(dataset: Location) -> Iterator[Problem]:
     """All problems of a dataset, one kind a problem; nothing where all is well."""
     try:
         dataset.check_whole()
     except StoreError as error:
         yield Problem(dataset.name, str(error))
     try:
-        refs.read(dataset.path / "refs")
+        refs.read(dataset.refs)
     except StoreError as error:
         yield Problem("refs", str(error))
         return
@@ -55,16 +53,16 @@ def verify(dataset: "Dataset") -> Iterator[Problem]:
         # Rows of damaged files cannot be followed; the first thing is to have them back.
         return
     try:
-        view = dataset.view()
+        view = view_at(dataset)
         yield from _rows(view)
         yield from _snapshots(dataset)
     except StoreError as error:
         yield Problem(dataset.name, str(error))
 
 
-def _files(dataset: "Dataset") -> Iterator[Problem]:
+def _files(dataset: Location) -> Iterator[Problem]:
     """Files that cannot be read to their end, log entries that are empty, versions that do not open."""
-    known = refs.read(dataset.path / "refs")
+    known = refs.read(dataset.refs)
     seen: set[str] = set()
     for table in (*TABLES, "refs"):
         yield from _log(dataset.path / table, table)
@@ -235,10 +233,10 @@ def _right_node(found: str, question: str, parent: str | None, step: str) -> boo
     return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
 
 
-def _snapshots(dataset: "Dataset") -> Iterator[Problem]:
+def _snapshots(dataset: Location) -> Iterator[Problem]:
     """Snapshots and tags that do not hold what they held."""
-    known = refs.read(dataset.path / "refs")
-    numbers = {row.name for row in refs.rows(dataset.path / "refs") if row.kind == "snapshot"}
+    known = refs.read(dataset.refs)
+    numbers = {row.name for row in refs.rows(dataset.refs) if row.kind == "snapshot"}
     for row in known:
         if row.parent is not None and row.parent not in numbers:
             yield Problem(f"@{row.name}", f"its parent {row.parent} is not there")

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from ..schema import TABLES
 from . import query, refs, tables
+from .hold import Location
+from .refs import MAIN
+from .remote import RemotePath
 from .sql_views import VIEWS
 from .storage import is_current, is_fresh, read_tables
 
@@ -16,14 +19,15 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
-    from .dataset import Dataset
+ATTEMPTS: Final = 20
+"""How often `view_at` reads the table versions again while another process swaps files."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """A dataset as it was at one moment: a version of every table. Reading it never changes."""
 
-    dataset: "Dataset"
+    dataset: Location
     ref: str
     versions: Mapping[str, int]
     _files: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
@@ -67,11 +71,15 @@ class View:
         With a `statement` it has what that one needs, and is there sooner. With a limit of `memory` ("2GB") it sorts
         on the disk what does not fit.
         """
-        return query.connect(self.files, lambda: refs.read(self.dataset.path / "refs"), statement, memory)
+        return query.connect(self.files, lambda: refs.read(self.dataset.refs), statement, memory)
 
     def sql(self, statement: str) -> pa.Table:
         """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
         return query.arrow(self.cursor(statement), statement)
+
+    def explain(self, statement: str) -> str:
+        """The plan of a query: the files, columns and filters that it reads. Raises `InputError`."""
+        return "\n".join(row["explain_value"] for row in self.sql(f"explain {statement}").to_pylist())
 
     def cursor(self, statement: str) -> "duckdb.DuckDBPyConnection":
         """A connection for one query, which another thread may `interrupt`.
@@ -87,11 +95,30 @@ class View:
 
     def digest(self) -> str:
         """A hash of the content of all tables, whatever the order of rows and files."""
-        for item in self.dataset.snapshots():
-            if dict(item.versions) == dict(self.versions):
-                return item.digest
+        for snapshot in refs.snapshots(self.dataset.refs):
+            if dict(snapshot.versions) == dict(self.versions):
+                return snapshot.digest
         return query.digest(self.connect())
 
     def counts(self) -> dict[str, int]:
         """Rows by table."""
         return query.counts(self.connect())
+
+
+def view_at(location: Location, ref: str = MAIN) -> View:
+    """A dataset at a snapshot, a tag, a moment or `main` (the newest rows of every table); see `refs.find`.
+
+    Tables are written facts first, labels last, and their versions are read in reverse order: every label of the view
+    then has its solution and its question. Raises `MissingRef`.
+    """
+    if ref != MAIN:
+        return View(location, ref, dict(refs.find(location.refs, location.name, ref).versions))
+    for _ in range(ATTEMPTS):
+        states = {name: tables.newest(location.path / name) for name in reversed(list(TABLES))}
+        # A rollback takes files out of one table after another, labels first: if one ran meanwhile, read again.
+        if isinstance(location.path, RemotePath) or all(
+            set(states[name][1]) <= set(tables.newest(location.path / name)[1]) for name in states
+        ):
+            break
+    versions = {name: version for name, (version, _) in states.items()}
+    return View(location, ref, versions, {name: list(files) for name, (_, files) in states.items()})

@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 from openr_data.cli.output import Output
-from openr_data.cli.sql import saved_query, summary
 from openr_data.exchange.formats.format import NoOptions
 from openr_data.exchange.formats.records import RecordsFormat
 from openr_data.exchange.importer import ImportConfig, import_rows
 from openr_data.registry import catalog_names
 from openr_data.store import Dataset, Store
 from openr_data.store.query import NAMES
+from openr_data.store.saved_queries import saved_queries, saved_query
 from tests.cli.conftest import Run
 from tests.huggingface.test_pull import blank
 
@@ -146,7 +146,7 @@ def test_the_ready_queries_are_listed_with_what_they_answer(run: Run) -> None:
     for row in listed:
         first = saved_query(row["name"]).splitlines()[0]
         assert first.startswith("-- ")
-        assert row["question"] == summary(row["name"]) == first.removeprefix("-- ")
+        assert row["question"] == saved_queries()[row["name"]] == first.removeprefix("-- ")
         assert row["question"].endswith((".", "?"))
     assert not Path("openr-store").exists()
 

@@ -21,6 +21,7 @@ from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.labels import HardLabel, first_error
 from openr_data.reasons import reasons_of
 from openr_data.store import Dataset, Store
+from openr_data.store.rollback import rollback
 from openr_data.store.rows import solution_of
 from openr_data.store.verify import verify
 from openr_data.types import Provenance, Sampling, Solution
@@ -291,7 +292,7 @@ def test_what_a_rollback_has_taken_away_comes_again(dataset: Dataset) -> None:
     small(dataset)
     before = dataset.snapshots()[-1].name
     keep(dataset)
-    dataset.rollback(before)
+    rollback(dataset, before)
     assert kept(dataset) == {}
     assert keep(dataset).added == 4
     assert {i: row["label"] for i, row in kept(dataset).items()} == KEPT

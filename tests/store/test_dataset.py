@@ -304,5 +304,5 @@ def test_a_store_that_another_process_makes_at_the_same_moment_is_opened(
         return False
 
     # Between the look for the marker and the look into the folder.
-    monkeypatch.setattr("openr_data.store.dataset._is_blank", made_meanwhile)
+    monkeypatch.setattr("openr_data.store.store._is_blank", made_meanwhile)
     assert Store.open(root, create=True).names() == ["d"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from openr_data.errors import InputError
 from openr_data.store import Dataset, Store, maintenance
 from openr_data.store.diff import COMPARED, Diff, TableDiff, changed_steps, diff
+from openr_data.store.rollback import rollback
 from tests.store.test_dataset import labels, node, question, rollout, solution
 
 COLUMNS = [
@@ -195,7 +196,7 @@ def test_a_rollback_is_the_difference_the_other_way_round(dataset: Dataset) -> N
     dataset.add_questions([question("q3")], "k/questions", 1)
     dataset.append("labels", [labels("jl3", "s1", "q1", [1, 1], "k")], "k/labels", 1)
     forth = dataset.snapshot("regrade", "", "g").changes
-    back = dataset.rollback("1")
+    back = rollback(dataset, "1")
     assert not diff(dataset.view("1"), dataset.view())
     assert back.changes == {{"+": "-"}.get(name[0], name[0]) + name[1:]: count for name, count in forth.items()}
     assert back.changes["-steps"] == 2

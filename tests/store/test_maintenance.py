@@ -24,6 +24,7 @@ from deltalake import DeltaTable
 from openr_data.errors import MissingRef, StoreError
 from openr_data.schema import TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, storage, tables
+from openr_data.store.rollback import rollback
 from openr_data.store.spool import Spool
 from tests.store.test_dataset import labels, question, solution
 
@@ -190,7 +191,7 @@ def test_any_mix_of_commits_revisions_partial_merges_and_rollbacks_keeps_the_new
             states[dataset.snapshot("label", "").name] = dict(expected)
         if states and rng.random() < 0.15:
             name = rng.choice(sorted(states))
-            states[dataset.rollback(name).name] = states[name]
+            states[rollback(dataset, name).name] = states[name]
             expected = dict(states[name])
         assert revisions(dataset) == Counter({(f"l{name}", revision): 1 for name, revision in expected.items()})
     assert merged > 2
@@ -214,7 +215,7 @@ def test_of_two_compactions_of_the_same_files_one_loses_and_leaves_nothing_behin
 def test_a_compaction_that_began_before_a_rollback_does_not_undo_it(dataset: Dataset) -> None:
     path = dataset.path / "labels"
     opened = tables.open_table(path)
-    dataset.rollback("1")
+    rollback(dataset, "1")
     with pytest.raises(StoreError, match="Run the same command again"):
         maintenance._merge(path, "labels", opened, tables.data_files(opened))
     assert held(dataset) == held(dataset, "1")
@@ -601,7 +602,7 @@ def test_a_tag_that_was_deleted_protects_nothing(versions: Dataset) -> None:
 
 
 def test_files_that_a_rollback_brought_back_are_not_taken_for_removed_ones(versions: Dataset) -> None:
-    versions.rollback("1")
+    rollback(versions, "1")
     before = held(versions)
     maintenance.gc(versions, keep_days=-1, retention_hours=0, alone=True)
     assert held(versions) == before == held(versions, "5")
@@ -677,7 +678,7 @@ def test_a_tag_opens_after_the_thirty_days_for_which_delta_keeps_its_log(
     monkeypatch.setattr(tables.time, "time", lambda: real() - 40 * DAY)
     commit(versions, "n5", 300)
     maintenance.compact(versions)
-    versions.rollback("4")
+    rollback(versions, "4")
     monkeypatch.undo()
     aged(versions, 40)
     for table in (*TABLES, "refs"):

@@ -16,6 +16,7 @@ import pytest
 from openr_data.errors import InputError, NotAStore, StoreError
 from openr_data.store import Store, maintenance, query, tables
 from openr_data.store.remote import RemotePath, SnapshotFiles, place
+from openr_data.store.rollback import rollback
 from openr_data.store.spool import Spool
 from openr_data.store.verify import verify
 from tests.store.test_dataset import labels, question, solution
@@ -72,7 +73,7 @@ def test_a_dataset_lives_in_an_object_store(uri: str) -> None:
     assert again.view("d").polars("questions").height == 2
     assert maintenance.compact(dataset)
     assert query.digest(dataset.view().connect()) == second.digest
-    assert dataset.rollback("v1").changes["~steps"] == 1
+    assert rollback(dataset, "v1").changes["~steps"] == 1
     assert dataset.view().sql("select first_error from labels").to_pylist() == [{"first_error": 1}]
     assert dataset.size() > 0
     gone = maintenance.gc(dataset, keep_days=0, retention_hours=0, alone=True)

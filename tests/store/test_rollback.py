@@ -14,6 +14,7 @@ from openr_data.errors import MissingRef, StoreError
 from openr_data.grading import MathGrader
 from openr_data.schema import TABLES
 from openr_data.store import Dataset, Store, View, maintenance, tables
+from openr_data.store.rollback import rollback
 from openr_data.store.spool import Spool
 from openr_data.store.verify import verify
 from tests.store.test_dataset import labels, node, question, rollout, solution
@@ -67,7 +68,7 @@ def jobs(dataset: Dataset) -> list[str]:
 def test_the_content_and_the_digest_are_those_of_then(dataset: Dataset, ref: str, number: str) -> None:
     dataset.tag("v1", "1")
     then = dataset.view(number)
-    made = dataset.rollback(ref)
+    made = rollback(dataset, ref)
     assert held(dataset) == held(dataset, "4") == held(dataset, number)
     assert made.digest == dataset.view().digest() == then.digest()
     assert made.counts["labels"] == int(number)
@@ -78,35 +79,35 @@ def test_the_content_and_the_digest_are_those_of_then(dataset: Dataset, ref: str
 
 def test_it_is_a_new_snapshot_and_those_between_stay(dataset: Dataset) -> None:
     before = {name: held(dataset, name) for name in ("1", "2", "3")}
-    made = dataset.rollback("1", "the grader was wrong")
+    made = rollback(dataset, "1", "the grader was wrong")
     assert (made.name, made.parent, made.operation, made.message) == ("4", "3", "rollback", "the grader was wrong")
     assert [row.name for row in dataset.snapshots()] == ["1", "2", "3", "4"]
     assert {name: held(dataset, name) for name in before} == before
-    again = dataset.rollback("3")
+    again = rollback(dataset, "3")
     assert (again.name, again.message) == ("5", "as it was at 3")
     assert held(dataset) == before["3"]
 
 
 def test_the_rows_of_jobs_stay(dataset: Dataset) -> None:
-    dataset.rollback("1")
+    rollback(dataset, "1")
     assert jobs(dataset) == ["g", "j1", "j2"]
 
 
 def test_a_state_of_now_makes_no_snapshot(dataset: Dataset) -> None:
-    assert dataset.rollback("3").name == "3"
-    assert dataset.rollback("main").name == "3"
+    assert rollback(dataset, "3").name == "3"
+    assert rollback(dataset, "main").name == "3"
     assert len(dataset.snapshots()) == 3
 
 
 def test_what_is_no_snapshot_yet_goes_too(dataset: Dataset) -> None:
     labelled(dataset, "q9", "j9")
-    assert dataset.rollback("main~0").name == "3"
+    assert rollback(dataset, "main~0").name == "3"
     assert held(dataset) == held(dataset, "3")
     assert jobs(dataset) == ["g", "j1", "j2", "j9"]
 
 
 def test_commits_after_it_are_there(dataset: Dataset) -> None:
-    dataset.rollback("1")
+    rollback(dataset, "1")
     labelled(dataset, "q9", "j9")
     made = dataset.snapshot("label", "", "j9")
     assert made.changes == {"+questions": 1, "+solutions": 1, "+nodes": 1, "+rollouts": 1, "+labels": 1, "+steps": 2}
@@ -117,23 +118,23 @@ def test_commits_after_it_are_there(dataset: Dataset) -> None:
 def test_after_a_compaction_it_is_the_same(dataset: Dataset, ref: str) -> None:
     expected = held(dataset, ref)
     maintenance.compact(dataset)
-    dataset.rollback(ref)
+    rollback(dataset, ref)
     assert held(dataset) == expected
     maintenance.compact(dataset)
     assert held(dataset) == expected
-    dataset.rollback("3")
+    rollback(dataset, "3")
     assert held(dataset) == held(dataset, "3")
 
 
 def test_a_reference_to_nothing_leaves_no_marker(dataset: Dataset) -> None:
     with pytest.raises(MissingRef):
-        dataset.rollback("9")
+        rollback(dataset, "9")
     dataset.check_whole()
 
 
 def test_it_waits_for_who_is_committing(dataset: Dataset) -> None:
     with dataset.hold(exclusive=False):
-        going = threading.Thread(target=dataset.rollback, args=("1",))
+        going = threading.Thread(target=rollback, args=(dataset, "1"))
         going.start()
         going.join(0.3)
         assert going.is_alive()
@@ -161,7 +162,7 @@ def half_done(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, ref: str = "1",
     """Roll back and die between two tables; what `snapshot` says then."""
     dies_after(monkeypatch, swaps)
     with pytest.raises(Died):
-        dataset.rollback(ref)
+        rollback(dataset, ref)
     monkeypatch.undo()
     with pytest.raises(StoreError) as caught:
         dataset.snapshot("label", "half a state")
@@ -218,24 +219,24 @@ def test_the_command_can_be_run_for_a_moment_with_a_space(
 def test_a_crash_before_the_snapshot_alone_leaves_a_whole_state(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(self: Dataset, *args: Any, **options: Any) -> None:
+    def die(*args: Any, **options: Any) -> None:
         raise Died
 
-    monkeypatch.setattr(Dataset, "snapshot", die)
+    monkeypatch.setattr("openr_data.store.rollback.take_snapshot", die)
     with pytest.raises(Died):
-        dataset.rollback("1")
+        rollback(dataset, "1")
     monkeypatch.undo()
     dataset.check_whole()
-    assert dataset.rollback("1").operation == "rollback"
+    assert rollback(dataset, "1").operation == "rollback"
     assert held(dataset) == held(dataset, "4") == held(dataset, "1")
 
 
 def test_another_rollback_finishes_it_too(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     half_done(dataset, monkeypatch)
-    dataset.rollback("2")
+    rollback(dataset, "2")
     assert held(dataset) == held(dataset, "2") == held(dataset, "4")
     half_done(dataset, monkeypatch, "1", swaps=3)
-    dataset.rollback("main~0")
+    rollback(dataset, "main~0")
     assert held(dataset) == held(dataset, "2")
     dataset.check_whole()
 
@@ -260,7 +261,7 @@ def test_a_regrade_that_was_interrupted_can_be_rolled_back(dataset: Dataset) -> 
     dataset.append("labels", [{**labels("lq2", "sq2", "q2", [1, 1], "j2"), "revision": 1}], "h/labels", 1)
     with pytest.raises(StoreError, match="A regrade of d was interrupted.*openr-data regrade d --grader math"):
         dataset.snapshot("label", "")
-    assert dataset.rollback("main~0").name == "3"
+    assert rollback(dataset, "main~0").name == "3"
     assert held(dataset) == held(dataset, "3")
     dataset.check_whole()
 
@@ -280,7 +281,7 @@ def test_a_rollback_that_cannot_be_done_leaves_the_dataset_as_it_was(dataset: Da
     expected = held(dataset)
     Path(dataset.view("1").files("labels")[0]).unlink()
     with pytest.raises(StoreError):
-        dataset.rollback("1")
+        rollback(dataset, "1")
     assert held(dataset) == expected
     dataset.check_whole()
 
@@ -297,7 +298,7 @@ def test_who_reads_while_a_rollback_runs_sees_no_label_without_its_solution(
     def a_rollback_comes_in_between(path: Path) -> Any:
         found = real(path)
         if path.name == "labels" and not rollbacks:
-            rollbacks.append(threading.Thread(target=dataset.rollback, args=("1",)))
+            rollbacks.append(threading.Thread(target=rollback, args=(dataset, "1")))
             rollbacks[0].start()
             # Where a reader holds the dataset the rollback waits for it.
             rollbacks[0].join(3)
@@ -311,7 +312,7 @@ def test_who_reads_while_a_rollback_runs_sees_no_label_without_its_solution(
 
 
 def test_questions_that_a_rollback_took_away_come_back_with_the_job_that_brought_them(dataset: Dataset) -> None:
-    dataset.rollback("1")
+    rollback(dataset, "1")
     assert dataset.add_questions([question("q2")], "j2/questions", 1) == 1
     assert dataset.view().counts()["questions"] == 2
 
@@ -323,7 +324,7 @@ def test_a_job_whose_rows_a_rollback_took_away_does_not_pass_for_done(dataset: D
     )
     spool.close()
     dataset.snapshot("label", "", "k")
-    dataset.rollback("3")
+    rollback(dataset, "3")
     try:
         again = Spool(tmp_path / "spool", dataset, "k/w0")
     except StoreError:

@@ -23,6 +23,7 @@ from openr_data.jobs.plan import Plan
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.schema import REFS, TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, tables
+from openr_data.store.rollback import rollback
 from openr_data.store.rows import solution_of
 from openr_data.store.verify import SHOWN, Problem, verify
 from openr_data.types import Sampling
@@ -108,7 +109,7 @@ def test_nothing_is_said_after_regrade_compaction_rollback_tag_and_gc(dataset: D
     assert list(verify(dataset)) == []
     maintenance.compact(dataset)
     dataset.tag("v1", "1")
-    dataset.rollback("1")
+    rollback(dataset, "1")
     regrade(dataset, MathGrader())
     assert list(verify(dataset)) == []
     maintenance.gc(dataset, keep_days=-1, retention_hours=0, alone=True)

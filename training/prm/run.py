@@ -24,8 +24,7 @@ from openr_data.exchange.selection import Selection
 from openr_data.jobs.job import Job
 from openr_data.overlap import SEEN_FILE, find_benchmarks, fingerprint
 from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat
-from openr_data.store import View
-from openr_data.store.dataset import Store
+from openr_data.store import Store, View
 from openr_data.store.refs import MAIN, DatasetName
 
 from ..base_model import choose_format, load_base
