@@ -7,6 +7,7 @@ from typing import Any, Final
 from ..errors import InputError, UsageError
 from ..store import View
 from ..store.query import quoted
+from ..store.rows import question_of, record_of
 from ..types import Question, Record
 from .formats.format import Format, Group, Row, Tally
 from .selection import Selection, select_records
@@ -66,7 +67,7 @@ def read_groups(
             f"select {_RECORD} from records where {of_records} order by question_id, solution_id, method, label_id"
         ).to_pylist()
         questions = {
-            row["question_id"]: _question(row)
+            row["question_id"]: question_of(row)
             for row in view.sql(f"select * from questions where {of_questions}").to_pylist()
         }
         trees = _nodes(view, of_questions) if nodes else {}
@@ -135,7 +136,7 @@ def _questions(view: View, form: Format, tally: Tally, method: str, where: str) 
         for row in rows:
             if row["question_id"] in wanted:
                 tally.rows += 1
-                yield from form.write(Group(_question(row), ()), tally)
+                yield from form.write(Group(question_of(row), ()), tally)
 
 
 def _nodes(view: View, between: str) -> dict[str, list[Row]]:
@@ -150,28 +151,9 @@ def _nodes(view: View, between: str) -> dict[str, list[Row]]:
     return found
 
 
-def _question(row: Mapping[str, Any]) -> Question:
-    return Question(**{name: row[name] if row[name] is not None else "" for name in Question.__slots__})
-
-
 def _record(question: Question, row: Mapping[str, Any]) -> Record:
     try:
-        return Record(
-            question=question,
-            steps=tuple(row["steps"]),
-            label=tuple(row["label"]),
-            method=row["method"],
-            value=tuple(row["value"]),
-            n_correct=tuple(row["n_correct"]),
-            n_rollouts=tuple(row["n_rollouts"]),
-            provenance=tuple(row["provenance"]),
-            generator=row["generator"] or "",
-            completer=row["completer"] or "",
-            final_answer=row["final_answer"],
-            outcome=row["outcome"],
-            metadata=row["solution_metadata"] or "{}",
-            label_metadata=row["label_metadata"] or "{}",
-        )
+        return record_of(question, row)
     except (ValueError, TypeError) as error:
         raise InputError(
             f"The label set {row['label_id']} is damaged ({error}). See what is wrong with: openr-data verify "

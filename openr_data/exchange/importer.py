@@ -24,7 +24,8 @@ from ..jobs.job import versions
 from ..schema import LABELS, QUESTIONS, SOLUTIONS
 from ..store import Dataset, Snapshot, View, storage
 from ..store.refs import now
-from ..types import Provenance, Question, Record
+from ..store.rows import question_row, record_label, record_lists, record_solution
+from ..types import Question, Record
 from .formats.files import Found
 from .formats.format import BadRow, Format, Tally
 
@@ -271,15 +272,10 @@ class _Writer:
         solution, nodes = process_ids(question, record.steps)
         method = f"{record.method}/{record.completer}" if record.completer else record.method
         label = label_id(solution, method, self._job)
-        n = len(record.steps)
-        values = record.value or (None,) * n
         mark = int(label, 16)
-        n_correct, n_rollouts = record.n_correct or (0,) * n, record.n_rollouts or (0,) * n
-        provenance = record.provenance or (int(Provenance.IMPORTED),) * n
         known = self._known_labels.get(mark)
         if known is not None and (
-            known[0] < 0
-            or known[1] == _mark(record.label_metadata, record.label, values, n_correct, n_rollouts, provenance)
+            known[0] < 0 or known[1] == _mark(record.label_metadata, record.label, *record_lists(record))
         ):
             # Seen in this run, or as it is in the dataset.
             self._known_labels[mark] = _SEEN
@@ -292,15 +288,9 @@ class _Writer:
         if int(solution, 16) not in self._known_solutions:
             self._known_solutions.add(int(solution, 16))
             self.found.solutions += 1
-            self._solutions.append((
-                solution, question, record.steps, n, record.final_answer, record.outcome, record.generator, None,
-                self._job, 0, record.metadata,
-            ))  # fmt: skip
-        self._labels.append((
-            label, solution, question, record.method, record.completer, self._job, record.label, values,
-            n_correct, n_rollouts, provenance, nodes, record.first_error,
-            0 if known is None else known[0] + 1, record.label_metadata,
-        ))  # fmt: skip
+            self._solutions.append(record_solution(record, solution, self._job))
+        revision = 0 if known is None else known[0] + 1
+        self._labels.append(record_label(record, label, solution, nodes, self._job, revision))
         self._letters += sum(map(len, record.steps))
         if len(self._labels) >= BATCH or self._letters >= MAX_LETTERS:
             self.flush()
@@ -309,8 +299,8 @@ class _Writer:
         """Hand what has gathered to the thread that commits it: questions, solutions, labels."""
         batch: list[tuple[str, pa.Table]] = []
         if self._questions:
-            asked = {name: [getattr(q, name) for q in self._questions.values()] for name in QUESTIONS.names}
-            batch.append(("questions", pa.table(asked, schema=QUESTIONS)))
+            asked = [question_row(question) for question in self._questions.values()]
+            batch.append(("questions", pa.Table.from_pylist(asked, schema=QUESTIONS)))
         for table, rows, schema in (("solutions", self._solutions, SOLUTIONS), ("labels", self._labels, LABELS)):
             if rows:
                 columns = zip(*rows, strict=True)

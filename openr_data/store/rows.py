@@ -1,11 +1,30 @@
-"""Values as rows of the tables, and back: the one place that knows both."""
+"""Values as rows of the tables, and rows as values: the one place that knows both.
 
-from collections.abc import Mapping
+For every value there is a pair: `question_row` and `question_of`, `solution_row` and `solution_of`, and so on;
+`x_of(x_row(value))` is the value. A null has one meaning: nothing was stored. A field that may be None is None then; a
+field of text is empty, and metadata is the empty JSON object. Nulls come from older schema versions, from rollouts
+stored without their text, and from rows that other programs wrote.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..ids import label_id
-from ..types import Labeling, LabelSet, Question, Rollout, Solution, StepLabel, Verdict
+from ..types import (
+    Labeling,
+    LabelSet,
+    Node,
+    Provenance,
+    Question,
+    Record,
+    Rollout,
+    Solution,
+    StepLabel,
+    Verdict,
+)
 from .spool import Rows
+
+Row = Mapping[str, Any]
 
 OUTCOME = {Verdict.CORRECT: True, Verdict.INCORRECT: False, Verdict.UNKNOWN: None}
 """The verdict of a solution's final answer as the column `outcome` holds it."""
@@ -18,46 +37,14 @@ def question_row(question: Question) -> dict[str, Any]:
     return {name: getattr(question, name) for name in Question.__slots__}
 
 
-def question_of(row: dict[str, Any]) -> Question:
-    """The question of a row; the inverse of `question_row`."""
-    return Question(**{name: row[name] for name in Question.__slots__})
+def question_of(row: Row) -> Question:
+    """The question of a row of `questions`."""
+    texts = {name: row[name] or "" for name in Question.__slots__ if name != "metadata"}
+    return Question(**texts, metadata=row["metadata"] or "{}")
 
 
-def solution_of(row: Mapping[str, Any]) -> Solution:
-    """The solution of a row; the inverse of what `labeling_rows` makes of it."""
-    return Solution(
-        solution_id=row["solution_id"],
-        question_id=row["question_id"],
-        steps=tuple(row["steps"]),
-        final_answer=row["final_answer"],
-        outcome=_VERDICT[row["outcome"]],
-        n_tokens=row["n_tokens"],
-        generator=row["generator"] or "",
-        metadata=row["metadata"] or "{}",
-    )
-
-
-def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: bool) -> Rows:
-    """All rows that one question brings. Without `text` the rollouts keep counts and answers only."""
-    return {
-        "solutions": [_solution(item, job, policy) for item in labeling.solutions],
-        "nodes": [
-            {
-                **{name: getattr(node, name) for name in node.__slots__},
-                "verdict": node.verdict.value if node.verdict else None,
-                "method": method,
-                "policy": policy,
-                "job_id": job,
-                "revision": 0,
-            }
-            for node in labeling.nodes
-        ],
-        "rollouts": [_rollout(item, job, policy, text) for item in labeling.rollouts],
-        "labels": [_label(item, labeling.question_id, job, method, policy) for item in labeling.labels],
-    }
-
-
-def _solution(solution: Solution, job: str, policy: str) -> dict[str, Any]:
+def solution_row(solution: Solution, job: str, policy: str) -> dict[str, Any]:
+    """A row of `solutions`; the policy of the job is the generator where the solution names none."""
     return {
         "solution_id": solution.solution_id,
         "question_id": solution.question_id,
@@ -73,9 +60,43 @@ def _solution(solution: Solution, job: str, policy: str) -> dict[str, Any]:
     }
 
 
-def _rollout(rollout: Rollout, job: str, policy: str, text: bool) -> dict[str, Any]:
+def solution_of(row: Row) -> Solution:
+    """The solution of a row of `solutions`."""
+    return Solution(
+        solution_id=row["solution_id"],
+        question_id=row["question_id"],
+        steps=tuple(row["steps"]),
+        final_answer=row["final_answer"],
+        outcome=_VERDICT[row["outcome"]],
+        n_tokens=row["n_tokens"],
+        generator=row["generator"] or "",
+        metadata=row["metadata"] or "{}",
+    )
+
+
+def node_row(node: Node, job: str, method: str, policy: str) -> dict[str, Any]:
+    """A row of `nodes`."""
     return {
-        **{name: getattr(rollout, name) for name in rollout.__slots__},
+        **{name: getattr(node, name) for name in Node.__slots__},
+        "verdict": None if node.verdict is None else node.verdict.value,
+        "method": method,
+        "policy": policy,
+        "job_id": job,
+        "revision": 0,
+    }
+
+
+def node_of(row: Row) -> Node:
+    """The node of a row of `nodes`."""
+    values = {name: row[name] for name in Node.__slots__}
+    verdict = None if row["verdict"] is None else Verdict(row["verdict"])
+    return Node(**{**values, "step": row["step"] or "", "verdict": verdict})
+
+
+def rollout_row(rollout: Rollout, job: str, policy: str, text: bool = True) -> dict[str, Any]:
+    """A row of `rollouts`; without `text` it keeps the answer and the counts only."""
+    return {
+        **{name: getattr(rollout, name) for name in Rollout.__slots__},
         "verdict": rollout.verdict.value,
         "text": rollout.text if text else None,
         "policy": policy,
@@ -84,7 +105,15 @@ def _rollout(rollout: Rollout, job: str, policy: str, text: bool) -> dict[str, A
     }
 
 
-def _label(item: LabelSet, question: str, job: str, method: str, policy: str) -> dict[str, Any]:
+def rollout_of(row: Row) -> Rollout:
+    """The rollout of a row of `rollouts`; its text is empty where none was stored."""
+    values = {name: row[name] for name in Rollout.__slots__}
+    texts = {name: row[name] or "" for name in ("text", "extraction", "reason", "grader")}
+    return Rollout(**{**values, **texts, "verdict": Verdict(row["verdict"])})
+
+
+def label_row(item: LabelSet, question: str, job: str, method: str, policy: str) -> dict[str, Any]:
+    """A row of `labels`: one list a field, one entry a step."""
     lists = {name: [_plain(getattr(step, name)) for step in item.labels] for name in StepLabel.__slots__}
     return {
         "label_id": label_id(item.solution_id, method, job),
@@ -97,6 +126,75 @@ def _label(item: LabelSet, question: str, job: str, method: str, policy: str) ->
         "first_error": item.first_error,
         "revision": 0,
         "metadata": item.metadata,
+    }
+
+
+def label_set_of(row: Row) -> LabelSet:
+    """The label set of a row of `labels`. Raises `ValueError` if its lists differ in length."""
+    lists = [row[name] for name in StepLabel.__slots__]
+    labels = tuple(
+        StepLabel(label, value, n_correct, n_rollouts, Provenance(provenance), node)
+        for label, value, n_correct, n_rollouts, provenance, node in zip(*lists, strict=True)
+    )
+    return LabelSet(row["solution_id"], labels, row["metadata"] or "{}")
+
+
+def record_of(question: Question, row: Row) -> Record:
+    """The record of a row of the view `records`. Raises `ValueError` or `TypeError` for a damaged label set."""
+    return Record(
+        question=question,
+        steps=tuple(row["steps"]),
+        label=tuple(row["label"]),
+        method=row["method"],
+        value=tuple(row["value"]),
+        n_correct=tuple(row["n_correct"]),
+        n_rollouts=tuple(row["n_rollouts"]),
+        provenance=tuple(row["provenance"]),
+        generator=row["generator"] or "",
+        completer=row["completer"] or "",
+        final_answer=row["final_answer"],
+        outcome=row["outcome"],
+        metadata=row["solution_metadata"] or "{}",
+        label_metadata=row["label_metadata"] or "{}",
+    )
+
+
+def record_solution(record: Record, solution: str, job: str) -> tuple[Any, ...]:
+    """The process of a record as a row of `solutions`: a tuple in the order of the schema, which imports build fast."""
+    return (
+        solution, record.question.question_id, record.steps, len(record.steps), record.final_answer, record.outcome,
+        record.generator, None, job, 0, record.metadata,
+    )  # fmt: skip
+
+
+def record_lists(record: Record) -> tuple[Sequence[float | None], Sequence[int], Sequence[int], Sequence[int]]:
+    """Values, correct and graded rollouts, and provenance of a record as `labels` holds them: one entry a step each."""
+    n = len(record.steps)
+    return (
+        record.value or (None,) * n,
+        record.n_correct or (0,) * n,
+        record.n_rollouts or (0,) * n,
+        record.provenance or (int(Provenance.IMPORTED),) * n,
+    )
+
+
+def record_label(
+    record: Record, label: str, solution: str, nodes: Sequence[str], job: str, revision: int
+) -> tuple[Any, ...]:
+    """The label set of a record as a row of `labels`: a tuple in the order of the schema; `nodes` are the prefixes."""
+    return (
+        label, solution, record.question.question_id, record.method, record.completer, job, record.label,
+        *record_lists(record), nodes, record.first_error, revision, record.label_metadata,
+    )  # fmt: skip
+
+
+def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: bool) -> Rows:
+    """All rows that one question brings. Without `text` the rollouts keep counts and answers only."""
+    return {
+        "solutions": [solution_row(item, job, policy) for item in labeling.solutions],
+        "nodes": [node_row(item, job, method, policy) for item in labeling.nodes],
+        "rollouts": [rollout_row(item, job, policy, text) for item in labeling.rollouts],
+        "labels": [label_row(item, labeling.question_id, job, method, policy) for item in labeling.labels],
     }
 
 
