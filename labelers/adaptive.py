@@ -103,7 +103,7 @@ class Adaptive:
     ) -> Labeling:
         """Label one question; see the module for the algorithm."""
         evidence = Evidence(question, policy, grader, self.sampling)
-        if not question.answer.strip():
+        if not grader.can_grade(question):
             return evidence.labeling(Outcome.NO_GOLD)
         if given:
             return await self._label_given(evidence, given)

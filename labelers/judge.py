@@ -36,7 +36,7 @@ from typing import Final
 
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.errors import UsageError
-from openr_data.grading import extract
+from openr_data.grading.math.extract import extract
 from openr_data.ids import content_hash, derive_seed, prefix_ids
 from openr_data.reasons import told_reasons
 from openr_data.registry import catalog_text

@@ -82,7 +82,7 @@ class MathShepherd:
     ) -> Labeling:
         """Label one question; all prefixes of all its solutions are measured at once."""
         evidence = Evidence(question, policy, grader, self.sampling)
-        if not question.answer.strip():
+        if not grader.can_grade(question):
             return evidence.labeling(Outcome.NO_GOLD)
         if given:
             accepted = [await evidence.accept(item) for item in given if item.steps]

@@ -140,7 +140,7 @@ class OmegaPRM:
         if self.config.split != "step":
             policy = SplitPolicy(policy, self.config.split, self.config.pieces)
         evidence = Evidence(question, policy, grader, self.sampling)
-        if not question.answer.strip():
+        if not grader.can_grade(question):
             return evidence.labeling(Outcome.NO_GOLD)
         if given:
             return await self._label_given(evidence, given)

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.grading import extract_finished
-from openr_data.ids import child_id, derive_seed, rollout_id, root_id, solution_id
+from openr_data.grading.rollout import graded_rollout
+from openr_data.ids import child_id, derive_seed, root_id, solution_id
 from openr_data.label_rule import PrefixEvidence, step_label
 from openr_data.types import (
-    Grade,
     Label,
     Labeling,
     LabelSet,
@@ -168,31 +167,18 @@ class Evidence:
             Prefix(question.question, state.steps), k, replace(self.sampling, seed=seed)
         )
         self.calls += len(completions)
-        shape = f"{self.sampling.temperature} {self.sampling.top_p} {self.sampling.max_tokens}"
         drawn: list[Drawn] = []
         for index, completion in enumerate(completions):
             # A sample that another job has drawn stays the rollout it was there.
-            drawn_by, position = completion.draw or (seed, index)
-            found = extract_finished(completion.text, completion.finish_reason, state.steps)
-            grade = Grade(Verdict.UNKNOWN, f"cut by {completion.finish_reason}")
-            if found.answer is not None:
-                grade = await self.grader.grade(found.answer, question.answer)
-            elif completion.finish_reason == "stop":
-                grade = Grade(Verdict.UNKNOWN, "no answer in the text")
-            row = Rollout(
-                rollout_id=rollout_id(self.policy.name, state.node_id, drawn_by, position, shape, completion.text),
-                question_id=question.question_id,
+            row = await graded_rollout(
+                completion,
+                question,
+                self.grader,
+                policy=self.policy.name,
                 node_id=state.node_id,
-                text=completion.text,
-                answer=found.answer,
-                extraction=found.rule,
-                verdict=grade.verdict,
-                reason=grade.reason,
-                grader=self.grader.name,
-                finish_reason=completion.finish_reason,
-                n_tokens=completion.n_tokens,
-                logprob=completion.logprob,
-                seed=drawn_by,
+                steps=state.steps,
+                sampling=self.sampling,
+                draw=completion.draw or (seed, index),
             )
             steps = self.policy.steps_of(completion.text)
             path: list[str] = []
@@ -214,7 +200,7 @@ class Evidence:
         *before, last = given.steps
         answer, verdict, reason = given.final_answer, given.outcome, ""
         if answer is None:
-            answer = extract_finished(last, "stop", before).answer
+            answer = self.grader.extract(last, "stop", before).answer
         if verdict is Verdict.UNKNOWN and answer is not None:
             verdict = (await self.grader.grade(answer, self.question.answer)).verdict
         path = tuple(self.node_id(given.steps[:depth]) for depth in range(1, len(given.steps) + 1))

@@ -32,7 +32,7 @@ _NAMES: Final = {
     "Store": "store.store",
     "Verdict": "types",
     "View": "store.view",
-    "extract_answer": "grading.extract",
+    "extract_answer": "grading.math.extract",
     "load": "registry",
     "run_label": "jobs.runner",
 }

@@ -70,11 +70,12 @@ GRADERS: Final[Mapping[str, Entry]] = {
     "math": Entry(
         "openr_data.grading.math.grader:MathGrader", "exact values of numbers, expressions and sets; sympy beyond"
     ),
-    "string": Entry("openr_data.grading.graders:StringGrader", "equal LaTeX text"),
-    "numeric": Entry("openr_data.grading.graders:NumericGrader", "equal rational numbers"),
-    "choice": Entry("openr_data.grading.graders:ChoiceGrader", "the letter of an option"),
+    "string": Entry("openr_data.grading.math.text_graders:StringGrader", "equal LaTeX text"),
+    "numeric": Entry("openr_data.grading.math.text_graders:NumericGrader", "equal rational numbers"),
+    "choice": Entry("openr_data.grading.math.text_graders:ChoiceGrader", "the letter of an option"),
     "openr": Entry(
-        "openr_data.grading.graders:OpenRGrader", "OpenR's rule, for comparison: the gold is a part of the text"
+        "openr_data.grading.math.text_graders:OpenRGrader",
+        "OpenR's rule, for comparison: the gold is a part of the text",
     ),
 }
 FORMATS: Final[Mapping[str, Entry]] = {

@@ -83,7 +83,7 @@ def search(
 
     \b
     Ways to choose:
-      majority              the answer that most candidates give, by mathematical equality
+      majority              the answer that most candidates give, equal ones by --grader
       min-, last-, product-, mean-vote   votes weigh the least, last, product or mean step score
       min-, last-, product-, mean-max    the one candidate with the best
 
@@ -118,7 +118,8 @@ def search(
     opened = Store.open(store)
     view = opened.view(resolved.config.into)
     read = read_rollouts(view, job.job_id, model_entry(resolved.config.policy).separator)
-    asked = asyncio.run(group_answers(read))
+    with closing(resolved.grader()) as grader:
+        asked = asyncio.run(group_answers(read, grader))
     found: dict[str, SearchFigures] = {"": evaluate(asked, None)} if not rewards else {}
     for name in rewards:
         scores, spent = _scored(opened, job, kind, name, live, asked)

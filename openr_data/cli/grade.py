@@ -30,18 +30,18 @@ def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
       openr-data grade '\\frac{1}{2}' 0.5
       openr-data grade 'So we get \\boxed{x+1}.' '1+x'
     """
-    from ..grading import extract
-
-    # A box or a "####" line says that this is a text, not an answer.
-    found = extract(answer, ("boxed", "hashes"))
     made = load_grader(grader)
-    grade = asyncio.run(made.grade(found.answer or answer, gold))
+    extraction = made.extract(answer, "stop", ())
+    # Without marks such as a box, what was given is an answer and not a text that holds one.
+    is_text = extraction.is_delimited
+    final = extraction.answer if is_text and extraction.answer else answer
+    grade = asyncio.run(made.grade(final, gold))
     out.facts(
         {
             "verdict": grade.verdict.value,
             "reason": grade.reason,
-            "answer": found.answer or answer,
-            "extraction": found.rule if found.answer else "as given",
+            "answer": final,
+            "extraction": extraction.rule if is_text else "as given",
             "gold": gold,
             "grader": made.name,
         }

@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ..engine.protocols import Grader
-from ..grading import extract_finished
+from ..grading.rollout import graded_answer
 from ..ids import config_id
 from ..jobs.job import versions
 from ..store import Dataset, View
 from ..store.refs import Snapshot, now
-from ..types import Grade, Verdict
+from ..store.rows import question_of
+from ..types import FinishReason, Grade, Question, Verdict
 from .stored_evidence import Row, StoredEvidence, Trie
 
 QUESTIONS_AT_ONCE: Final = 200
@@ -38,8 +39,8 @@ TABLES: Final = ("questions", "solutions", "nodes", "rollouts", "labels")
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]
-Grades = Mapping[tuple[str, str], Grade]
-"""By (answer, gold answer)."""
+Answered = tuple[str, str | None, FinishReason]
+"""What a rollout answers to a question: the question's id, the answer, and how the rollout ended."""
 
 
 @dataclass(slots=True)
@@ -121,12 +122,14 @@ def disagreements(view: View, first: Grader | None, second: Grader) -> list[Disa
         f"group by r.question_id, q.answer, r.answer{', r.verdict' if first is None else ''} "
         "order by rollouts desc, r.question_id, r.answer"
     ).to_pylist()
-    pairs = [(row["answer"], row["gold"]) for row in rows]
-    new = _wait(_grades(second, pairs))
+    # As in a graded rollout: an answer to a question without a gold answer is unknown to every grader.
+    questions = _questions(view.sql("select * from questions").to_pylist() if rows else [])
+    answered: list[Answered] = [(row["question_id"], row["answer"], "stop") for row in rows]
+    new = _wait(_grades(second, answered, questions))
     old = (
         [Grade(Verdict(row["verdict"]), row["reason"]) for row in rows]
         if first is None
-        else _wait(_grades(first, pairs))
+        else _wait(_grades(first, answered, questions))
     )
     return [
         Disagreement(row["question_id"], row["gold"], row["answer"], before, after, row["rollouts"])
@@ -193,25 +196,24 @@ def _regraded(
     rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, options: Mapping[str, Row]
 ) -> Iterable[tuple[str, list[Row]]]:
     """The changed rows of these questions, by table."""
-    gold = {row["question_id"]: row["answer"] for row in rows["questions"]}
+    questions = _questions(rows["questions"])
     trie = Trie(rows, options)
-    # A question that is not there has no gold answer to grade against: its rows stay as they are.
-    rollouts = [row for row in rows["rollouts"] if row["question_id"] in gold]
-    answers = [_answer(row, trie) for row in rollouts]
-    wanted = [
-        (answer, gold[row["question_id"]])
-        for (answer, _), row in zip(answers, rollouts, strict=True)
-        if answer is not None
-    ] + [
-        (row["final_answer"], gold[row["question_id"]])
-        for row in rows["solutions"]
-        if row["final_answer"] is not None and row["question_id"] in gold
+    # A rollout whose question is not in the dataset cannot be graded: its rows stay as they are.
+    rollouts = [row for row in rows["rollouts"] if row["question_id"] in questions]
+    answers = [_answer(row, trie, grader) for row in rollouts]
+    answered: list[Answered] = [
+        (row["question_id"], answer, row["finish_reason"]) for (answer, _), row in zip(answers, rollouts, strict=True)
     ]
-    pairs = list(dict.fromkeys(wanted))
-    grades: Grades = dict(zip(pairs, _wait(_grades(grader, pairs)), strict=True))
+    stored: list[Answered] = [
+        (row["question_id"], row["final_answer"], "stop")
+        for row in rows["solutions"]
+        if row["final_answer"] is not None and row["question_id"] in questions
+    ]
+    distinct = list(dict.fromkeys(answered + stored))
+    grades = dict(zip(distinct, _wait(_grades(grader, distinct, questions)), strict=True))
     groups = _by_question_and_job(rows)
-    for (answer, rule), row in zip(answers, rollouts, strict=True):
-        new = _regraded_rollout(row, answer, rule, grades.get((answer or "", gold[row["question_id"]])), grader, found)
+    for (answer, rule), key, row in zip(answers, answered, rollouts, strict=True):
+        new = _regraded_rollout(row, answer, rule, grades[key], grader, found)
         groups[row["question_id"], row["job_id"]]["new_rollouts"].append(new)
     new_rows: dict[str, list[Row]] = defaultdict(list)
     for (question, _), group in groups.items():
@@ -220,7 +222,7 @@ def _regraded(
             continue
         evidence = StoredEvidence(group, trie)
         new_rows["solutions"] += evidence.solutions(
-            lambda answer, question=question: grades[answer, gold[question]].verdict  # type: ignore[misc]
+            lambda answer, question=question: grades[question, answer, "stop"].verdict  # type: ignore[misc]
         )
         new_rows["nodes"] += evidence.nodes()
         new_rows["rollouts"] += group["new_rollouts"]
@@ -233,14 +235,9 @@ def _regraded(
     yield "labels", _changed(rows["labels"], new_rows["labels"], ("label_id",))
 
 
-def _regraded_rollout(
-    row: Row, answer: str | None, rule: str, grade: Grade | None, grader: Grader, found: Regrading
-) -> Row:
+def _regraded_rollout(row: Row, answer: str | None, rule: str, grade: Grade, grader: Grader, found: Regrading) -> Row:
     """A rollout with its new answer and verdict, counted."""
     found.rollouts += 1
-    if grade is None:
-        cut = row["finish_reason"] != "stop"
-        grade = Grade(Verdict.UNKNOWN, f"cut by {row['finish_reason']}" if cut else "no answer in the text")
     new = {**row, "answer": answer, "extraction": rule, "grader": grader.name}
     if not grade.is_final:
         found.cut_off += 1
@@ -252,11 +249,20 @@ def _regraded_rollout(
     return {**new, "verdict": grade.verdict.value, "reason": grade.reason}
 
 
-async def _grades(grader: Grader, pairs: Sequence[tuple[str, str]]) -> list[Grade]:
-    found: list[Grade] = []
-    for start in range(0, len(pairs), GRADED_AT_ONCE):
-        found += await asyncio.gather(*(grader.grade(*pair) for pair in pairs[start : start + GRADED_AT_ONCE]))
-    return found
+async def _grades(grader: Grader, answered: Sequence[Answered], questions: Mapping[str, Question]) -> list[Grade]:
+    grades: list[Grade] = []
+    for start in range(0, len(answered), GRADED_AT_ONCE):
+        grades += await asyncio.gather(
+            *(
+                graded_answer(answer, finish_reason, questions[question], grader)
+                for question, answer, finish_reason in answered[start : start + GRADED_AT_ONCE]
+            )
+        )
+    return grades
+
+
+def _questions(rows: Iterable[Row]) -> dict[str, Question]:
+    return {row["question_id"]: question_of(row) for row in rows}
 
 
 def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -269,11 +275,11 @@ def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def _answer(row: Row, trie: Trie) -> tuple[str | None, str]:
+def _answer(row: Row, trie: Trie, grader: Grader) -> tuple[str | None, str]:
     """The answer of a rollout and its rule: extracted again where there is a text, as stored where there is none."""
     if row["text"] is None:
         return row["answer"], row["extraction"] or ("none" if row["answer"] is None else "")
-    again = extract_finished(row["text"], row["finish_reason"], trie.prefix(row["node_id"]))
+    again = grader.extract(row["text"], row["finish_reason"], trie.prefix(row["node_id"]))
     return again.answer, again.rule
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from ..grading.grader import Grader as Grader
 from ..reasons import ReasonedStep
-from ..types import Budget, Completion, Grade, Label, Labeling, Prefix, Question, Sampling, SearchResult, Solution
+from ..types import Budget, Completion, Label, Labeling, Prefix, Question, Sampling, SearchResult, Solution
 
 
 class Policy(Protocol):
@@ -44,15 +45,6 @@ class Backend(Policy, Protocol):
     def retries(self) -> int: ...
 
     def close(self) -> None: ...
-
-
-class Grader(Protocol):
-    """Compares an extracted answer with the gold answer. `name` carries its version; unknown has a reason."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def grade(self, answer: str, gold: str) -> Grade: ...
 
 
 class RewardModel(Protocol):

@@ -2,12 +2,11 @@
 
 Everything is a function of stored rollouts and their scores: no policy is called. A rollout whose verdict is unknown
 (cut off, no answer, undecided by the grader) counts as wrong and is counted. Answers are grouped for votes by
-mathematical equality.
+the grader of the job.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..grading.math.cluster import cluster
-from ..grading.math.grader import MathGrader
+from ..grading.grader import Grader
 from ..metrics.aggregation import RULES, Candidate
 from ..metrics.curves import mean_curve, oracle_curve, random_curve, rule_curve
 from ..metrics.intervals import Estimate, bootstrap_mean, paired_difference
@@ -131,18 +129,17 @@ def read_rollouts(view: View, job: str, separator: str) -> list[tuple[str, str, 
     return list(found.values())
 
 
-async def group_answers(read: Sequence[tuple[str, str, list[Sampled]]]) -> list[Asked]:
-    """The questions with their answers grouped by mathematical equality."""
+async def group_answers(read: Sequence[tuple[str, str, list[Sampled]]], grader: Grader) -> list[Asked]:
+    """The questions with their answers in the groups that the grader calls the same."""
     asked: list[Asked] = []
-    with closing(MathGrader()) as grader:
-        for name, text, items in read:
-            answers = [item.answer for item in items if item.answer is not None]
-            places = [place for place, item in enumerate(items) if item.answer is not None]
-            group: list[int | None] = [None] * len(items)
-            for number, members in enumerate(await cluster(answers, grader) if answers else []):
-                for member in members:
-                    group[places[member]] = number
-            asked.append(Asked(name, text, tuple(items), tuple(group)))
+    for name, text, items in read:
+        answers = [item.answer for item in items if item.answer is not None]
+        places = [place for place, item in enumerate(items) if item.answer is not None]
+        group: list[int | None] = [None] * len(items)
+        for number, members in enumerate(await grader.same(answers)):
+            for member in members:
+                group[places[member]] = number
+        asked.append(Asked(name, text, tuple(items), tuple(group)))
     return asked
 
 

@@ -101,7 +101,7 @@ class GoldAnswers:
     def fill(self, item: Question | Record) -> Question | Record:
         """The same with a gold answer, where it had none and one is known."""
         question = item.question if isinstance(item, Record) else item
-        if question.answer.strip():
+        if question.has_gold:
             return item
         if question.question_id not in self._given:
             self._given[question.question_id] = self._look_up(question.question)
@@ -258,7 +258,7 @@ class _Writer:
         if mark not in self._asked:
             self._asked.add(mark)
             self._questions[question.question_id] = question
-            self.found.without_gold += not question.answer.strip()
+            self.found.without_gold += not question.has_gold
             if len(self._questions) >= BATCH:
                 self.flush()
 

@@ -70,8 +70,7 @@ class Plan:
 
     def grader(self) -> Grader:
         """The grader by name."""
-        grader: Grader = load_grader(self.config.grader)
-        return grader
+        return load_grader(self.config.grader)
 
     def policy(self, **live: Any) -> Backend:
         """The policy of the backend; `live` are options that do not change its answers. Raises `UsageError`."""

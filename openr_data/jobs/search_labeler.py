@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..engine.protocols import Grader, Policy, Search
-from ..grading import extract_finished
-from ..ids import rollout_id, root_id, solution_id
-from ..types import Budget, Candidate, Grade, Labeling, Node, Outcome, Question, Rollout, Sampling, Solution, Verdict
+from ..grading.rollout import graded_rollout
+from ..ids import root_id, solution_id
+from ..types import Budget, Labeling, Node, Outcome, Question, Rollout, Sampling, Solution, Verdict
 
 
 class SearchLabeler:
@@ -38,7 +38,16 @@ class SearchLabeler:
         rollouts: list[Rollout] = []
         solutions: dict[str, Solution] = {}
         for item in found.candidates:
-            row = await self._graded(question, item, policy, grader)
+            row = await graded_rollout(
+                item,
+                question,
+                grader,
+                policy=policy.name,
+                node_id=root_id(question.question_id),
+                steps=(),
+                sampling=self.sampling,
+                draw=item.draw,
+            )
             rollouts.append(row)
             if item.steps:
                 name = solution_id(question.question_id, item.steps)
@@ -72,31 +81,4 @@ class SearchLabeler:
             calls=found.calls,
             probes=1,
             tokens=found.tokens,
-        )
-
-    async def _graded(self, question: Question, item: Candidate, policy: Policy, grader: Grader) -> Rollout:
-        answer = extract_finished(item.text, item.finish_reason, ())
-        grade = Grade(Verdict.UNKNOWN, f"cut by {item.finish_reason}")
-        if answer.answer is not None and question.answer.strip():
-            grade = await grader.grade(answer.answer, question.answer)
-        elif answer.answer is not None:
-            grade = Grade(Verdict.UNKNOWN, "no gold answer")
-        elif item.finish_reason == "stop":
-            grade = Grade(Verdict.UNKNOWN, "no answer in the text")
-        node, (seed, index) = root_id(question.question_id), item.draw
-        shape = f"{self.sampling.temperature} {self.sampling.top_p} {self.sampling.max_tokens}"
-        return Rollout(
-            rollout_id=rollout_id(policy.name, node, seed, index, shape, item.text),
-            question_id=question.question_id,
-            node_id=node,
-            text=item.text,
-            answer=answer.answer,
-            extraction=answer.rule,
-            verdict=grade.verdict,
-            reason=grade.reason,
-            grader=grader.name,
-            finish_reason=item.finish_reason,
-            n_tokens=item.n_tokens,
-            logprob=item.logprob,
-            seed=seed,
         )

@@ -11,7 +11,7 @@ from .sampling import FinishReason
 class Rollout:
     """A graded completion from one node (its prefix) to the end.
 
-    `extraction` is the rule that found the answer (`grading/extract.py`), `reason` why a verdict is unknown.
+    `extraction` is the rule by which the grader found the answer, `reason` why a verdict is unknown.
     """
 
     rollout_id: str

@@ -59,6 +59,11 @@ class Question:
     subject: str = ""
     metadata: str = "{}"
 
+    @property
+    def has_gold(self) -> bool:
+        """Whether it has a gold answer."""
+        return bool(self.answer.strip())
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:

@@ -10,7 +10,7 @@ import pytest
 from openr_data.derivation.regrade import disagreements, regrade
 from openr_data.derivation.stored_evidence import StoredEvidence, Trie
 from openr_data.errors import OpenRError, StoreError
-from openr_data.grading import MathGrader
+from openr_data.grading import FinalAnswerGrader, MathGrader
 from openr_data.ids import child_id, root_id
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
@@ -28,7 +28,7 @@ OPTIONS = {
 }
 
 
-class Lenient:
+class Lenient(FinalAnswerGrader):
     """Accepts the wrong answer of the scripted world too, and knows nothing of one answer."""
 
     name = "lenient/1"
@@ -37,7 +37,7 @@ class Lenient:
         return Grade(Verdict.CORRECT)
 
 
-class Strict:
+class Strict(FinalAnswerGrader):
     """Accepts nothing."""
 
     name = "strict/1"
@@ -46,7 +46,7 @@ class Strict:
         return Grade(Verdict.INCORRECT)
 
 
-class Silent:
+class Silent(FinalAnswerGrader):
     """Never knows."""
 
     name = "silent/1"
@@ -206,7 +206,7 @@ def test_a_job_without_rollouts_of_its_own_and_an_unknown_method_are_left_alone(
     assert kept["foreign"] == foreign
 
 
-class CutOff:
+class CutOff(FinalAnswerGrader):
     """Reaches a limit at every comparison."""
 
     name = MathGrader.name

@@ -82,7 +82,7 @@ def test_the_candidates_are_read_back_and_their_answers_grouped(store: Store) ->
     job, dataset, _ = run_search(store)
     read = read_rollouts(dataset.view(), job.job_id, SEPARATOR)
     assert [len(items) for _, _, items in read] == [8] * 6
-    asked = asyncio.run(group_answers(read))
+    asked = asyncio.run(group_answers(read, MathGrader()))
     for item in asked:
         for one, first in zip(item.candidates, item.group, strict=True):
             for other, second in zip(item.candidates, item.group, strict=True):

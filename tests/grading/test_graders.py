@@ -100,7 +100,7 @@ def test_a_module_that_cannot_be_imported_is_the_users_mistake(tmp_path: Path, m
 
 
 def test_a_number_is_no_grader(own_module: str) -> None:
-    with pytest.raises(UsageError, match="no function"):
+    with pytest.raises(UsageError, match=r"is not a function of \(answer, gold\) and not a class"):
         check_grader(f"python:{own_module}:number")
 
 

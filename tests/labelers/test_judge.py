@@ -17,7 +17,7 @@ from openr_data.config import as_dict, build
 from openr_data.derivation.regrade import regrade
 from openr_data.engine.protocols import Labeler
 from openr_data.errors import UsageError
-from openr_data.grading import MathGrader
+from openr_data.grading import FinalAnswerGrader, MathGrader
 from openr_data.ids import prefix_ids, solution_id
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
@@ -71,7 +71,7 @@ class Critic(ScriptedPolicy):
         return await super().sample(prefix, n, sampling)
 
 
-class NoGrader:
+class NoGrader(FinalAnswerGrader):
     """A judge needs no grader: asking this one is an error."""
 
     name = "none"

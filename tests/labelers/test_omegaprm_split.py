@@ -12,7 +12,7 @@ import pytest
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
 from openr_data.derivation.regrade import regrade
 from openr_data.errors import UsageError
-from openr_data.grading import MathGrader
+from openr_data.grading import FinalAnswerGrader, MathGrader
 from openr_data.ids import prefix_ids
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label, runner
@@ -130,7 +130,7 @@ def test_given_solutions_have_their_steps() -> None:
 # --- what is stored ---------------------------------------------------------------------------------------------------
 
 
-class Strict:
+class Strict(FinalAnswerGrader):
     """Accepts nothing."""
 
     name = "strict/1"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from openr_data.engine.protocols import Labeler, Policy
+from openr_data.grading import FinalAnswerGrader
 from openr_data.ids import question_id, solution_id
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.steps import join_steps
@@ -51,7 +52,7 @@ def said(steps: Sequence[str], limit: int, separator: str = "\n\n") -> Completio
     return Completion(separator.join(steps[:limit]), max(1, len(steps[:limit])), finish)
 
 
-class Watching:
+class Watching(FinalAnswerGrader):
     """A grader: equal texts are equal answers. `asked` holds the pairs it saw."""
 
     name = "equal texts"

@@ -16,7 +16,7 @@ from openr_data import ids
 from openr_data.derivation.regrade import regrade
 from openr_data.errors import StoreError
 from openr_data.grading import MathGrader
-from openr_data.grading.graders import ChoiceGrader
+from openr_data.grading.math.text_graders import ChoiceGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.jobs.plan import Plan

@@ -11,7 +11,7 @@ metadata, and the texts of a row that were changed with them, so that the row is
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
-from ...grading.extract import extract_answer
+from ...grading.math.extract import extract_answer
 from ...ids import question_id
 from ...types import Question
 from .format import BadRow, Group, NoOptions, Row, Tally, decode, encode, text_of

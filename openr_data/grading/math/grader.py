@@ -15,8 +15,11 @@ from typing import Final
 
 from ...types import Grade, Verdict
 from ..cache import GradeCache
+from ..groups import Groups
 from ..workers import WorkerLimits, Workers
+from .cluster import cluster_by_value
 from .equivalence import Comparison, compare_exactly
+from .final_answer_grader import FinalAnswerGrader
 from .tokens import Tokens, tokens
 
 MOST_REMEMBERED: Final = 100_000
@@ -25,7 +28,7 @@ AT_ONCE: Final = 200
 """Pairs of a batch that are graded before other coroutines get their turn."""
 
 
-class MathGrader:
+class MathGrader(FinalAnswerGrader):
     """Grades final answers: exactly where they are read, symbolically where not, unknown with a reason elsewhere.
 
     `name` goes into every rollout: verdicts of two versions of a grader are not mixed up. With `symbolic=False` the
@@ -75,6 +78,10 @@ class MathGrader:
                 await asyncio.sleep(0)
         done = {pair: item if isinstance(item, Grade) else await item for pair, item in waiting.items()}
         return [done[pair] for pair in pairs]
+
+    async def same(self, answers: Sequence[str]) -> Groups:
+        """Answers that are mathematically equal. An unknown comparison joins nothing."""
+        return await cluster_by_value(answers, self.grade_all)
 
     def close(self) -> None:
         """End the workers."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from openr_data.grading import MathGrader, cluster, cluster_by_text
+from openr_data.grading import MathGrader, cluster_by_text
 from openr_data.grading.cache import GradeCache
 from openr_data.types import Grade, Verdict
 
@@ -12,16 +12,16 @@ ANSWERS = ["1/2", r"\frac12", "0.5", "2", r"\sqrt{4}", "2.0", "x+1", "1+x", "no 
 
 def test_equal_answers_meet_in_one_cluster() -> None:
     grader = MathGrader(cache=GradeCache(None, ""))
-    assert asyncio.run(cluster(ANSWERS, grader)) == [[0, 1, 2, 9], [3, 4, 5], [6, 7], [8], [10]]
+    assert asyncio.run(grader.same(ANSWERS)) == [[0, 1, 2, 9], [3, 4, 5], [6, 7], [8], [10]]
     grader.close()
 
 
 def test_clusters_do_not_depend_on_the_order() -> None:
     grader = MathGrader(symbolic=False, cache=GradeCache(None, ""))
-    expected = {frozenset(ANSWERS[i] for i in group) for group in asyncio.run(cluster(ANSWERS, grader))}
+    expected = {frozenset(ANSWERS[i] for i in group) for group in asyncio.run(grader.same(ANSWERS))}
     for seed in range(5):
         turned = random.Random(seed).sample(ANSWERS, len(ANSWERS))
-        found = {frozenset(turned[i] for i in group) for group in asyncio.run(cluster(turned, grader))}
+        found = {frozenset(turned[i] for i in group) for group in asyncio.run(grader.same(turned))}
         assert found == expected
 
 
@@ -30,7 +30,7 @@ def test_an_answer_that_is_equal_in_one_direction_alone_joins_nothing() -> None:
         async def grade_all(self, pairs):  # type: ignore[no-untyped-def]
             return [Grade(Verdict.CORRECT if pair[0] < pair[1] else Verdict.INCORRECT) for pair in pairs]
 
-    assert asyncio.run(cluster(["a b", "c d", "a b"], OneWay(cache=GradeCache(None, "")))) == [[0, 2], [1]]
+    assert asyncio.run(OneWay(cache=GradeCache(None, "")).same(["a b", "c d", "a b"])) == [[0, 2], [1]]
 
 
 def test_the_text_clusters_stand_beside() -> None:
@@ -38,5 +38,5 @@ def test_the_text_clusters_stand_beside() -> None:
 
 
 def test_no_answers_make_no_clusters() -> None:
-    assert asyncio.run(cluster([])) == []
+    assert asyncio.run(MathGrader().same([])) == []
     assert cluster_by_text([]) == []

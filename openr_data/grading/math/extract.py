@@ -8,16 +8,18 @@ result: a number that merely stood last is weaker evidence than a box, and a que
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
-from ..steps import join_steps
-from ..types import FinishReason
+from ...steps import join_steps
+from ...types import FinishReason
+from ..grader import NOTHING, Extraction
 
-Rule = Literal["boxed", "hashes", "phrase", "formula", "number", "none"]
+Rule = Literal["boxed", "hashes", "phrase", "formula", "number"]
 RULES: Final[tuple[Rule, ...]] = ("boxed", "hashes", "phrase", "formula", "number")
-MARKED: Final[tuple[Rule, ...]] = ("boxed", "hashes", "phrase")
-"""The rules by which a text says itself what its answer is."""
+DELIMITED: Final[tuple[Rule, ...]] = ("boxed", "hashes")
+"""The rules by which marks in the text show where its answer begins and ends."""
+MARKED: Final[tuple[Rule, ...]] = (*DELIMITED, "phrase")
+"""The rules by which a text itself names its answer."""
 
 LONGEST_TEXT: Final = 200_000
 """Characters read, from the end: an answer stands at the end, and a runaway text must cost nothing."""
@@ -67,19 +69,11 @@ _NUMBER: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """An answer as written (outer white space and `$` taken off) and the rule that found it."""
-
-    answer: str | None
-    rule: Rule
-
-
-NOTHING: Final = Extraction(None, "none")
-
-
 def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
-    """The final answer by the first of `rules` that finds one. Linear in the text, whatever it is."""
+    """The final answer by the first of `rules` that finds one, without outer white space and `$`.
+
+    Linear in the text, whatever it is.
+    """
     text = text[-LONGEST_TEXT:]
     if "<" in text:
         # What a model thought, and the marks of its turns, are no part of what it says.
@@ -89,7 +83,7 @@ def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
         found = _FINDERS[rule](text)
         answer = _trim(found) if found else None
         if answer:
-            return Extraction(answer, rule)
+            return Extraction(answer, rule, rule in DELIMITED)
     return NOTHING
 
 
