@@ -15,11 +15,12 @@ from ..evaluation.search import MAJORITY, RANDOM, Asked, Scores, SearchFigures, 
 from ..evaluation.seen_questions import seen_questions, seen_told
 from ..jobs.job import Job
 from ..jobs.plan import Plan, plan
+from ..jobs.start import RunOptions
 from ..models import model_entry
 from ..overlap import count_seen
 from ..registry import check, load
 from ..store import Store
-from .label import RunOptions, run_job, run_options
+from .label import run_job, run_options
 from .output import Output, hint, note, output_options
 
 DEFAULT: Final[Mapping[str, Any]] = {
@@ -140,13 +141,12 @@ def search(
 
 def _searched(store: str, resolved: Plan, running: RunOptions) -> Job:
     """The job of the search, run to its end; nothing is asked where it is there already."""
-    there = Store.at(store)
     job_id = resolved.config.job_id()
-    known = [job for job in Job.all(there) if job.job_id == job_id] if there else []
-    if known and (result := known[0].result()) and not result["failed"]:
+    ran = run_job(store, resolved, running)
+    job, status = ran.job, ran.status
+    if status is None:
         note(f"The rollouts of the job {job_id} are there already.")
-        return known[0]
-    job, status = run_job(store, resolved, running)
+        return job
     if status.failed:
         note(f"{status.failed:,} questions failed and are not counted.")
         hint(f"Try them again with: openr-data jobs resume {job_id}")

@@ -11,8 +11,9 @@ from ..errors import InputError, UsageError
 from ..jobs import Job
 from ..jobs.job import LABEL
 from ..jobs.plan import resumed
+from ..jobs.start import RunOptions
 from ..store import Store
-from .label import RunOptions, run_options, run_plan
+from .label import label_plan, run_options
 from .output import Output, ago, hint, note, output_options
 
 
@@ -96,7 +97,7 @@ def resume(store: str, /, job_id: str, running: RunOptions, out: Output) -> None
     if "base_url" in began:
         # The server is where it was, unless it is said to be elsewhere.
         running = replace(running, backend={"base_url": began["base_url"], **running.backend})
-    run_plan(store, plan, out, running)
+    label_plan(store, plan, out, running)
 
 
 def _last(job: Job) -> dict[str, Any]:

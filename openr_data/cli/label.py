@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -13,12 +13,12 @@ import click
 
 from ..config import parse_overrides, read_toml
 from ..display.terminal import spent, status_lines
-from ..engine.prices import find_price
 from ..errors import UnknownName, UsageError
-from ..jobs import Job, Status, run_label
-from ..jobs.estimate import donors, estimate
+from ..jobs import Status
+from ..jobs.estimate import estimate
 from ..jobs.limits import Limits
 from ..jobs.plan import Plan, plan, recipe
+from ..jobs.start import JobRun, RunOptions, price_of, run_plan
 from ..store import Store
 from .estimate import show_estimate
 from .output import Output, hint, note, output_options
@@ -59,18 +59,6 @@ SPENT: Final = (
 """The ledger of a job as `--json` tells it."""
 LINE_EVERY = 30.0
 """Seconds between two progress lines where stderr is no terminal."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What shapes a run and not its result. `backend` are options of the backend."""
-
-    live: int
-    backend: dict[str, Any]
-    limits: Limits
-    gpus: int
-    prices: Path | None
-    first: int | None = None
 
 
 def run_options(function: F) -> F:
@@ -214,14 +202,13 @@ def label(
             raise
         raise UsageError(f"{error} The recipe {begun.name} needs: {begun.needs}") from error
     if not dry_run:
-        run_plan(store, resolved, out, running)
+        label_plan(store, resolved, out, running)
         if begun and begun.then:
             hint(f"Go on with: {begun.then}")
         return
     if pilot:
         run_job(store, resolved, replace(running, first=pilot))
-    urls = running.backend.get("base_url", ())
-    price = find_price(resolved.config.policy, urls, _price_files(store, running.prices))
+    price = price_of(store, resolved, running)
     show_estimate(estimate(Store.at(store), resolved, price), resolved, price, out)
     if begun and begun.needs and "not in this store" in resolved.read:
         hint(f"Counted with what the recipe expects. Bring it in with: {begun.needs}")
@@ -232,24 +219,17 @@ def label(
     )
 
 
-def _price_files(where: str, given: Path | None) -> list[Path]:
-    """The user's own prices: the file that was named, else that of the store."""
-    own = Path(where) / "prices.toml"
-    return [given] if given else [own] if own.is_file() else []
-
-
-def run_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> None:
-    """Run a resolved job in the store `where` and print what came of it."""
+def label_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> None:
+    """Run a planned labeling job in the store `where` and print its result."""
     config = resolved.config
     job_id = config.job_id()
-    there = Store.at(where)
-    known = [job for job in Job.all(there) if job.job_id == job_id] if there else []
-    if known and (result := known[0].result()) and not result["failed"]:
+    ran = run_job(where, resolved, running)
+    if ran.status is None:
         note(f"The job {job_id} is done already. Label anew with another --seed.")
-        _summary(out, job_id, config.into, result)
+    _summary(out, job_id, config.into, ran.totals)
+    if ran.status is None:
         return
-    job, status = run_job(where, resolved, running)
-    _summary(out, job_id, config.into, job.result() or status.as_dict())
+    job, status = ran.job, ran.status
     if status.failed:
         note(f"{status.failed:,} questions failed, for example:")
         for question, reason in list(job.failures().items())[-FAILURES_SHOWN:]:
@@ -273,46 +253,19 @@ def _warn_of_cuts(status: Status, limit: int) -> None:
         )
 
 
-def run_job(where: str, resolved: Plan, running: RunOptions) -> tuple[Job, Status]:
-    """Run a job as far as it goes; a store is made once the policy is there."""
-    config, backend = resolved.config, running.backend
-    labeler, grader = resolved.labeler(), resolved.grader()
-    urls = backend.get("base_url", ())
-    price = find_price(config.policy, urls, _price_files(where, running.prices))
-    running.limits.check(price is not None)
-    note(
-        f"{config.method} on {resolved.read} ({len(resolved.questions):,} questions) → {config.into}, "
-        f"job {config.job_id()}"
+def run_job(where: str, resolved: Plan, running: RunOptions) -> JobRun:
+    """Run a job as far as it goes, with its progress on stderr."""
+    return run_plan(
+        where,
+        resolved,
+        running,
+        progress=progress,
+        announce=note,
+        on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),
     )
-    with closing(resolved.policy(**backend)) as policy:
-        store = Store.open(where, create=True)
-        dataset = store.dataset(config.into, create=True)
-        began: dict[str, Any] = {"policy_revision": policy.name, "grader_revision": grader.name, "read": resolved.read}
-        if config.reuse:
-            began["reuse"] = donors(store, config, policy.name)
-        job = Job.create(store, config, {**began, **backend})
-        with _progress(f"{config.method} → {config.into}") as report:
-            status = run_label(
-                job,
-                config,
-                resolved.questions,
-                dataset,
-                labeler,
-                policy,
-                grader,
-                given=resolved.given,
-                live=running.live,
-                limits=running.limits,
-                price=price,
-                gpus=running.gpus,
-                first=running.first,
-                report=report,
-                on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),
-            )
-    return job, status
 
 
-def _summary(out: Output, job_id: str, into: str, result: dict[str, Any]) -> None:
+def _summary(out: Output, job_id: str, into: str, result: Mapping[str, Any]) -> None:
     per_error = result["calls_per_located"]
     screened = {name: n for name, n in result["outcomes"].items() if name != "labelled"}
     facts: dict[str, Any] = {
@@ -340,7 +293,7 @@ def _summary(out: Output, job_id: str, into: str, result: dict[str, Any]) -> Non
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Any]:
+def progress(title: str) -> Iterator[Any]:
     """A live panel on a terminal, a line every 30 seconds elsewhere; both on stderr."""
     if not sys.stderr.isatty():
         last = time.monotonic()

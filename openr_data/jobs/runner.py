@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import Any
 
 from ..checked_lines import CheckedLines
@@ -53,7 +53,7 @@ def run_label(
     report: Report | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> Status:
-    """Label `questions` into `dataset`; return where the job ends.
+    """Label `questions` into `dataset`; return where the job ends. `run_label_async` is the form for a running loop.
 
     What is finished already is skipped, what the journal knows is not asked again. `given` are the solutions to label,
     by question id, where the labeler is not to sample its own. `live` bounds the questions under
@@ -64,33 +64,70 @@ def run_label(
     for a limit of money without a price, `JobError` when the job runs elsewhere or its policy has changed, and
     `StoreError` when the disk fails; the job can then be resumed.
     """
-    (limits or Limits()).check(price is not None)
+    return asyncio.run(
+        run_label_async(
+            job,
+            config,
+            questions,
+            dataset,
+            labeler,
+            policy,
+            grader,
+            given=given,
+            live=live,
+            limits=limits,
+            price=price,
+            gpus=gpus,
+            first=first,
+            report=report,
+            on_stop=on_stop,
+            signals=True,
+        )
+    )
+
+
+async def run_label_async(
+    job: Job,
+    config: LabelConfig,
+    questions: Sequence[Question],
+    dataset: Dataset,
+    labeler: Labeler,
+    policy: Backend,
+    grader: Grader,
+    *,
+    given: Mapping[str, Sequence[Solution]] | None = None,
+    live: int = 256,
+    limits: Limits | None = None,
+    price: Price | None = None,
+    gpus: int = 0,
+    first: int | None = None,
+    report: Report | None = None,
+    on_stop: Callable[[], None] | None = None,
+    signals: bool = False,
+) -> Status:
+    """`run_label` as a coroutine. It takes SIGINT and SIGTERM only with `signals`; cancel its task to stop it."""
+    limits = limits or Limits()
+    limits.check(price is not None)
     with job.lock():
         _check_same(job, policy, grader)
         events = job.open_events()
         try:
-            return asyncio.run(
-                _run(
-                    _Work(
-                        job,
-                        config,
-                        questions,
-                        dataset,
-                        labeler,
-                        policy,
-                        grader,
-                        given or {},
-                        events,
-                        limits or Limits(),
-                        price,
-                        gpus,
-                        first,
-                    ),
-                    live,
-                    report,
-                    on_stop,
-                )
+            work = _Work(
+                job,
+                config,
+                questions,
+                dataset,
+                labeler,
+                policy,
+                grader,
+                given or {},
+                events,
+                limits,
+                price,
+                gpus,
+                first,
             )
+            return await _run(work, live, report, on_stop, signals)
         finally:
             events.close()
 
@@ -205,7 +242,9 @@ class _Work:
             self.rollouts.close()
 
 
-async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[[], None] | None) -> Status:
+async def _run(
+    work: _Work, live: int, report: Report | None, on_stop: Callable[[], None] | None, signals: bool
+) -> Status:
     stopping = asyncio.Event()
     status = work.status
     work.watch()
@@ -220,7 +259,7 @@ async def _run(work: _Work, live: int, report: Report | None, on_stop: Callable[
 
     outcome = "end"
     try:
-        with _signals(stopping, stop):
+        with _signals(stopping, stop) if signals else nullcontext():
             async with aclosing(run(work.waiting, work.label, live, stopping, work.policy.admission)) as finished:
                 async for item in finished:
                     if isinstance(item, Failure):
