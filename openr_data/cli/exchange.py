@@ -14,7 +14,7 @@ from ..config import parse_overrides
 from ..errors import InputError, OpenRError, UsageError
 from ..exchange.exporter import export_rows
 from ..exchange.file_format import AHEAD, check_some, make_format, recognised
-from ..exchange.formats.files import Found, json_line, read_rows, write_rows
+from ..exchange.formats.files import PlacedRow, json_line, read_rows, write_rows
 from ..exchange.formats.format import Format, Tally
 from ..exchange.importer import GoldAnswers, ImportConfig, Imported, check_rows, import_rows, read_items
 from ..exchange.selection import Selection, parse_ratio
@@ -88,7 +88,7 @@ def import_(
                 return
         what = ImportConfig(format_, source or name, split, dict(overrides), gold_from)
         dataset = Store.open(store, create=True).dataset(name, create=True)
-        stream: Iterable[Found] = itertools.chain(ahead, rows)
+        stream: Iterable[PlacedRow] = itertools.chain(ahead, rows)
         found = import_rows(dataset, what, form, stream, Path(file).name, None if strict else tell, gold)
     _say(name, found)
     _tell_gold(gold, gold_from)
@@ -114,7 +114,7 @@ def _reporter(report: Path | None, stack: ExitStack) -> Any:
 
 
 def _look(form: Format, file: str, config: str, split: str, tell: Any, gold: GoldAnswers | None) -> Tally:
-    tally = Tally(tell=tell)
+    tally = Tally(report=tell)
     for item in read_items(form, read_rows(file, config, split), tally):
         if gold is not None:
             gold.fill(item)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from ..config import build
 from ..errors import InputError, UnknownName
 from ..registry import FORMATS, load
-from .formats.files import Found
+from .formats.files import PlacedRow
 from .formats.format import Format, Tally
 from .importer import read_items
 
@@ -23,7 +23,7 @@ def make_format(name: str, options: Mapping[str, Any], source: str, split: str) 
     return form
 
 
-def recognised(file: str, ahead: Sequence[Found]) -> str:
+def recognised(file: str, ahead: Sequence[PlacedRow]) -> str:
     """The first format that reads the most of the first rows. Raises `InputError` where none reads any."""
     read: dict[str, int] = {}
     for name in FORMATS:
@@ -42,7 +42,7 @@ def recognised(file: str, ahead: Sequence[Found]) -> str:
     return best
 
 
-def check_some(form: Format, name: str, file: str, ahead: Sequence[Found]) -> None:
+def check_some(form: Format, name: str, file: str, ahead: Sequence[PlacedRow]) -> None:
     """Raises `InputError` where not one of the first rows can be read, before anything is made."""
     tally = Tally()
     for _ in read_items(form, ahead, tally):

@@ -26,7 +26,7 @@ from ..store import Dataset, Snapshot, View, storage
 from ..store.refs import now
 from ..store.rows import question_row, record_label, record_lists, record_solution
 from ..types import Question, Record
-from .formats.files import Found
+from .formats.files import PlacedRow
 from .formats.format import BadRow, Format, Tally
 
 BATCH: Final = 20_000
@@ -129,7 +129,7 @@ def _collapsed(text: str) -> str:
     return " ".join(text.split())
 
 
-def read_items(form: Format, rows: Iterable[Found], tally: Tally) -> Iterator[Question | Record]:
+def read_items(form: Format, rows: Iterable[PlacedRow], tally: Tally) -> Iterator[Question | Record]:
     """The questions and records of rows; what cannot be read is counted with its reason."""
     for place, row in rows:
         tally.rows += 1
@@ -159,7 +159,7 @@ def import_rows(
     dataset: Dataset,
     config: ImportConfig,
     form: Format,
-    rows: Iterable[Found],
+    rows: Iterable[PlacedRow],
     name: str,
     tell: Callable[[str, str, str], None] | None = None,
     gold: GoldAnswers | None = None,
@@ -174,7 +174,7 @@ def import_rows(
     with storage.lock(dataset.path / "import.lock", exclusive=True):
         writer = _Writer(dataset, config)
         found = writer.found
-        found.tally.tell = tell
+        found.tally.report = tell
         with _busy():
             try:
                 for item in read_items(form, rows, found.tally):

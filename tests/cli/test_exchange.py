@@ -169,8 +169,8 @@ def test_a_wrong_format_or_option_is_told_and_nothing_is_written(run: Run, argum
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("cut.parquet", b"PAR1 and no more", "cut.parquet is no whole Parquet file: "),
-        ("half.json", b'[{"question": "1?"}, {"ques', "half.json is not whole: the JSON array breaks off"),
+        ("cut.parquet", b"PAR1 and no more", "cut.parquet is not a complete Parquet file: "),
+        ("half.json", b'[{"question": "1?"}, {"ques', "half.json is incomplete: the JSON array ends early"),
         ("latin.jsonl", '{"problem": "é"}\n'.encode("latin-1"), "latin.jsonl is not text in UTF-8"),
         ("cut.jsonl.gz", gzip.compress(b'{"problem": "1?"}\n' * 99)[:-9], "Cannot read cut.jsonl.gz: "),
         ("bad.csv", b'problem,answer\n"1?,2\n', "bad.csv is not CSV: "),
@@ -197,7 +197,7 @@ def test_a_file_that_breaks_off_behind_the_first_rows_says_so_and_goes_on_later(
     Path("x.json").write_text(text[: len(text) - 40])
     answer = run("import", "d", "x.json")
     assert answer.code == 2
-    assert "x.json is not whole: the JSON array breaks off or is damaged at its object" in answer.err
+    assert "x.json is incomplete: the JSON array ends early or is damaged at its object" in answer.err
     Path("x.json").write_text(text)
     again = run("import", "d", "x.json")
     assert (again.code, again.out) == (0, "d@1\n")

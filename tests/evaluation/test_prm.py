@@ -625,7 +625,7 @@ def test_what_is_neither_a_dataset_nor_a_file_is_told_with_the_datasets_there_ar
 def test_rows_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     rows = [*rows_of(*TRUTH), {**rows_of(1)[0], "label": 9}]
     read = labelled_data(None, write(tmp_path / "x.jsonl", rows)).read()
-    assert (len(read.solutions), dict(read.dropped)) == (5, {"`label` is no index of a step, nor -1": 1})
+    assert (len(read.solutions), dict(read.dropped)) == (5, {"`label` is neither the index of a step nor -1": 1})
 
 
 # --- real data, a real model

@@ -117,7 +117,7 @@ def test_what_omegaprm_labelled_reads_back_with_the_same_hard_labels(labelled: D
         assert found == wanted
     else:
         assert found == judged(wanted)
-        assert tally.lost["steps that were not judged, and those behind them"] > 0
+        assert tally.lost["steps that were not judged, and those after them"] > 0
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "records"])

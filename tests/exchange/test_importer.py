@@ -229,7 +229,9 @@ def looked_at(name: str, path: Path) -> Tally:
 
 def test_a_strict_look_refuses_a_bad_row_and_passes_a_good_file(tmp_path: Path, shared_data: Path) -> None:
     path = written(tmp_path / "a.jsonl", [a_row(0), {"question": "?", "steps": [1]}])
-    with pytest.raises(InputError, match=r"1 of 2 rows .*`steps` is no list of texts \(line 2\)\. Nothing was written"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 rows .*`steps` is not a list of texts \(line 2\)\. Nothing was written"
+    ):
         check_rows(looked_at("records", path), "a.jsonl")
     good = looked_at("math-shepherd", shared_data / "formats" / "math_shepherd.jsonl")
     check_rows(good, "x")
@@ -253,7 +255,7 @@ def test_what_was_read_of_a_file_that_breaks_off_is_kept_and_the_rest_comes_late
     path = tmp_path / "a.json"
     path.write_text(text[: len(text) // 2], encoding="utf-8")
     dataset = store.dataset("d", create=True)
-    with pytest.raises(InputError, match="a.json is not whole: the JSON array breaks off"):
+    with pytest.raises(InputError, match="a.json is incomplete: the JSON array ends early"):
         bring(dataset, path, "records")
     half = dataset.view().counts()["labels"]
     assert 0 < half < 30

@@ -1,1 +1,1 @@
-"""One file per dataset format of the field: read and write."""
+"""Dataset formats, one file each: every file reads and writes one format."""

@@ -1,7 +1,7 @@
-"""The entries of MATH-APS rows from a question's records and nodes: as they were read, or one new tree of all of them.
+"""Builds the entries of MATH-APS rows from a question's records and nodes: as they were read, or as one new tree.
 
-A node that was measured has its MC value; one that is certified alone is good and has none; a step without a node has
-the value its record has, or none. Where the value does not tell the label of a prefix, the entry says it.
+A measured node has its MC value; a node that is only certified is good and has no value; a step without a node has the
+value of its record, if any. The entry states the label of a prefix if its value does not determine it.
 """
 
 from collections import defaultdict
@@ -10,33 +10,33 @@ from typing import Any
 
 from ...types import Record
 from .format import Group, Row, Tally, decode, hard, plain_value
-from .prefix_tree import Entry, PrefixTree, as_read
+from .prefix_tree import PrefixEntry, PrefixTree, as_read
 from .remainder import processes, remainder
 
 
 def entries_of(
     group: Group, name: str, joint: str, threshold: float, tally: Tally, between: str | None = None
-) -> Iterator[tuple[dict[str, Any], list[Entry]]]:
-    """The rows of a question: those read in this layout as they were, and one for all other records and the nodes.
+) -> Iterator[tuple[dict[str, Any], list[PrefixEntry]]]:
+    """Return the rows of a question: those read in this layout unchanged, and one for all other records and the nodes.
 
-    With each come the things its reader kept; `joint` stands before each step of the new row, or `between` before
-    each but the first.
+    Each comes with what its reader stored. `joint` precedes each step of the new row; `between`, if given, replaces it
+    for every step but the first.
     """
     rows: defaultdict[str, dict[int, tuple[Record, dict[str, Any]]]] = defaultdict(dict)
     others: list[Record] = []
     records = group.records if group.nodes else processes(group, tally)
     for record in records:
-        mine = remainder(record.label_metadata, name)
-        if mine:
-            rows[mine["key"]].setdefault(mine["leaf"], (record, mine))
+        rest = remainder(record.label_metadata, name)
+        if rest:
+            rows[rest["key"]].setdefault(rest["leaf"], (record, rest))
         else:
             others.append(record)
     for leaves in rows.values():
-        kept = leaves[0][1] if 0 in leaves else {}
-        if len(leaves) == kept.get("leaves"):
-            yield kept, as_read(kept["layout"], [leaves[leaf][0] for leaf in range(len(leaves))])
+        rest = leaves[0][1] if 0 in leaves else {}
+        if len(leaves) == rest.get("leaves"):
+            yield rest, as_read(rest["layout"], [leaves[leaf][0] for leaf in range(len(leaves))])
         else:
-            tally.lose("the layout of a row some of whose records are gone")
+            tally.lose("the layout of a row that has lost some of its records")
             others += [record for record, _ in leaves.values()]
     if others or not records:
         tree = PrefixTree()
@@ -49,11 +49,11 @@ def entries_of(
         elif group.nodes:
             tally.lose("questions without a process")
     elif group.nodes:
-        tally.lose("nodes beside rows that are written as they were read", len(group.nodes))
+        tally.lose("nodes of questions whose rows are written as they were read", len(group.nodes))
 
 
 def _add_nodes(tree: PrefixTree, nodes: Sequence[Row], tally: Tally) -> None:
-    """Nodes of several jobs are added up; one that is certified and not measured is good and has no value."""
+    """Add nodes, summing the counts of several jobs; a certified node that was not measured is good, without value."""
     by_id = {node["node_id"]: node for node in nodes}
     numbers: dict[str, int] = {}
     for start in by_id:
@@ -65,7 +65,7 @@ def _add_nodes(tree: PrefixTree, nodes: Sequence[Row], tally: Tally) -> None:
                 numbers[chain.pop()] = 0
                 break
         if chain and by_id[chain[-1]]["parent_id"] not in numbers:
-            tally.lose("nodes whose parent is not there")
+            tally.lose("nodes whose parent is missing")
             continue
         for at in reversed(chain):
             numbers[at] = tree.child(numbers[by_id[at]["parent_id"]], by_id[at]["step"])
@@ -86,7 +86,7 @@ def _add_nodes(tree: PrefixTree, nodes: Sequence[Row], tally: Tally) -> None:
 
 
 def _add_records(tree: PrefixTree, records: Sequence[Record], tally: Tally) -> None:
-    is_said, is_valued = set[int](), set[int]()
+    labelled, valued = set[int](), set[int]()
     for record in records:
         root = decode(record.label_metadata).get("root_value")
         if tree.value[0] is None and isinstance(root, float):
@@ -98,25 +98,25 @@ def _add_records(tree: PrefixTree, records: Sequence[Record], tally: Tally) -> N
             number = tree.child(number, step)
             value = record.value[i] if record.value else None
             if value is not None and tree.value[number] is None:
-                is_valued.add(number)
+                valued.add(number)
                 tree.value[number] = plain_value(value)
-            elif value is not None and number in is_valued and tree.value[number] != plain_value(value):
-                tally.lose("values of a step that another record gives otherwise")
+            elif value is not None and number in valued and tree.value[number] != plain_value(value):
+                tally.lose("values of a step that differ from those of another record")
             if label is None:
                 continue
-            if number in is_said and tree.label[number] != label:
-                tally.lose("labels of a step that another record labels otherwise")
-            elif number not in is_said:
-                is_said.add(number)
+            if number in labelled and tree.label[number] != label:
+                tally.lose("labels of a step that differ from those of another record")
+            elif number not in labelled:
+                labelled.add(number)
                 tree.label[number] = label
 
 
-def _new_entries(tree: PrefixTree, joint: str, between: str, threshold: float, tally: Tally) -> list[Entry]:
-    """The tree from the root on, each prefix before those that go on from it."""
+def _new_entries(tree: PrefixTree, joint: str, between: str, threshold: float, tally: Tally) -> list[PrefixEntry]:
+    """List the tree from the root, each prefix before its continuations."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for number in range(len(tree.step) - 1, 0, -1):
         children[tree.parent[number]].append(number)
-    found = [Entry(-1, "", tree.value[0])]
+    entries = [PrefixEntry(-1, "", tree.value[0])]
     places = {0: 0}
     open_ones = children[0]
     while open_ones:
@@ -124,9 +124,10 @@ def _new_entries(tree: PrefixTree, joint: str, between: str, threshold: float, t
         value, label = tree.value[number], tree.label[number]
         if value is None:
             tally.lose("prefixes without an MC value (`mc_value` is null)")
-        told = label is None or label == hard(None, value, threshold)
-        places[number] = len(found)
+        is_implied = label is None or label == hard(None, value, threshold)
+        places[number] = len(entries)
         before = between if tree.parent[number] else joint
-        found.append(Entry(places[tree.parent[number]], before + tree.step[number], value, None if told else label))
+        parent, text = places[tree.parent[number]], before + tree.step[number]
+        entries.append(PrefixEntry(parent, text, value, None if is_implied else label))
         open_ones += children[number]
-    return found
+    return entries

@@ -1,7 +1,7 @@
-"""Rows in and out of containers: JSON lines, a JSON array, Parquet, CSV (each .gz too), a Hugging Face dataset.
+"""Reads and writes rows in containers: JSON lines, a JSON array, Parquet, CSV (each also .gz), a Hugging Face dataset.
 
-Reading streams: a file of any size is read in little memory. A place ("line 7", "row 7") comes with every row, and what
-is not a row comes as a reason, so that a damaged line costs that line alone; a file that cannot be read at all is an
+Reading streams, so a file of any size needs little memory. Every row comes with its place ("line 7", "row 7"). A line
+that is not a row gives a reason instead, so that damage costs only that line; a file that cannot be read at all raises
 `InputError`.
 """
 
@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from ...errors import InputError, MissingDependency, UsageError
 from .format import Row
 
-Found = tuple[str, Row | str]
-"""Where a row stands, and the row, or the reason why there is none."""
+PlacedRow = tuple[str, Row | str]
+"""The place of a row, and the row itself or the reason why it could not be read."""
 
 SUFFIXES: Final = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv")
 HUB: Final = "hf:"
@@ -35,10 +35,10 @@ _BLOCK: Final = 1 << 20
 _BATCH: Final = 2_000
 
 
-def read_rows(source: str, config: str = "", split: str = "") -> Iterator[Found]:
-    """The rows of a file, or of a Hugging Face dataset: `hf:ORG/NAME`, or a folder.
+def read_rows(source: str, config: str = "", split: str = "") -> Iterator[PlacedRow]:
+    """Read the rows of a file, or of a Hugging Face dataset: `hf:ORG/NAME`, or a folder.
 
-    `config` and `split` choose a part of a Hugging Face dataset. Raises `InputError` naming the file for one that is
+    `config` and `split` choose a part of a Hugging Face dataset. Raises `InputError` with the file's name if it is
     missing, damaged or of an unknown kind.
     """
     if source.startswith(HUB):
@@ -55,13 +55,13 @@ def read_rows(source: str, config: str = "", split: str = "") -> Iterator[Found]
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says the container, `.gz` left out; what is unknown is taken for JSON lines."""
-    suffixes = [item.lower() for item in path.suffixes if item.lower() != ".gz"]
+    """Return the suffix that names the container, ignoring `.gz`; an unknown suffix is read as JSON lines."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else ".jsonl"
 
 
-def _guarded(path: Path, read: Any) -> Iterator[Found]:
-    """The rows of a text file, its failures as sentences."""
+def _guarded(path: Path, read: Any) -> Iterator[PlacedRow]:
+    """Read the rows of a text file, raising every failure as `InputError`."""
     try:
         with _open(path) as file:
             yield from read(file, path)
@@ -78,7 +78,7 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _json(file: IO[str], path: Path) -> Iterator[Found]:
+def _json(file: IO[str], path: Path) -> Iterator[PlacedRow]:
     start = file.read(_BLOCK)
     file.seek(0)
     head = start.lstrip("\ufeff \t\r\n")
@@ -87,7 +87,7 @@ def _json(file: IO[str], path: Path) -> Iterator[Found]:
         return
     first = head.partition("\n")[0]
     if head.startswith("{") and len(start) < _BLOCK and not _is_json(first):
-        # One object over several lines, as MATH was published: a file a problem.
+        # MATH was published with one file per problem, each one JSON object over several lines.
         try:
             whole = json.loads(head)
         except ValueError:
@@ -117,20 +117,20 @@ def _row(line: str) -> Row | str:
 
 
 def _checked(row: Any, text: str) -> Row | str:
-    """A JSON value as a row, or why it is none."""
+    """Return a JSON value as a row, or the reason why it is not one."""
     if not isinstance(row, dict):
         return f"a JSON {type(row).__name__}, not an object"
     if "\\u" in text and _SURROGATE.search(text):
-        # Half a character, which no text in UTF-8 can hold: JSON lets it pass as an escape.
+        # A lone surrogate: JSON allows it as an escape, but UTF-8 cannot encode it.
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            return "a character that is no Unicode text"
+            return "a character that is not Unicode text"
     return row
 
 
-def _json_array(file: IO[str], path: Path) -> Iterator[Found]:
-    """The objects of one array, read a block at a time."""
+def _json_array(file: IO[str], path: Path) -> Iterator[PlacedRow]:
+    """Read the objects of one array, a block at a time."""
     decoder = json.JSONDecoder()
     text, at = file.read(_BLOCK), 0
     at = _SPACE.match(text, at).end() + 1  # type: ignore[union-attr]
@@ -140,7 +140,7 @@ def _json_array(file: IO[str], path: Path) -> Iterator[Found]:
         row: Any = None
         wanted = at < len(text)
         if wanted and text[at] == "]" and (needs_comma or number == 1):
-            yield from _behind(file, text[at + 1 :])
+            yield from _after_array(file, text[at + 1 :])
             return
         if wanted and needs_comma:
             if text[at] != ",":
@@ -153,7 +153,7 @@ def _json_array(file: IO[str], path: Path) -> Iterator[Found]:
             except (ValueError, RecursionError):
                 wanted = False
         if not wanted:
-            # The rest of an object may be in the next block.
+            # The rest of the object may be in the next block.
             more = file.read(max(_BLOCK, len(text) - at))
             if not more:
                 raise _broken(path, number)
@@ -163,26 +163,26 @@ def _json_array(file: IO[str], path: Path) -> Iterator[Found]:
         at, number, needs_comma = end, number + 1, True
 
 
-def _behind(file: IO[str], text: str) -> Iterator[Found]:
-    """What stands behind the end of an array is no row, and is said."""
+def _after_array(file: IO[str], text: str) -> Iterator[PlacedRow]:
+    """Report any text after the end of the array: it is not a row."""
     while text or (text := file.read(_BLOCK)):
         if text.strip():
-            yield "the end of the file", "text behind the end of the JSON array"
+            yield "the end of the file", "text after the end of the JSON array"
             return
         text = ""
 
 
 def _broken(path: Path, number: int) -> InputError:
-    return InputError(f"{path} is not whole: the JSON array breaks off or is damaged at its object {number}.")
+    return InputError(f"{path} is incomplete: the JSON array ends early or is damaged at its object {number}.")
 
 
-def _csv(file: IO[str], path: Path) -> Iterator[Found]:
+def _csv(file: IO[str], path: Path) -> Iterator[PlacedRow]:
     csv.field_size_limit(1 << 28)
     try:
         reader = csv.DictReader(file, delimiter="\t" if kind_of(path) == ".tsv" else ",", strict=True)
         names = list(reader.fieldnames or ())
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise InputError(f'{path} has two columns that are called "{twice}". Give one of them another name.')
+        if duplicate := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f'{path} has two columns named "{duplicate}". Rename one of them.')
         for row in reader:
             if None in row or None in row.values():
                 yield f"line {reader.line_num}", "not as many cells as the header has"
@@ -194,18 +194,18 @@ def _csv(file: IO[str], path: Path) -> Iterator[Found]:
 
 
 def _cell(name: str, text: str) -> Any:
-    """A cell; lists and objects are written as JSON in CSV, but an answer like [0,2] is a text."""
+    """Parse a cell; CSV holds lists and objects as JSON, but an answer like [0,2] stays text."""
     if text[:1] not in ("[", "{", '"') or name in _TEXTS:
         return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    # A text in JSON's quotes is one that would be taken for something else without them; others are as they stand.
+    # `_plain` quotes a text only if it would otherwise parse as something else; any other quoted text is literal.
     return text if isinstance(value, str) and _cell(name, value) == value else value
 
 
-def _parquet(path: Path) -> Iterator[Found]:
+def _parquet(path: Path) -> Iterator[PlacedRow]:
     try:
         file = pq.ParquetFile(path)
         number = 0
@@ -215,11 +215,11 @@ def _parquet(path: Path) -> Iterator[Found]:
                 yield f"row {number}", row
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise InputError(f"{path} is no whole Parquet file: {reason}.") from error
+        raise InputError(f"{path} is not a complete Parquet file: {reason}.") from error
 
 
-def _hugging_face(name: str, config: str, split: str) -> Iterator[Found]:
-    """The rows of one split of a dataset of the Hub, or of a folder of data files, streamed."""
+def _hugging_face(name: str, config: str, split: str) -> Iterator[PlacedRow]:
+    """Stream the rows of one split of a Hub dataset or of a folder of data files."""
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -228,12 +228,12 @@ def _hugging_face(name: str, config: str, split: str) -> Iterator[Found]:
         ) from error
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(name, config or None, split=split or None, streaming=True)
-        if isinstance(found, Mapping):
-            if len(found) > 1:
-                raise UsageError(f"{name} has the splits {', '.join(map(str, found))}. Choose one with --split.")
-            found = next(iter(found.values()))
-        rows = iter(found)
+        dataset = datasets.load_dataset(name, config or None, split=split or None, streaming=True)
+        if isinstance(dataset, Mapping):
+            if len(dataset) > 1:
+                raise UsageError(f"{name} has the splits {', '.join(map(str, dataset))}. Choose one with --split.")
+            dataset = next(iter(dataset.values()))
+        rows = iter(dataset)
         for number in itertools.count(1):
             row = next(rows, None)
             if row is None:
@@ -242,15 +242,15 @@ def _hugging_face(name: str, config: str, split: str) -> Iterator[Found]:
     except UsageError:
         raise
     except Exception as error:
-        # Whatever goes wrong inside the loader (network, files, features, names) is about this dataset.
+        # The loader raises many kinds of errors (network, files, features, names); all concern this dataset.
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise InputError(f"Cannot load the Hugging Face dataset {name}: {reason}.") from error
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows into a container by its suffix; return how many. Raises `OSError`; then no file is left."""
+    """Write rows into the container that the suffix names and return their number. An `OSError` leaves no file."""
     if not path.name or path.name == "..":
-        raise UsageError(f"{path} is no name for a file.")
+        raise UsageError(f"{path} is not a file name.")
     temporary = path.with_name(f".{path.name}.part")
     try:
         count = _write(temporary, path, rows)
@@ -284,7 +284,7 @@ def _create(path: Path, compressed: bool) -> IO[str]:
 
 
 def json_line(row: Row) -> str:
-    """A row as one line of JSON."""
+    """Encode a row as one line of JSON."""
     return json.dumps(dict(row), ensure_ascii=False)
 
 
@@ -303,35 +303,35 @@ def _write_csv(file: IO[str], rows: Iterable[Row], delimiter: str) -> int:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """What `_cell` reads as the value."""
+    """Return the cell that `_cell` reads back as this value."""
     is_json = isinstance(value, (list, tuple, dict, bool)) or (isinstance(value, str) and _cell(name, value) != value)
     return json.dumps(value, ensure_ascii=False) if is_json else value
 
 
 def _loose(rows: Sequence[Row], names: Sequence[str]) -> set[str]:
-    """Fields whose objects do not come back from a column as they went in: they become JSON text."""
-    found: set[str] = set()
+    """Return the fields whose objects a Parquet column would change; they are stored as JSON text."""
+    loose: set[str] = set()
     for name in names:
         values = [row.get(name) for row in rows]
         if any(isinstance(value, (dict, list)) for value in values):
             try:
                 if pa.array(values).to_pylist() != values or () in _shapes(values):
-                    found.add(name)
+                    loose.add(name)
             except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
-                found.add(name)
-    return found
+                loose.add(name)
+    return loose
 
 
 def _shapes(values: Sequence[Any]) -> set[tuple[str, ...]]:
-    """The fields of the objects among some values, at any depth."""
-    found: set[tuple[str, ...]] = set()
+    """Return the field names of every object among some values, at any depth."""
+    shapes: set[tuple[str, ...]] = set()
     for value in values:
         if isinstance(value, dict):
-            found.add(tuple(value))
-            found |= _shapes(list(value.values()))
+            shapes.add(tuple(value))
+            shapes |= _shapes(list(value.values()))
         elif isinstance(value, list):
-            found |= _shapes(value)
-    return found
+            shapes |= _shapes(value)
+    return shapes
 
 
 def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
@@ -342,7 +342,7 @@ def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
     names: list[str] = []
     differ = UsageError("The rows differ in their fields or types, which Parquet cannot hold. Export to .jsonl.")
     try:
-        # The types are those of the first many rows; a column that holds nothing there cannot be told.
+        # The first batch fixes the types; a column that is empty throughout it has none.
         while batch := [dict(row) for row in itertools.islice(stream, 20_000)]:
             if writer is None:
                 names = list(dict.fromkeys(name for row in batch for name in row))
@@ -350,7 +350,7 @@ def _write_parquet(path: Path, rows: Iterable[Row]) -> int:
             columns: dict[str, list[Any]] = {name: [row.get(name) for row in batch] for name in names}
             for name in texts:
                 columns[name] = [
-                    None if item is None else json.dumps(item, ensure_ascii=False) for item in columns[name]
+                    None if value is None else json.dumps(value, ensure_ascii=False) for value in columns[name]
                 ]
             try:
                 table = pa.table(columns, schema=writer.schema if writer else None)

@@ -1,8 +1,8 @@
-"""The seam of a format: one row of a file becomes questions or records, the records of a question become rows.
+"""The interface of a dataset format: a row of a file becomes questions or records, a question's records become rows.
 
-A format knows dictionaries alone: `files.py` reads and writes the containers (JSON lines, JSON, Parquet, CSV), so
-every format works with every container. What a reader drops or mends and what a writer loses is counted with
-its reason in a `Tally`; nothing is dropped in silence.
+A format handles plain dictionaries only: `files.py` reads and writes the containers (JSON lines, JSON, Parquet, CSV),
+so every format works with every container. A `Tally` counts every row that a reader drops or repairs and everything
+that a writer loses, each with its reason; nothing is dropped silently.
 """
 
 import json
@@ -15,19 +15,20 @@ from typing import Any, ClassVar, Protocol
 from ...types import Question, Record
 
 Row = Mapping[str, Any]
-KEPT_PLACES = 3
+MAX_PLACES = 3
 _FLOAT32 = struct.Struct("f")
 
 
 class BadRow(ValueError):
-    """A row that cannot be read; the message is its reason, the same for all rows of one kind."""
+    """A row that cannot be read. The message is the reason, with the same wording for every row of its kind."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What happened to rows, by reason: dropped and repaired on the way in, lost on the way out.
+    """Counts rows by reason: dropped and repaired when reading, lost when writing.
 
-    `places` keeps where the first few of each reason stand; `tell` hears of every one: place, what, reason.
+    `places` holds the positions of the first few rows of each reason. `report`, if set, is called for every dropped
+    or repaired row with (place, what, reason).
     """
 
     rows: int = 0
@@ -36,35 +37,35 @@ class Tally:
     lost: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
     place: str = ""
-    tell: Callable[[str, str, str], None] | None = None
+    report: Callable[[str, str, str], None] | None = None
 
     def drop(self, reason: str) -> None:
-        """The row at `place` is left out."""
+        """Count the row at `place` as dropped."""
         self.dropped[reason] += 1
-        self._keep("dropped", reason)
+        self._note("dropped", reason)
 
     def repair(self, reason: str) -> None:
-        """The row at `place` was mended."""
+        """Count the row at `place` as repaired."""
         self.repaired[reason] += 1
-        self._keep("repaired", reason)
+        self._note("repaired", reason)
 
     def lose(self, what: str, times: int = 1) -> None:
-        """The format written cannot hold this."""
+        """Count something that the written format cannot hold."""
         self.lost[what] += times
 
-    def _keep(self, what: str, reason: str) -> None:
-        if self.tell is not None:
-            self.tell(self.place, what, reason)
+    def _note(self, what: str, reason: str) -> None:
+        if self.report is not None:
+            self.report(self.place, what, reason)
         places = self.places.setdefault(reason, [])
-        if len(places) < KEPT_PLACES:
+        if len(places) < MAX_PLACES:
             places.append(self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All records of one question in the order of their solutions, and where a format asks for them its nodes.
+    """All records of one question in the order of their solutions, with its nodes if the format needs them.
 
-    A node is a mapping with the columns of the table `nodes`; the root is the one without a parent.
+    A node is a mapping with the columns of the table `nodes`; the root is the node without a parent.
     """
 
     question: Question
@@ -73,7 +74,7 @@ class Group:
 
 
 class Format(Protocol):
-    """A dataset format. `config_type` holds its options as a frozen dataclass whose defaults are the usual ones."""
+    """A dataset format. `config_type` is a frozen dataclass of its options; the defaults suit the usual files."""
 
     config_type: ClassVar[type]
     needs_nodes: ClassVar[bool]
@@ -81,11 +82,11 @@ class Format(Protocol):
     def __init__(self, config: Any, source: str, split: str) -> None: ...
 
     def read(self, row: Row, tally: Tally) -> Iterator[Question | Record]:
-        """What a row holds. Raises `BadRow` for one that cannot be read."""
+        """Read the questions or records of a row. Raises `BadRow` for a row that cannot be read."""
         ...
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """The rows of one question."""
+        """Write the rows of one question."""
         ...
 
 
@@ -95,7 +96,7 @@ class NoOptions:
 
 
 def text_of(row: Row, *names: str) -> str:
-    """The first of these fields that holds text. Raises `BadRow` where there is none."""
+    """Return the first of these fields that holds text. Raises `BadRow` if none does."""
     for name in names:
         value = row.get(name)
         if isinstance(value, str) and value.strip():
@@ -104,46 +105,46 @@ def text_of(row: Row, *names: str) -> str:
 
 
 def texts_of(row: Row, name: str) -> tuple[str, ...]:
-    """A field that is a list of texts and not empty. Raises `BadRow`."""
+    """Return a field that must be a non-empty list of texts. Raises `BadRow` otherwise."""
     value = row.get(name)
     if value is None or isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise BadRow(f"`{name}` is no list of texts")
-    items = tuple(value)
-    if not items or not all(isinstance(item, str) for item in items):
-        raise BadRow(f"`{name}` is no list of texts")
-    return items
+        raise BadRow(f"`{name}` is not a list of texts")
+    texts = tuple(value)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise BadRow(f"`{name}` is not a list of texts")
+    return texts
 
 
 def encode(data: Mapping[str, Any]) -> str:
-    """Metadata as the JSON text that is stored; nothing is the empty object."""
+    """Encode metadata as the JSON text that is stored; no metadata becomes the empty object."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")) if data else "{}"
 
 
 def decode(text: str) -> dict[str, Any]:
-    """Stored metadata; what is no JSON object is empty."""
+    """Decode stored metadata; text that is not a JSON object gives an empty dictionary."""
     if not text or text == "{}":
         return {}
     try:
-        found = json.loads(text)
+        metadata = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def hard(label: int | None, value: float | None, threshold: float = 0.0) -> int | None:
-    """The hard label of a step: the label where there is one, else whether the value is above the threshold."""
+    """Return the hard label of a step: its label if it has one, else whether its value is above the threshold."""
     if label is not None:
         return label
     return None if value is None else 1 if value > threshold else -1
 
 
 def judged(record: Record) -> int:
-    """How many steps from the start on are judged without a gap: labels behind an unjudged step say nothing alone."""
+    """Count the judged steps before the first unjudged one: a label after a gap means nothing on its own."""
     return next((i for i, label in enumerate(record.label) if label is None), len(record.label))
 
 
 def plain_value(value: float) -> float:
-    """A float32 of the store as the shortest decimal that is that float32: 0.1 and not 0.10000000149."""
+    """Return the shortest decimal that rounds to a stored float32: 0.1 and not 0.10000000149."""
     for digits in (7, 8, 9):
         short = float(f"{value:.{digits}g}")
         if _FLOAT32.pack(short) == _FLOAT32.pack(value):
@@ -152,13 +153,14 @@ def plain_value(value: float) -> float:
 
 
 def all_judged(record: Record, tally: Tally, neutral: int = 1) -> tuple[tuple[str, ...], list[int]]:
-    """Steps with labels 1 and -1 alone, for a format that knows no others; what goes is counted.
+    """Reduce a record to steps labelled 1 or -1, for formats without other labels, and count what is lost.
 
-    The process ends before its first unjudged step; a neutral step becomes `neutral`. Empty where nothing is judged.
+    The process ends before its first unjudged step; a neutral step becomes `neutral`. The result is empty if the first
+    step is not judged.
     """
     n = judged(record)
     if n < len(record.steps):
-        tally.lose("steps that were not judged, and those behind them", len(record.steps) - n)
+        tally.lose("steps that were not judged, and those after them", len(record.steps) - n)
     labels = [neutral if label == 0 else int(label or 0) for label in record.label[:n]]
     neutrals = record.label[:n].count(0)
     if neutrals:

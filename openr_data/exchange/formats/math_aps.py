@@ -1,10 +1,10 @@
-"""MATH-APS in OpenR's flat layout: all prefixes of a question's tree, each with the question in front of it.
+"""MATH-APS in OpenR's flat layout: all prefixes of a question's tree, each preceded by the question.
 
     {"question": "Q", "final_answer": "4", "question_id": "7",
      "reasoning_steps": [{"solution_prefix": "Q", "mc_value": 0.5}, {"solution_prefix": "Q\\n\\na", "mc_value": 0.25}]}
 
-A prefix goes on from the longest other prefix of its row that it begins with. What this project writes may hold
-`mc_value` null (a prefix that was not measured) and then, or where the value does not tell it, a `label`.
+The parent of a prefix is the longest other prefix of its row that it begins with. Rows written by this project may have
+a null `mc_value` (the prefix was not measured). A prefix has a `label` if its value does not determine it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from ...ids import question_id
 from ...types import Question, Record
 from .evidence_tree import entries_of
 from .format import BadRow, Group, Row, Tally, decode, text_of
-from .prefix_tree import Entry, entry_label, entry_value, records_of
+from .prefix_tree import PrefixEntry, entry_label, entry_value, records_of
 from .remainder import extras
 
 JOINT: Final = "\n\n"
@@ -32,7 +32,7 @@ class MathApsOptions:
 
 
 class MathApsFormat:
-    """Rows whose `reasoning_steps` are a list of prefixes."""
+    """Reads and writes rows whose `reasoning_steps` are a list of prefixes."""
 
     config_type: ClassVar[type] = MathApsOptions
     needs_nodes: ClassVar[bool] = True
@@ -42,36 +42,38 @@ class MathApsFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Question | Record]:
-        """One record a leaf of the tree. Raises `BadRow` for a row that is not in this format."""
-        asked, answer, kept = head_of(row, _KNOWN, tally)
-        found = row.get("reasoning_steps")
-        if not isinstance(found, (list, tuple)):
-            raise BadRow("`reasoning_steps` is no list of prefixes")
+        """Read one record per leaf of the tree. Raises `BadRow` for a row that is not in this format."""
+        prompt, answer, rest = head_of(row, _KNOWN, tally)
+        prefixes = row.get("reasoning_steps")
+        if not isinstance(prefixes, (list, tuple)):
+            raise BadRow("`reasoning_steps` is not a list of prefixes")
         texts = []
-        for entry in found:
+        for entry in prefixes:
             text = entry.get("solution_prefix") if isinstance(entry, Mapping) else None
             if not isinstance(text, str):
-                raise BadRow("a prefix that is no object with a text")
-            if not text.startswith(asked):
+                raise BadRow("a prefix that is not an object with a text")
+            if not text.startswith(prompt):
                 raise BadRow("a prefix that does not begin with the question")
             texts.append(text)
-        if any(entry.keys() - _ENTRY for entry in found):
+        if any(entry.keys() - _ENTRY for entry in prefixes):
             tally.repair("fields of prefixes beyond the format left out")
         entries = [
-            Entry(parent, text[len(texts[parent] if parent >= 0 else asked) :], entry_value(entry), entry_label(entry))
-            for entry, text, parent in zip(found, texts, parents(texts), strict=True)
+            PrefixEntry(
+                parent, text[len(texts[parent] if parent >= 0 else prompt) :], entry_value(entry), entry_label(entry)
+            )
+            for entry, text, parent in zip(prefixes, texts, parents(texts), strict=True)
         ]
-        question = self._question(asked.strip(), answer)
-        yield from records_of(entries, question, "math_aps", kept, self._config.threshold, tally)
+        question = self._question(prompt.strip(), answer)
+        yield from records_of(entries, question, "math_aps", rest, self._config.threshold, tally)
 
     def _new_question(self, text: str, answer: str) -> Question:
         return Question(question_id(text, answer), text, answer.strip(), self._source, split=self._split)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """The rows that were read, and one row for the other records and the nodes of the question."""
-        for kept, entries in entries_of(group, "math_aps", JOINT, self._config.threshold, tally, _joiner(group, tally)):
-            asked = kept.get("question", group.question.question)
-            texts: dict[int, str] = {-1: asked}
+        """Write the rows as they were read, and one row for the other records and the nodes of the question."""
+        for rest, entries in entries_of(group, "math_aps", JOINT, self._config.threshold, tally, _joiner(group, tally)):
+            prompt = rest.get("question", group.question.question)
+            texts: dict[int, str] = {-1: prompt}
             for start in range(len(entries)):
                 chain, at = [], start
                 while at not in texts:
@@ -79,30 +81,30 @@ class MathApsFormat:
                     at = entries[at].parent
                 for at in reversed(chain):
                     texts[at] = texts[entries[at].parent] + entries[at].text
-            known = [(texts[i], entry) for i, entry in enumerate(entries)]
-            if not kept:
-                _count_untold([text for text, _ in known], entries, tally)
-                known = known[1:] if entries[0].value is None else known
-            prefixes = [{"solution_prefix": text, **value_fields(entry)} for text, entry in known]
-            yield whole_row(group.question, kept, prefixes)
+            texts_and_entries = [(texts[i], entry) for i, entry in enumerate(entries)]
+            if not rest:
+                _count_wrong_parents([text for text, _ in texts_and_entries], entries, tally)
+                texts_and_entries = texts_and_entries[1:] if entries[0].value is None else texts_and_entries
+            prefixes = [{"solution_prefix": text, **value_fields(entry)} for text, entry in texts_and_entries]
+            yield whole_row(group.question, rest, prefixes)
 
 
 def _joiner(group: Group, tally: Tally) -> str:
-    """What stands between two steps of the new row: what all processes of the question say, else `JOINT`."""
-    told = {str(decode(record.metadata).get("joiner", JOINT)) for record in group.records} or {JOINT}
-    if len(told) > 1:
-        tally.lose("how processes are joined that are written as one tree")
-    return told.pop() if len(told) == 1 else JOINT
+    """Return the text between two steps of the new row: the processes' common joiner, else `JOINT`."""
+    joiners = {str(decode(record.metadata).get("joiner", JOINT)) for record in group.records} or {JOINT}
+    if len(joiners) > 1:
+        tally.lose("how the steps of processes in one tree are joined")
+    return joiners.pop() if len(joiners) == 1 else JOINT
 
 
 def parents(texts: Sequence[str]) -> list[int]:
-    """The index of the longest other text each text begins with, or -1; of equal texts the first counts."""
+    """Return, for each text, the index of the longest other text it begins with, or -1; equal texts share the first."""
     first: dict[str, int] = {}
     for i, text in enumerate(texts):
         first.setdefault(text, i)
     above: dict[str, int] = {}
     chain: list[str] = []
-    # In sorted order everything that begins with a text follows it at once.
+    # In sorted order, all texts that begin with a text follow it directly.
     for text in sorted(first):
         while chain and not text.startswith(chain[-1]):
             chain.pop()
@@ -111,38 +113,38 @@ def parents(texts: Sequence[str]) -> list[int]:
     return [above[text] for text in texts]
 
 
-def _count_untold(texts: Sequence[str], entries: Sequence[Entry], tally: Tally) -> None:
-    """A step that begins with the text of its sibling will be read as going on from it."""
-    found = zip(parents(texts), entries, strict=True)
-    if untold := sum(parent != entry.parent for parent, entry in found):
-        tally.lose("prefixes whose parent the text does not tell", untold)
+def _count_wrong_parents(texts: Sequence[str], entries: Sequence[PrefixEntry], tally: Tally) -> None:
+    """Count steps that begin with the text of a sibling: a reader will take them for its continuation."""
+    pairs = zip(parents(texts), entries, strict=True)
+    if wrong := sum(parent != entry.parent for parent, entry in pairs):
+        tally.lose("prefixes whose parent the text does not show", wrong)
 
 
 def head_of(row: Row, known: frozenset[str], tally: Tally) -> tuple[str, str, dict[str, Any]]:
-    """Question and answer as they stand, and what is kept of a row beside its tree."""
-    asked, answer = text_of(row, "question"), row.get("final_answer")
+    """Return question and answer unchanged, and what must be stored of a row besides its tree."""
+    prompt, answer = text_of(row, "question"), row.get("final_answer")
     if not isinstance(answer, str):
-        raise BadRow("`final_answer` is no text")
-    kept: dict[str, Any] = {}
-    if asked != asked.strip():
-        kept["question"] = asked
+        raise BadRow("`final_answer` is not a string")
+    rest: dict[str, Any] = {}
+    if prompt != prompt.strip():
+        rest["question"] = prompt
     if answer != answer.strip():
-        kept["final_answer"] = answer
+        rest["final_answer"] = answer
     if more := extras(row, known, tally):
-        kept["extra"] = more
-    return asked, answer, kept
+        rest["extra"] = more
+    return prompt, answer, rest
 
 
-def value_fields(entry: Entry) -> dict[str, Any]:
-    """The value of an entry and, where that does not tell it, its label."""
+def value_fields(entry: PrefixEntry) -> dict[str, Any]:
+    """Return the value of an entry and, if it has one, its explicit label."""
     return {"mc_value": entry.value} if entry.label is None else {"mc_value": entry.value, "label": entry.label}
 
 
-def whole_row(question: Question, kept: Mapping[str, Any], tree: Any) -> Row:
-    """A row from what `head_of` kept and a written tree."""
+def whole_row(question: Question, rest: Mapping[str, Any], tree: Any) -> Row:
+    """Build a row from what `head_of` stored and a written tree."""
     return {
-        "question": kept.get("question", question.question),
-        "final_answer": kept.get("final_answer", question.answer),
+        "question": rest.get("question", question.question),
+        "final_answer": rest.get("final_answer", question.answer),
         "reasoning_steps": tree,
-        **kept.get("extra", {}),
+        **rest.get("extra", {}),
     }

@@ -1,10 +1,11 @@
-"""Math-Shepherd (arXiv 2312.08935): the same text twice, `ки` behind each step in one, + or - in the other.
+"""Math-Shepherd (arXiv 2312.08935): the same text twice, with `ки` after each step in one and + or - in the other.
 
     {"input": "Q? Step 1: a ки\\nStep 2: b ки", "label": "Q? Step 1: a +\\nStep 2: b -", "task": "GSM8K"}
 
-Known dirt, mended and counted: a tag inside the question, "Step 1:" absent (cut behind the last question mark) or
-written otherwise. A row that is not in the usual layout keeps its two texts in the metadata, so that it is written as
-it was. There is no gold answer; the last label says whether the final answer was right, which is how the data was made.
+The reader repairs and counts two defects: a tag inside the question, and a "Step 1:" that is missing (the cut is after
+the last question mark) or spelled differently. A row in an unusual layout stores its two texts in the metadata, so that
+it can be written unchanged. Rows have no gold answer; the last label is whether the final answer was right, because
+that is how the data was generated.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class MathShepherdOptions:
 
 
 class MathShepherdFormat:
-    """Rows with `input`, `label` and `task`."""
+    """Reads and writes rows with `input`, `label` and `task`."""
 
     config_type: ClassVar[type] = MathShepherdOptions
     needs_nodes: ClassVar[bool] = False
@@ -40,21 +41,21 @@ class MathShepherdFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Record]:
-        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        """Read the one record of a row. Raises `BadRow` for a row that is not in this format."""
         text, labelled = row.get("input"), row.get("label")
         if not isinstance(text, str) or not isinstance(labelled, str):
             raise BadRow("no texts in `input` and `label`")
         pieces = text.split(TAG)
         labels, end = _labels(pieces, labelled)
         if pieces.pop().strip():
-            tally.repair(f"text behind the last {TAG} left out")
+            tally.repair(f"text after the last {TAG} left out")
         question, first, tags_inside = cut_tagged(pieces, TAG, tally)
         steps = tuple(piece.strip() for piece in (first, *pieces[tags_inside + 1 :]))
         labels = labels[tags_inside:]
         if not all(steps):
             raise BadRow("a step without text")
         task = str(row.get("task") or "")
-        # The two texts are the same up to their tags, so one of them tells for both.
+        # The two texts differ only in their tags, so comparing one of them is enough.
         is_usual = end == len(labelled) and text == _tagged(question, steps)
         raw = {} if is_usual else {"math_shepherd": {"input": text, "label": labelled}}
         yield Record(
@@ -73,7 +74,7 @@ class MathShepherdFormat:
         return Question(question_id(text, ""), text, "", self._source, split=self._split, metadata=metadata)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row a record; a process ends before its first unjudged step."""
+        """Write one row per record; a process ends before its first unjudged step."""
         task = decode(group.question.metadata).get("task") or group.question.source
         for record in group.records:
             raw = decode(record.label_metadata).get("math_shepherd")
@@ -98,8 +99,8 @@ class MathShepherdFormat:
 
 
 def _labels(pieces: list[str], labelled: str) -> tuple[list[int], int]:
-    """The sign behind each piece but the last, found by walking along the text both fields share, and where it ends."""
-    found: list[int] = []
+    """Return the sign after each piece but the last, and where the labelled text ends, by walking along both texts."""
+    labels: list[int] = []
     at = 0
     for piece in pieces[:-1]:
         is_same = labelled.startswith(piece, at)
@@ -107,11 +108,11 @@ def _labels(pieces: list[str], labelled: str) -> tuple[list[int], int]:
         label = _LABELS.get(labelled[at : at + 1])
         if label is None or not is_same:
             raise BadRow("`input` and `label` are not the same text")
-        found.append(label)
+        labels.append(label)
         at += 1
-    if not found:
+    if not labels:
         raise BadRow(f"no {TAG} in `input`")
-    return found, at
+    return labels, at
 
 
 def _tagged(question: str, steps: tuple[str, ...]) -> str:
@@ -120,5 +121,5 @@ def _tagged(question: str, steps: tuple[str, ...]) -> str:
 
 
 def _answer(step: str) -> str | None:
-    _, found, answer = step.rpartition(_ANSWER)
-    return answer.strip() if found else None
+    _, marker, answer = step.rpartition(_ANSWER)
+    return answer.strip() if marker else None

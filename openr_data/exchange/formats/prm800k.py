@@ -1,14 +1,14 @@
-"""PRM800K (arXiv 2305.20050), phases 1 and 2: a tree of completions rated by people, one labelled solution a row.
+"""PRM800K (arXiv 2305.20050), phases 1 and 2: a tree of completions rated by people, one labelled solution per row.
 
     {"labeler": "...", "timestamp": "...", "generation": null, "is_quality_control_question": false,
      "is_initial_screening_question": false, "question": {"problem": "...", "ground_truth_answer": "29"},
      "label": {"steps": [{"completions": [{"text": "s1", "rating": 1, "flagged": false}], "human_completion": null,
                           "chosen_completion": 0}], "total_time": 293250, "finish_reason": "solution"}}
 
-The main record of a row is the path that was gone: the chosen completion of each step, or the person's own text
-(labelled 1). Where neither is there the path ends, with the first completion rated -1, else the first rated at all.
-Every other completion is a record of its own: the path up to its step, then the alternative. The main record keeps
-the row, its texts of the path left out, so that it is written as it was; the alternatives are then part of that row.
+The main record of a row is the path the labeler followed: the chosen completion of each step, or the labeler's own text
+(labelled 1). The path ends at the first step that has neither, with the first completion rated -1, else the first rated
+one. Every other completion becomes a record of its own: the path up to its step, then the alternative. The main record
+stores the row without the texts of the path, so that it can be written unchanged; that row includes the alternatives.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from .remainder import processes, remainder, remember
 
 _ANSWER: Final = "# Answer"
 _ON_PATH: Final = 0
-"""Stands in the kept row for a text that the record holds; no text of a row is a number."""
+"""Replaces, in the stored row, a text that the record holds; a number cannot be confused with a text of the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prm800kOptions:
-    """`neutral` is what a rating of 0 is read as; rows for screening and quality control are dropped unless kept."""
+    """`neutral` is what a rating of 0 becomes; rows for screening and quality control are dropped by default."""
 
     neutral: Literal["neutral", "good", "bad"] = "neutral"
     keep_screening: bool = False
@@ -42,7 +42,7 @@ class _Alternative(NamedTuple):
 
 
 class Prm800kFormat:
-    """Rows with `question` and `label`."""
+    """Reads and writes rows with `question` and `label`."""
 
     config_type: ClassVar[type] = Prm800kOptions
     needs_nodes: ClassVar[bool] = False
@@ -54,55 +54,55 @@ class Prm800kFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Record]:
-        """The main record and one for each alternative. Raises `BadRow` for a row that is not in this format."""
+        """Read the main record and one per alternative. Raises `BadRow` for a row that is not in this format."""
         self._check_screening(row)
-        asked, label = row.get("question"), row.get("label")
-        if not isinstance(asked, Mapping) or not isinstance(label, Mapping):
+        question_fields, label = row.get("question"), row.get("label")
+        if not isinstance(question_fields, Mapping) or not isinstance(label, Mapping):
             raise BadRow("no objects in `question` and `label`")
-        problem, gold, solution = asked.get("problem"), asked.get("ground_truth_answer"), None
+        problem, gold, solution = question_fields.get("problem"), question_fields.get("ground_truth_answer"), None
         if not isinstance(problem, str) or not problem.strip():
             raise BadRow("no text in `problem`")
         if gold is not None and not isinstance(gold, str):
-            raise BadRow("`ground_truth_answer` is no text")
-        if isinstance(asked.get("ground_truth_solution"), str):
-            solution = asked["ground_truth_solution"]
+            raise BadRow("`ground_truth_answer` is not a string")
+        if isinstance(question_fields.get("ground_truth_solution"), str):
+            solution = question_fields["ground_truth_solution"]
         path, ratings, alternatives, kept_steps = _walk(label.get("steps"))
         if not path:
             raise BadRow("no step that was chosen, written or rated")
         question = self._question(problem.strip(), gold or "", solution)
         key = content_hash("prm800k", str(row.get("labeler")), str(row.get("timestamp")), *path)[:16]
-        kept = {
+        stored_row = {
             **row,
-            "question": {**asked, "problem": _ON_PATH} if problem == problem.strip() else asked,
+            "question": {**question_fields, "problem": _ON_PATH} if problem == problem.strip() else question_fields,
             "label": {**label, "steps": kept_steps},
         }
         try:
-            metadata = encode({"prm800k": {"key": key, "row": kept}})
+            metadata = encode({"prm800k": {"key": key, "row": stored_row}})
         except (TypeError, ValueError, RecursionError):
-            raise BadRow("a value that is no JSON") from None
+            raise BadRow("a value that is not JSON") from None
         is_end = label.get("finish_reason") == "solution" and ratings[-1] in (1, -1)
         steps, labels = tuple(path), tuple([self._neutral if rating == 0 else rating for rating in ratings])
         labeler = row.get("labeler")
-        who = labeler if isinstance(labeler, str) else ""
-        yield self._record(question, steps, labels, who, metadata, ratings[-1] == 1 if is_end else None)
-        known: dict[tuple[int, str], int | None] = {}
+        completer = labeler if isinstance(labeler, str) else ""
+        yield self._record(question, steps, labels, completer, metadata, ratings[-1] == 1 if is_end else None)
+        ratings_by_text: dict[tuple[int, str], int | None] = {}
         for step, completion, text, rating in alternatives:
-            here = (step, text)
-            if (step < len(path) and text == path[step]) or here in known:
-                if rating != known.get(here, ratings[step] if step < len(path) else None):
-                    tally.repair("one completion rated twice and differently: the first rating counts")
+            place = (step, text)
+            if (step < len(path) and text == path[step]) or place in ratings_by_text:
+                if rating != ratings_by_text.get(place, ratings[step] if step < len(path) else None):
+                    tally.repair("one completion rated twice and differently: the first rating is used")
                 continue
-            known[here] = rating
-            where = remember("prm800k_alternative", {"key": key, "step": step, "completion": completion})
+            ratings_by_text[place] = rating
+            link = remember("prm800k_alternative", {"key": key, "step": step, "completion": completion})
             last = self._neutral if rating == 0 else rating
-            yield self._record(question, (*steps[:step], text), (*labels[:step], last), who, where, None)
+            yield self._record(question, (*steps[:step], text), (*labels[:step], last), completer, link, None)
 
     def _check_screening(self, row: Row) -> None:
         for name in ("is_quality_control_question", "is_initial_screening_question"):
-            found = row.get(name, False)
-            if not isinstance(found, bool):
-                raise BadRow(f"`{name}` is no truth value")
-            if found and not self._keeps_screening:
+            flag = row.get(name, False)
+            if not isinstance(flag, bool):
+                raise BadRow(f"`{name}` is not a truth value")
+            if flag and not self._keeps_screening:
                 raise BadRow("a row for quality control or screening")
 
     def _record(
@@ -110,11 +110,11 @@ class Prm800kFormat:
         question: Question,
         steps: tuple[str, ...],
         label: tuple[int | None, ...],
-        who: str,
-        kept: str,
+        completer: str,
+        label_metadata: str,
         outcome: bool | None,
     ) -> Record:
-        _, found, answer = steps[-1].rpartition(_ANSWER)
+        _, marker, answer = steps[-1].rpartition(_ANSWER)
         return Record(
             question=question,
             steps=steps,
@@ -122,10 +122,10 @@ class Prm800kFormat:
             method="human",
             provenance=(int(Provenance.HUMAN),) * len(steps),
             generator="prm800k",
-            completer=who,
-            final_answer=answer.strip() if found else None,
+            completer=completer,
+            final_answer=answer.strip() if marker else None,
             outcome=outcome,
-            label_metadata=kept,
+            label_metadata=label_metadata,
         )
 
     def _new_question(self, text: str, gold: str, solution: str | None) -> Question:
@@ -133,12 +133,15 @@ class Prm800kFormat:
         return Question(question_id(text, gold), text, gold, self._source, split=self._split, metadata=metadata)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """The rows that were read, and one row for each other record; a process ends before its first unjudged step."""
-        kept = [remainder(record.label_metadata, "prm800k") for record in processes(group, tally)]
-        keys = {found["key"] for found in kept if found}
-        for record, found in zip(group.records, kept, strict=True):
-            if found:
-                yield _as_read(found["row"], record)
+        """Write the rows as they were read, and one row per other record.
+
+        The process of a new row ends before its first unjudged step.
+        """
+        remainders = [remainder(record.label_metadata, "prm800k") for record in processes(group, tally)]
+        keys = {rest["key"] for rest in remainders if rest}
+        for record, rest in zip(group.records, remainders, strict=True):
+            if rest:
+                yield _as_read(rest["row"], record)
             elif remainder(record.label_metadata, "prm800k_alternative").get("key") not in keys:
                 yield from _new_row(record, group.question, tally)
 
@@ -146,30 +149,30 @@ class Prm800kFormat:
 def _walk(
     steps: object,
 ) -> tuple[list[str], list[int | None], list[_Alternative], list[Mapping[str, Any]]]:
-    """The path, its ratings, the completions beside it, and the steps without the texts of the path."""
+    """Return the path, its ratings, the completions off the path, and the steps without the texts of the path."""
     if not isinstance(steps, (list, tuple)):
-        raise BadRow("`steps` of `label` is no list")
+        raise BadRow("`steps` of `label` is not a list")
     path: list[str] = []
     ratings: list[int | None] = []
     alternatives: list[_Alternative] = []
-    kept: list[Mapping[str, Any]] = []
+    stored_steps: list[Mapping[str, Any]] = []
     is_open = True
     for number, step in enumerate(steps):
         if not isinstance(step, Mapping):
-            raise BadRow("a step that is no object")
+            raise BadRow("a step that is not an object")
         completions, human = _completions(step), step.get("human_completion")
         chosen = step.get("chosen_completion")
         if human is not None and not (isinstance(human, Mapping) and isinstance(human.get("text"), (str, type(None)))):
-            raise BadRow("a human completion that is no object with a text")
+            raise BadRow("a human completion that is not an object with a text")
         if chosen is not None and (type(chosen) is not int or not 0 <= chosen < len(completions)):
-            raise BadRow("`chosen_completion` is no index of a completion")
+            raise BadRow("`chosen_completion` is not an index of a completion")
         if not is_open:
-            kept.append(step)
+            stored_steps.append(step)
             continue
         if chosen is None and human is not None and (human.get("text") or "").strip():
             path.append(human["text"])
             ratings.append(1)
-            kept.append({**step, "human_completion": {**human, "text": _ON_PATH}})
+            stored_steps.append({**step, "human_completion": {**human, "text": _ON_PATH}})
         else:
             is_open = chosen is not None
             pick = chosen if is_open else _last_of_path(completions)
@@ -181,25 +184,25 @@ def _walk(
                 ratings.append(rating)
                 texts = list(step["completions"])
                 texts[pick] = {**texts[pick], "text": _ON_PATH}
-                kept.append({**step, "completions": texts})
+                stored_steps.append({**step, "completions": texts})
                 completions[pick] = ("", None)
             else:
-                kept.append(step)
-        alternatives += [_Alternative(number, i, *found) for i, found in enumerate(completions) if found[0]]
-    return path, ratings, alternatives, kept
+                stored_steps.append(step)
+        alternatives += [_Alternative(number, i, text, rating) for i, (text, rating) in enumerate(completions) if text]
+    return path, ratings, alternatives, stored_steps
 
 
 def _completions(step: Mapping[str, Any]) -> list[tuple[str, int | None]]:
-    """Text and rating of each completion of a step; a text of white space alone is none."""
-    found = step.get("completions")
-    if found is None:
+    """Return text and rating of each completion of a step; text that is only white space becomes empty."""
+    entries = step.get("completions")
+    if entries is None:
         return []
-    if not isinstance(found, (list, tuple)):
-        raise BadRow("`completions` is no list")
+    if not isinstance(entries, (list, tuple)):
+        raise BadRow("`completions` is not a list")
     completions = []
-    for completion in found:
+    for completion in entries:
         if not isinstance(completion, Mapping) or not isinstance(completion.get("text"), (str, type(None))):
-            raise BadRow("a completion that is no object with a text")
+            raise BadRow("a completion that is not an object with a text")
         rating = completion.get("rating")
         if rating is not None and (type(rating) is not int or not -1 <= rating <= 1):
             raise BadRow("a rating that is not 1, 0, -1 or null")
@@ -215,7 +218,7 @@ def _last_of_path(completions: Sequence[tuple[str, int | None]]) -> int | None:
 
 
 def _as_read(row: Mapping[str, Any], record: Record) -> Row:
-    """The kept row with the texts of the path put back."""
+    """Return the stored row with the texts of the path put back."""
     texts = iter(record.steps)
     for step in row["label"]["steps"]:
         for completion in (*(step.get("completions") or ()), step.get("human_completion")):
@@ -229,7 +232,7 @@ def _as_read(row: Mapping[str, Any], record: Record) -> Row:
 def _new_row(record: Record, question: Question, tally: Tally) -> Iterator[Row]:
     n = judged(record)
     if n < len(record.steps):
-        tally.lose("steps that were not judged, and those behind them", len(record.steps) - n)
+        tally.lose("steps that were not judged, and those after them", len(record.steps) - n)
     if not n:
         tally.lose("records without any judged step")
         return

@@ -1,11 +1,11 @@
-"""PRMBench (arXiv 2501.03124): a right process made wrong on purpose, with the 1-based indices of its wrong steps.
+"""PRMBench (arXiv 2501.03124): correct processes modified to be wrong, with the 1-based indices of the wrong steps.
 
     {"idx": "circular_prm_test_p1_0", "classification": "circular", "question": "...", "original_question": "...",
      "modified_question": "...", "original_process": ["1. ..."], "modified_process": ["1. ..."],
      "modified_steps": [3], "error_steps": [3, 4, 5], "reason": "..."}
 
-The record is the modified process of the modified question, as the benchmark is scored; what else a row holds goes
-into its metadata. There is no gold answer. Steps are kept as they stand.
+The record is the modified process of the modified question, which the benchmark scores; the metadata holds the rest of
+the row. Rows have no gold answer. Steps are kept unchanged.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _KNOWN: Final = frozenset((*_OTHERS, "modified_question", "modified_process", "e
 
 
 class PrmBenchFormat:
-    """Rows with `modified_question`, `modified_process`, `error_steps` and where they come from."""
+    """Reads and writes rows with `modified_question`, `modified_process`, `error_steps` and their origin."""
 
     config_type: ClassVar[type] = NoOptions
     needs_nodes: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class PrmBenchFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Record]:
-        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        """Read the one record of a row. Raises `BadRow` for a row that is not in this format."""
         question, steps = text_of(row, "modified_question"), texts_of(row, "modified_process")
         if not all(map(str.strip, steps)):
             raise BadRow("a step without text")
@@ -43,14 +43,14 @@ class PrmBenchFormat:
         if row.get("modified_steps") is not None:
             _indices(row, "modified_steps", None)
         if not all(isinstance(row.get(name, ""), (str, type(None))) for name in _TEXTS):
-            raise BadRow("a field beside the process that is no text")
-        kept = {name: row[name] for name in _OTHERS if name in row}
+            raise BadRow("a descriptive field that is not a string")
+        rest = {name: row[name] for name in _OTHERS if name in row}
         if question != question.strip():
-            kept["modified_question"] = question
+            rest["modified_question"] = question
         if errors != sorted(set(errors)):
-            kept["error_steps"] = errors
+            rest["error_steps"] = errors
         if more := extras(row, _KNOWN, tally):
-            kept["extra"] = more
+            rest["extra"] = more
         wrong = set(errors)
         yield Record(
             question=self._question(question.strip()),
@@ -58,16 +58,16 @@ class PrmBenchFormat:
             label=tuple([-1 if number in wrong else 1 for number in range(1, len(steps) + 1)]),
             method="prmbench",
             provenance=(int(Provenance.IMPORTED),) * len(steps),
-            metadata=remember("prmbench", kept),
+            metadata=remember("prmbench", rest),
         )
 
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row a record; a process ends before its first unjudged step.
+        """Write one row per record; a process ends before its first unjudged step.
 
-        A record from elsewhere has no original: its `original_process` and `modified_steps` are empty.
+        A record from another source has no original: its `original_process` and `modified_steps` are empty.
         """
         question = group.question
         for record in processes(group, tally):
@@ -76,10 +76,10 @@ class PrmBenchFormat:
             if not steps:
                 tally.lose("records without any judged step")
                 continue
-            kept = remainder(record.metadata, "prmbench")
-            text = kept.pop("modified_question", question.question)
+            rest = remainder(record.metadata, "prmbench")
+            text = rest.pop("modified_question", question.question)
             errors = [number for number, label in enumerate(labels, start=1) if label == -1]
-            others = kept or {
+            others = rest or {
                 "idx": f"{question.source}-{solution_id(question.question_id, steps)[:12]}",
                 "classification": record.method,
                 "question": text,
@@ -99,10 +99,10 @@ class PrmBenchFormat:
 
 
 def _indices(row: Row, name: str, n: int | None) -> list[int]:
-    """A list of step numbers, counted from 1; up to n where there is one."""
-    found = row.get(name)
-    if not isinstance(found, (list, tuple)) or not all(type(number) is int for number in found):
-        raise BadRow(f"`{name}` is no list of step numbers")
-    if n is not None and not all(1 <= number <= n for number in found):
-        raise BadRow(f"`{name}` names a step that is not there (they count from 1)")
-    return list(found)
+    """Return a list of step numbers, counted from 1, each at most n unless n is None. Raises `BadRow` otherwise."""
+    numbers = row.get(name)
+    if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
+        raise BadRow(f"`{name}` is not a list of step numbers")
+    if n is not None and not all(1 <= number <= n for number in numbers):
+        raise BadRow(f"`{name}` names a step that does not exist (steps count from 1)")
+    return list(numbers)

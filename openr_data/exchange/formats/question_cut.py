@@ -1,6 +1,6 @@
-"""Where the question ends in a text that runs on into the first step.
+"""Finds where the question ends in a text that holds the question and the first step.
 
-At "Step 1:" in any case; without one behind the last question mark; without that, where a format allows it, at the
+The cut is at "Step 1:" (upper or lower case), else after the last question mark, else, if the format allows it, at the
 last blank line. White space at the cut belongs to neither side.
 """
 
@@ -13,15 +13,15 @@ _STEP_1 = re.compile(r"\bstep 1\s*:", re.IGNORECASE)
 
 
 def cut_question(text: str, tally: Tally) -> tuple[str, str]:
-    """Question and first step of one text; a cut without "Step 1:" counts as mended. Raises `BadRow`."""
+    """Split a text into question and first step; a cut without "Step 1:" counts as repaired. Raises `BadRow`."""
     question, first, _ = cut_tagged((text,), "", tally, blank_line=True)
     return question, first
 
 
 def cut_tagged(pieces: Sequence[str], tag: str, tally: Tally, blank_line: bool = False) -> tuple[str, str, int]:
-    """Question, first step, and how many tags stand inside the question of a text split at its tags.
+    """Return question, first step and the number of tags inside the question, for a text split at its tags.
 
-    Raises `BadRow` where nothing tells the end of the question.
+    Raises `BadRow` if nothing marks the end of the question.
     """
     for inside, piece in enumerate(pieces):
         start = _step_1(piece)
@@ -37,13 +37,13 @@ def cut_tagged(pieces: Sequence[str], tag: str, tally: Tally, blank_line: bool =
 
 
 def _step_1(text: str) -> int:
-    """Where "Step 1:" begins, or -1."""
+    """Return where "Step 1:" begins, or -1."""
     start = text.find("Step 1:")
-    # Almost always it is written so, and only once; anything else is for the pattern.
+    # Nearly every text has exactly this spelling, once; the slower pattern covers the rest.
     if start > 0 and text[start - 1].isspace() and "step 1" not in text[:start].lower():
         return start
-    found = _STEP_1.search(text)
-    return found.start() if found else -1
+    match = _STEP_1.search(text)
+    return match.start() if match else -1
 
 
 def _cut_unmarked(text: str, tally: Tally, blank_line: bool) -> tuple[str, str]:
@@ -60,10 +60,10 @@ def _cut_unmarked(text: str, tally: Tally, blank_line: bool) -> tuple[str, str]:
     return head.strip(), rest.strip()
 
 
-def is_told(question: str, pieces: Sequence[str], tag: str = "") -> bool:
-    """Whether a reader of these pieces (question and first step, then the other steps) finds this question."""
+def is_recoverable(question: str, pieces: Sequence[str], tag: str = "") -> bool:
+    """Report whether reading these pieces (question and first step, then the other steps) gives this question."""
     try:
-        found, _, inside = cut_tagged(pieces, tag, Tally(), blank_line=True)
+        cut, _, inside = cut_tagged(pieces, tag, Tally(), blank_line=True)
     except BadRow:
         return False
-    return found == question and not inside
+    return cut == question and not inside

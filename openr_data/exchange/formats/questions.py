@@ -1,11 +1,11 @@
-"""Question files: `problem` or `question`, and `answer`. MATH, GSM8K and whatever looks like them.
+"""Reads and writes question files with `problem` or `question`, and `answer`: MATH, GSM8K and files like them.
 
     {"problem": "What is 1+1?", "answer": "2", "level": "Level 1", "subject": "Algebra"}
 
-A GSM8K answer (calculation, then `#### N`) is reduced to N; without an `answer` the last box of a `solution` is taken
-(MATH as published). An answer may be empty or missing: the question is kept, and labeling passes over it ("no gold
-answer"). `level`, `subject` (or `type`) and `split` are read where they are there; every other field goes into the
-metadata, and the texts of a row that were changed with them, so that the row is written as it was.
+A GSM8K answer (calculation, then `#### N`) is reduced to N; without an `answer` the last box of a `solution` is used
+(MATH as published). The answer may be empty or missing: the question is kept, and labeling skips it ("no gold
+answer"). `level`, `subject` (or `type`) and `split` are read if present. The metadata holds every other field and the
+original of every text that was changed, so that the row can be written back unchanged.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _ROW: Final = "row"
 
 
 class QuestionsFormat:
-    """Rows with a text and an answer."""
+    """Reads and writes rows with a text and an answer."""
 
     config_type: ClassVar[type] = NoOptions
     needs_nodes: ClassVar[bool] = False
@@ -32,14 +32,14 @@ class QuestionsFormat:
         self._source, self._split = source, split
 
     def read(self, row: Row, tally: Tally) -> Iterator[Question]:
-        """The question of a row. Raises `BadRow`."""
+        """Read the question of a row. Raises `BadRow`."""
         text = text_of(row, *TEXT_FIELDS)
         field = next(name for name in TEXT_FIELDS if row.get(name) is text)
         answer = _answer(row)
         try:
             (text + answer).encode()
         except UnicodeEncodeError as error:
-            raise BadRow("a character that is no Unicode text") from error
+            raise BadRow("a character that is not Unicode text") from error
         split, level = self._split or _text(row, "split"), _text(row, "level")
         subject = _text(row, "subject") or _text(row, "type")
         try:
@@ -51,17 +51,17 @@ class QuestionsFormat:
             if dict(_written(question)) == dict(row):
                 yield question
                 return
-            kept = {name: row[name] for name in row if name in _KNOWN and name != field}
-            metadata = encode({**decode(more), _ROW: {"fields": list(row), **kept, field: None}})
+            originals = {name: row[name] for name in row if name in _KNOWN and name != field}
+            metadata = encode({**decode(more), _ROW: {"fields": list(row), **originals, field: None}})
         except (TypeError, ValueError) as error:
-            raise BadRow("a field that is no JSON value") from error
+            raise BadRow("a field that is not a JSON value") from error
         yield Question(
             question.question_id, text, answer, self._source, split=split, level=level, subject=subject,
             metadata=metadata,
         )  # fmt: skip
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """The row of the question."""
+        """Write the row of the question."""
         if group.records:
             tally.lose("processes with their labels", len(group.records))
         yield _written(group.question)
@@ -69,11 +69,11 @@ class QuestionsFormat:
 
 def _written(question: Question) -> Row:
     metadata = decode(question.metadata)
-    kept = metadata.pop(_ROW, None)
-    if isinstance(kept, dict) and isinstance(kept.get("fields"), list):
-        whole = {**metadata, **kept}
-        texts = {name: question.question for name in TEXT_FIELDS if name in kept and kept[name] is None}
-        return {name: texts.get(name, whole.get(name)) for name in kept["fields"]}
+    originals = metadata.pop(_ROW, None)
+    if isinstance(originals, dict) and isinstance(originals.get("fields"), list):
+        whole = {**metadata, **originals}
+        texts = {name: question.question for name in TEXT_FIELDS if name in originals and originals[name] is None}
+        return {name: texts.get(name, whole.get(name)) for name in originals["fields"]}
     row: dict[str, Any] = {"problem": question.question, "answer": question.answer}
     for name in ("level", "subject", "split"):
         if getattr(question, name):

@@ -1,4 +1,4 @@
-"""Our own rows: everything a record is, as JSON. What is read is what was written, but for ids of jobs.
+"""Reads and writes this project's own rows: a whole record as JSON. Only the ids of jobs do not survive a round trip.
 
 {"question": "Q?", "answer": "4", "source": "mine", "split": "train", "level": "", "subject": "", "metadata": {},
  "steps": ["a", "b"], "label": [1, -1], "value": [0.5, 0.0], "n_correct": [4, 0], "n_rollouts": [8, 8],
@@ -16,13 +16,13 @@ from ...types import Provenance, Question, Record
 from .format import BadRow, Group, NoOptions, Row, Tally, decode, encode, plain_value, text_of, texts_of
 
 _TEXTS: Final = ("answer", "source", "split", "level", "subject")
-_PROVENANCE: Final = {item.name.lower(): int(item) for item in Provenance}
+_PROVENANCE: Final = {provenance.name.lower(): int(provenance) for provenance in Provenance}
 _NAMES: Final = {number: name for name, number in _PROVENANCE.items()}
 _BIG: Final = 2**31
 
 
 class RecordsFormat:
-    """Rows with the columns of the view `records`."""
+    """Reads and writes rows with the columns of the view `records`."""
 
     config_type: ClassVar[type] = NoOptions
     needs_nodes: ClassVar[bool] = False
@@ -31,7 +31,7 @@ class RecordsFormat:
         self._source, self._split = source, split
 
     def read(self, row: Row, tally: Tally) -> Iterator[Question | Record]:
-        """The record of a row, or its question where it has no steps. Raises `BadRow`."""
+        """Read the record of a row, or only its question if it has no steps. Raises `BadRow`."""
         if "steps" not in row:
             raise BadRow("no field `steps`")
         text = text_of(row, "question")
@@ -46,17 +46,17 @@ class RecordsFormat:
         steps = texts_of(row, "steps")
         outcome = row.get("outcome")
         if isinstance(outcome, str):
-            # Out of CSV everything comes as text.
+            # CSV gives every value as text.
             outcome = {"true": True, "false": False, "": None}.get(outcome.lower(), outcome)
         if outcome is not None and not isinstance(outcome, bool):
-            raise BadRow("`outcome` is no truth value")
+            raise BadRow("`outcome` is not a truth value")
         correct = _list(row, "n_correct", len(steps), _count)
         rollouts = _list(row, "n_rollouts", len(steps), _count)
         if any(k > n for k, n in zip(correct, rollouts or (0,) * len(correct), strict=True)):
             raise BadRow("more correct rollouts than rollouts")
-        told = _object(row, "label_metadata")
+        label_metadata = _object(row, "label_metadata")
         try:
-            reasons_of(told, len(steps))
+            reasons_of(label_metadata, len(steps))
         except ValueError as error:
             raise BadRow(f"`label_metadata` holds {error}") from error
         yield Record(
@@ -73,23 +73,23 @@ class RecordsFormat:
             final_answer=None if row.get("final_answer") is None else _text(row, "final_answer"),
             outcome=outcome,
             metadata=_object(row, "solution_metadata"),
-            label_metadata=told,
+            label_metadata=label_metadata,
         )
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row a record."""
-        asked = {name: getattr(group.question, name) for name in ("question", *_TEXTS)}
-        asked["metadata"] = decode(group.question.metadata)
+        """Write one row per record."""
+        fields = {name: getattr(group.question, name) for name in ("question", *_TEXTS)}
+        fields["metadata"] = decode(group.question.metadata)
         for record in group.records:
             values = record.value or (None,) * len(record.steps)
             yield {
-                **asked,
+                **fields,
                 "steps": list(record.steps),
                 "label": list(record.label),
                 "value": [None if value is None else plain_value(value) for value in values],
                 "n_correct": list(record.n_correct),
                 "n_rollouts": list(record.n_rollouts),
-                "provenance": [_NAMES[item] for item in record.provenance],
+                "provenance": [_NAMES[number] for number in record.provenance],
                 "method": record.method,
                 "completer": record.completer,
                 "generator": record.generator,
@@ -103,24 +103,24 @@ class RecordsFormat:
 def _text(row: Row, name: str) -> str:
     value = row.get(name)
     if value is not None and not isinstance(value, str):
-        raise BadRow(f"`{name}` is no text")
+        raise BadRow(f"`{name}` is not a string")
     return value or ""
 
 
 def _object(row: Row, name: str) -> str:
     value = row.get(name)
     if isinstance(value, str):
-        # Columns of Parquet hold such objects as JSON text.
+        # Parquet columns hold such objects as JSON text.
         try:
             value = json.loads(value) if value.strip() else None
         except ValueError:
-            raise BadRow(f"`{name}` is no object") from None
+            raise BadRow(f"`{name}` is not an object") from None
     if value is not None and not isinstance(value, Mapping):
-        raise BadRow(f"`{name}` is no object")
+        raise BadRow(f"`{name}` is not an object")
     try:
         return encode(value or {})
     except (TypeError, ValueError) as error:
-        raise BadRow(f"`{name}` is no JSON") from error
+        raise BadRow(f"`{name}` is not JSON") from error
 
 
 def _list(row: Row, name: str, n: int, entry: Any) -> tuple[Any, ...]:
@@ -128,11 +128,11 @@ def _list(row: Row, name: str, n: int, entry: Any) -> tuple[Any, ...]:
     if value is None or value == []:
         return ()
     if not isinstance(value, (list, tuple)) or len(value) != n:
-        raise BadRow(f"`{name}` does not have one entry a step")
-    found = tuple(entry(item) for item in value)
-    if any(item is BadRow for item in found):
-        raise BadRow(f"`{name}` holds what it cannot hold")
-    return found
+        raise BadRow(f"`{name}` does not have one entry per step")
+    entries = tuple(entry(item) for item in value)
+    if any(checked is BadRow for checked in entries):
+        raise BadRow(f"`{name}` holds a value that is not allowed there")
+    return entries
 
 
 def _label(item: Any) -> Any:

@@ -1,9 +1,9 @@
-"""RLHFlow's PRM data: a conversation in which each step is a user's turn, and its label the assistant's answer.
+"""RLHFlow's PRM data: a conversation in which each step is a user turn and its label is the assistant's answer.
 
     {"conversations": [{"role": "user", "content": "Q? Step 1: a"}, {"role": "assistant", "content": "+"},
                        {"role": "user", "content": "Step 2: b"}, {"role": "assistant", "content": "-"}]}
 
-The first turn is the question and the first step in one text, cut as `question_cut.py` says. There is no gold answer.
+The first turn holds the question and the first step in one text; `question_cut.py` splits it. Rows have no gold answer.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from ...ids import question_id
 from ...types import Provenance, Question, Record
 from .conversation import as_messages, messages_of
 from .format import BadRow, Group, Row, Tally, all_judged, lose_values
-from .question_cut import cut_question, is_told
+from .question_cut import cut_question, is_recoverable
 from .remainder import extras, processes, remainder, remember
 
 _LABELS = {"+": 1, "-": -1}
@@ -30,7 +30,7 @@ class RlhflowOptions:
 
 
 class RlhflowFormat:
-    """Rows with `conversations`."""
+    """Reads and writes rows with `conversations`."""
 
     config_type: ClassVar[type] = RlhflowOptions
     needs_nodes: ClassVar[bool] = False
@@ -40,37 +40,37 @@ class RlhflowFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Record]:
-        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        """Read the one record of a row. Raises `BadRow` for a row that is not in this format."""
         turns = messages_of(row, "conversations")
         users, signs = turns[::2], turns[1::2]
         if len(users) != len(signs) or {role for role, _ in users} != {"user"}:
             raise BadRow("turns that are not user and assistant in pairs")
         if any(role != "assistant" or sign not in _LABELS for role, sign in signs):
             raise BadRow("an answer that is neither + nor -")
-        whole = users[0][1]
-        question, first = cut_question(whole, tally)
+        first_turn = users[0][1]
+        question, first = cut_question(first_turn, tally)
         steps = (first, *[content for _, content in users[1:]])
         if not all(map(str.strip, steps)):
             raise BadRow("a step without text")
-        kept: dict[str, Any] = {}
-        if whole != f"{question} {first}":
-            kept["white"] = _white(whole, question, first)
+        rest: dict[str, Any] = {}
+        if first_turn != f"{question} {first}":
+            rest["white"] = _white(first_turn, question, first)
         if more := extras(row, _KNOWN, tally):
-            kept["extra"] = more
+            rest["extra"] = more
         yield Record(
             question=self._question(question),
             steps=steps,
             label=tuple([_LABELS[sign] for _, sign in signs]),
             method="rlhflow",
             provenance=(int(Provenance.IMPORTED),) * len(steps),
-            label_metadata=remember("rlhflow", kept),
+            label_metadata=remember("rlhflow", rest),
         )
 
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row a record; a process ends before its first unjudged step."""
+        """Write one row per record; a process ends before its first unjudged step."""
         question = group.question.question
         for record in processes(group, tally):
             lose_values(record, tally)
@@ -78,19 +78,19 @@ class RlhflowFormat:
             if not steps:
                 tally.lose("records without any judged step")
                 continue
-            kept = remainder(record.label_metadata, "rlhflow")
-            before, joint, behind = kept.get("white", ("", " ", ""))
-            first = f"{before}{question}{joint}{steps[0]}{behind}"
-            if not is_told(question, (first,)):
-                tally.lose("where the question ends: the text does not tell")
+            rest = remainder(record.label_metadata, "rlhflow")
+            before, joint, after = rest.get("white", ("", " ", ""))
+            first = f"{before}{question}{joint}{steps[0]}{after}"
+            if not is_recoverable(question, (first,)):
+                tally.lose("where the question ends: the text does not show it")
             turns = []
             for text, label in zip((first, *steps[1:]), labels, strict=True):
                 turns += [("user", text), ("assistant", "+" if label == 1 else "-")]
-            yield {"conversations": as_messages(turns), **kept.get("extra", {})}
+            yield {"conversations": as_messages(turns), **rest.get("extra", {})}
 
 
 def _white(whole: str, question: str, first: str) -> tuple[str, str, str]:
-    """The white space before the question, between it and the first step, and behind that."""
+    """Return the white space before the question, between it and the first step, and after the step."""
     before = whole.index(question)
     end = whole.rindex(first)
     return whole[:before], whole[before + len(question) : end], whole[end + len(first) :]

@@ -1,9 +1,9 @@
-"""TRL stepwise supervision: a prompt, the steps as `completions`, and one label a step.
+"""TRL stepwise supervision: a prompt, the steps as `completions`, and one label per step.
 
     {"prompt": "Is 9.11 larger than 9.8?", "completions": ["11 > 8.", "Hence 9.11 > 9.8."], "labels": [true, false]}
 
-Labels are truth values or numbers. Beware: TRL's trainer takes `int(label)`, which makes 0.9 a 0; `labels = "hard"`
-writes truth values alone. Steps are kept as they stand. There is no gold answer.
+Labels are truth values or numbers. Beware: TRL's trainer takes `int(label)`, which turns 0.9 into 0; `labels = "hard"`
+writes only truth values. Steps are kept unchanged. Rows have no gold answer.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ _KNOWN = frozenset(("prompt", "completions", "labels"))
 
 @dataclass(frozen=True, slots=True)
 class TrlOptions:
-    """A value above `threshold` is read as good. `labels` and `neutral` say how labels are written.
+    """A value above `threshold` is read as good. `labels` and `neutral` set how labels are written.
 
-    `labels`: "kept" writes them as they were read and truth values for records from elsewhere; "hard" truth values;
-    "soft" values where they are known.
+    `labels`: "kept" writes them as they were read, and truth values for records from other sources; "hard" writes truth
+    values; "soft" writes values where they are known.
     """
 
     threshold: float = 0.5
@@ -34,7 +34,7 @@ class TrlOptions:
 
 
 class TrlFormat:
-    """Rows with `prompt`, `completions` and `labels`."""
+    """Reads and writes rows with `prompt`, `completions` and `labels`."""
 
     config_type: ClassVar[type] = TrlOptions
     needs_nodes: ClassVar[bool] = False
@@ -44,18 +44,18 @@ class TrlFormat:
         self._question = lru_cache(1024)(self._new_question)
 
     def read(self, row: Row, tally: Tally) -> Iterator[Record]:
-        """The one record of a row. Raises `BadRow` for one that is not in this format."""
+        """Read the one record of a row. Raises `BadRow` for a row that is not in this format."""
         prompt, steps = text_of(row, "prompt"), texts_of(row, "completions")
         if not all(map(str.strip, steps)):
             raise BadRow("a step without text")
         labels = read_labels(row.get("labels"), len(steps), (bool, int), self._config.threshold)
-        kept: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
         if prompt != prompt.strip():
-            kept["prompt"] = prompt
-        if labels.kept is not None:
-            kept["labels"] = labels.kept
+            rest["prompt"] = prompt
+        if labels.form is not None:
+            rest["labels"] = labels.form
         if more := extras(row, _KNOWN, tally):
-            kept["extra"] = more
+            rest["extra"] = more
         yield Record(
             question=self._question(prompt.strip()),
             steps=steps,
@@ -63,18 +63,18 @@ class TrlFormat:
             method="trl",
             value=labels.value,
             provenance=(int(Provenance.IMPORTED),) * len(steps),
-            label_metadata=remember("trl", kept),
+            label_metadata=remember("trl", rest),
         )
 
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row a record; a process ends before its first unjudged step."""
+        """Write one row per record; a process ends before its first unjudged step."""
         options = self._config
         for record in processes(group, tally):
-            kept = remainder(record.label_metadata, "trl")
-            steps, labels = written_labels(record, kept.get("labels"), options.labels, bool, options.neutral, tally)
+            rest = remainder(record.label_metadata, "trl")
+            steps, labels = written_labels(record, rest.get("labels"), options.labels, bool, options.neutral, tally)
             if steps:
-                prompt = kept.get("prompt", group.question.question)
-                yield {"prompt": prompt, "completions": list(steps), "labels": labels, **kept.get("extra", {})}
+                prompt = rest.get("prompt", group.question.question)
+                yield {"prompt": prompt, "completions": list(steps), "labels": labels, **rest.get("extra", {})}

@@ -1,10 +1,10 @@
-"""verl's rows for reinforcement learning: the question as a chat, and the gold answer a rule compares with.
+"""verl's rows for reinforcement learning: the question as a chat, and the gold answer that a rule compares with.
 
     {"data_source": "gsm8k", "prompt": [{"role": "user", "content": "Q?"}], "ability": "math",
      "reward_model": {"style": "rule", "ground_truth": "72"}, "extra_info": {"split": "train", "index": 0}}
 
-Questions alone: processes and labels have no place in it. Where `extra_info` holds the plain question and the prompt
-begins with it, what follows is an instruction and no part of the question; `instruction` names one for other rows.
+The format holds questions only, not processes or labels. If `extra_info` holds the plain question and the prompt begins
+with it, the rest of the prompt is an instruction and not part of the question; `instruction` names one for other rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ _KNOWN = frozenset(("data_source", "prompt", "ability", "reward_model", "extra_i
 
 @dataclass(frozen=True, slots=True)
 class VerlOptions:
-    """`instruction` is cut from the end of a prompt when it is read, and put there when it is written."""
+    """`instruction` is removed from the end of a prompt when reading and added there when writing."""
 
     instruction: str = ""
 
 
 class VerlFormat:
-    """Rows with `data_source`, `prompt`, `ability`, `reward_model` and `extra_info`."""
+    """Reads and writes rows with `data_source`, `prompt`, `ability`, `reward_model` and `extra_info`."""
 
     config_type: ClassVar[type] = VerlOptions
     needs_nodes: ClassVar[bool] = False
@@ -38,25 +38,25 @@ class VerlFormat:
         self._config, self._source, self._split = config, source, split
 
     def read(self, row: Row, tally: Tally) -> Iterator[Question]:
-        """The question of a row. Raises `BadRow` for one that is not in this format."""
+        """Read the question of a row. Raises `BadRow` for a row that is not in this format."""
         turns = messages_of(row, "prompt")
         if turns[-1][0] != "user" or any(role != "system" for role, _ in turns[:-1]):
-            raise BadRow("a prompt that is not one user's message, after a system's at most")
+            raise BadRow("a prompt that is not one user message, with at most system messages before it")
         source, ability, reward = row.get("data_source"), row.get("ability"), row.get("reward_model")
         if not isinstance(source, str) or not isinstance(ability, (str, type(None))):
-            raise BadRow("`data_source` or `ability` is no text")
+            raise BadRow("`data_source` or `ability` is not a string")
         gold = reward.get("ground_truth") if isinstance(reward, Mapping) else None
         if not isinstance(reward, Mapping) or not isinstance(gold, str):
             raise BadRow("no text in `ground_truth` of `reward_model`")
         info = row.get("extra_info")
         if info is not None and not isinstance(info, Mapping):
-            raise BadRow("`extra_info` is no object")
+            raise BadRow("`extra_info` is not an object")
         content = turns[-1][1]
         text = self._plain(content, info or {})
         start = content.find(text)
         if not text:
             raise BadRow("no question in the prompt")
-        kept = {
+        rest = {
             "data_source": source,
             "ability": ability,
             "reward_model": {**reward, "ground_truth": gold if gold != gold.strip() else 0},
@@ -65,11 +65,11 @@ class VerlFormat:
             "around": [content[:start], content[start + len(text) :]],
         }
         if more := extras(row, _KNOWN, tally):
-            kept["extra"] = more
+            rest["extra"] = more
         try:
-            metadata = encode({"verl": kept})
+            metadata = encode({"verl": rest})
         except (TypeError, ValueError, RecursionError):
-            raise BadRow("a value that is no JSON") from None
+            raise BadRow("a value that is not JSON") from None
         yield Question(
             question_id(text, gold),
             text,
@@ -88,13 +88,13 @@ class VerlFormat:
         return content.strip().removesuffix(instruction).strip() if instruction else content.strip()
 
     def write(self, group: Group, tally: Tally) -> Iterator[Row]:
-        """One row: the question. Its processes are lost, and counted."""
+        """Write one row for the question; its processes are counted as lost."""
         question = group.question
         if group.records:
-            tally.lose("processes and their labels: the rows hold questions alone", len(group.records))
-        kept = remainder(question.metadata, "verl")
-        if kept:
-            yield _as_read(kept, question)
+            tally.lose("processes and their labels: the rows hold questions only", len(group.records))
+        rest = remainder(question.metadata, "verl")
+        if rest:
+            yield _as_read(rest, question)
             return
         if not question.answer:
             tally.lose("questions without a gold answer (`ground_truth` is empty)")
@@ -111,19 +111,19 @@ class VerlFormat:
         }
 
 
-def _as_read(kept: Mapping[str, Any], question: Question) -> Row:
-    before, behind = kept["around"]
-    gold = kept["reward_model"]["ground_truth"]
-    turns = [("system", content) for content in kept["system"]]
-    turns.append(("user", before + question.question + behind))
+def _as_read(rest: Mapping[str, Any], question: Question) -> Row:
+    before, after = rest["around"]
+    gold = rest["reward_model"]["ground_truth"]
+    turns = [("system", content) for content in rest["system"]]
+    turns.append(("user", before + question.question + after))
     row = {
-        "data_source": kept["data_source"],
+        "data_source": rest["data_source"],
         "prompt": as_messages(turns),
-        "ability": kept["ability"],
-        "reward_model": {**kept["reward_model"], "ground_truth": question.answer if gold == 0 else gold},
-        "extra_info": kept["extra_info"],
+        "ability": rest["ability"],
+        "reward_model": {**rest["reward_model"], "ground_truth": question.answer if gold == 0 else gold},
+        "extra_info": rest["extra_info"],
     }
-    return {**row, **kept.get("extra", {})}
+    return {**row, **rest.get("extra", {})}
 
 
 def _text(row: Mapping[str, Any] | None, name: str) -> str:

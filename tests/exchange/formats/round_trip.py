@@ -1,4 +1,4 @@
-"""Rows in, records, rows out: as a store between the two would do it."""
+"""Reads rows into records and writes them out again, as if a store stood between the two."""
 
 import json
 import struct
@@ -13,26 +13,26 @@ from openr_data.types import Question, Record
 
 
 def make(kind: type, **options: Any) -> Format:
-    """A format with these options."""
+    """Make a format with these options."""
     found: Format = kind(kind.config_type(**options), "test", "")  # type: ignore[attr-defined]
     return found
 
 
 def read(kind: type, row: Row, tally: Tally | None = None, **options: Any) -> list[Record]:
-    """The records of one row."""
+    """Read the records of one row."""
     items = list(make(kind, **options).read(row, tally or Tally()))
     assert all(isinstance(item, Record) for item in items)
     return [item for item in items if isinstance(item, Record)]
 
 
 def stored(record: Record) -> Record:
-    """The record as the store gives it back: values are float32."""
+    """Return the record as the store returns it: values are float32."""
     values = [None if value is None else struct.unpack("f", struct.pack("f", value))[0] for value in record.value]
     return replace(record, value=tuple(values))
 
 
 def groups(items: Iterable[Question | Record]) -> Iterator[Group]:
-    """The records by question; a solution with one label set is kept once."""
+    """Group the records by question; a solution with one label set appears once."""
     found: dict[str, tuple[Question, dict[tuple[str, ...], Record]]] = {}
     for item in items:
         question = item.question if isinstance(item, Record) else item
@@ -44,7 +44,7 @@ def groups(items: Iterable[Question | Record]) -> Iterator[Group]:
 
 
 def rewritten(kind: type, row: Row, **options: Any) -> list[Row]:
-    """The rows written from what one row holds."""
+    """Read one row and return the rows written from it."""
     tally = Tally()
     form = make(kind, **options)
     rows = [out for group in groups(form.read(row, tally)) for out in form.write(group, tally)]
@@ -53,23 +53,23 @@ def rewritten(kind: type, row: Row, **options: Any) -> list[Row]:
 
 
 def write(kind: type, records: Sequence[Record], tally: Tally | None = None, **options: Any) -> list[Row]:
-    """The rows of records of one question."""
+    """Write the records of one question as rows."""
     group = Group(records[0].question, records)
     return list(make(kind, **options).write(group, tally or Tally()))
 
 
 def same(row: object, other: object) -> bool:
-    """Whether two JSON values are the same text but for the order of keys: 1 is neither 1.0 nor true."""
+    """Report whether two JSON values are the same text up to the order of keys: 1 is neither 1.0 nor true."""
     return json.dumps(row, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file."""
+    """Read the rows of a file."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def a_record(label: Sequence[int | None] = (1, -1), text: str = "What is 1 + 1?", **more: Any) -> Record:
-    """A record from elsewhere, with steps "Step 1: a", "Step 2: b" and so on."""
+    """Make a record from another source, with steps "Step 1: a", "Step 2: b" and so on."""
     steps = tuple(f"Step {i + 1}: {chr(97 + i)}" for i in range(len(label)))
     question = Question(question_id(text, "2"), text, "2", "elsewhere")
     return Record(question, more.pop("steps", steps), tuple(label), "omegaprm", **more)

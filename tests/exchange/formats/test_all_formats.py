@@ -1,4 +1,4 @@
-"""What every format does: items or `BadRow` of any JSON row and nothing else, and no loss that is not counted."""
+"""Checks every format: any JSON row gives items or `BadRow` and nothing else, and every loss is counted."""
 
 import copy
 from typing import Any
@@ -64,13 +64,13 @@ NAMES = sorted({name for row in ROWS.values() for name in row} | {"text"})
 
 
 def places_of(value: Any) -> list[list[Any]]:
-    """The path to every value inside one."""
+    """List the path to every value inside a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [[key, *rest] for key, part in inner for rest in ([], *places_of(part))]
 
 
 def check(kind: type, row: dict[str, Any]) -> None:
-    """The row gives items or `BadRow`, stays as it is, and its items are written without an error."""
+    """Check that the row gives items or `BadRow`, is not modified, and that its items are written without an error."""
     before = copy.deepcopy(row)
     form = make(kind)
     try:
@@ -129,7 +129,7 @@ def test_what_one_format_reads_every_other_writes_or_counts(one: type, other: ty
         tally = Tally()
         rows = list(make(other).write(group, tally))
         assert rows or tally.lost or not group.records
-        # The question of the row that comes in need not end in a way a reader of one text can tell.
+        # The question of the input row may end where a reader of one text cannot see it.
         if other is not MathShepherdFormat and not any("question ends" in reason for reason in tally.lost):
             for row in rows:
                 assert list(make(other).read(row, Tally()))

@@ -1,4 +1,4 @@
-"""Containers: what is written is read, a damaged line costs that line, a damaged file is one sentence."""
+"""Checks containers: written rows are read back, a damaged line costs that line, a damaged file gives one sentence."""
 
 import csv
 import gzip
@@ -210,7 +210,7 @@ def test_an_array_is_not_much_slower_than_lines(tmp_path: Path) -> None:
     copied = 0
 
     class Counted(str):
-        """A text that counts what its slices copy."""
+        """A string that counts the characters its slices copy."""
 
         __slots__ = ()
 
@@ -244,7 +244,7 @@ def test_an_array_is_not_much_slower_than_lines(tmp_path: Path) -> None:
     assert copied < 20 * len(text)
 
 
-# --- what is not a row
+# --- lines that are not rows
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_an_array_is_not_much_slower_than_lines(tmp_path: Path) -> None:
     [
         ("oops", "not JSON"), ('{"a": 1', "not JSON"), ("{'a': 1}", "not JSON"), ("[1, 2]", "a JSON list, not an object"),
         ('"text"', "a JSON str, not an object"), ("12", "a JSON int, not an object"), ("null", "a JSON NoneType, not"),
-        ('{"a": "\\ud800"}', "a character that is no Unicode text"), ('{"\\uDFFF": 1}', "no Unicode text"),
-        ('{"a": ["x", {"b": "\\ud83d"}]}', "no Unicode text"), ("[" * 100_000, "not JSON"),
+        ('{"a": "\\ud800"}', "a character that is not Unicode text"), ('{"\\uDFFF": 1}', "not Unicode text"),
+        ('{"a": ["x", {"b": "\\ud83d"}]}', "not Unicode text"), ("[" * 100_000, "not JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not JSON"), ('{"a": 1} {"a": 2}', "not JSON"),
     ],
 )  # fmt: skip
@@ -276,7 +276,7 @@ def test_what_is_no_object_in_an_array_costs_itself_alone(tmp_path: Path) -> Non
     rows = found(path)
     assert [row for _, row in rows if isinstance(row, dict)] == [{"a": 1}, {"a": 2}]
     assert rows[1] == ("object 2", "a JSON int, not an object")
-    assert rows[5] == ("object 6", "a character that is no Unicode text")
+    assert rows[5] == ("object 6", "a character that is not Unicode text")
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.json", '{\n  "a": "\\ud800"\n}'), ("a.csv", 'a\n"[""\\ud800""]"\n')])
@@ -299,11 +299,11 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
-# --- what is not a file
+# --- files that cannot be read
 
 
 def refusal(path: Path) -> str:
-    """The one sentence for a file that cannot be read."""
+    """Return the error message for a file that cannot be read."""
     with pytest.raises(InputError) as caught:
         read(path)
     text = str(caught.value)
@@ -314,7 +314,7 @@ def refusal(path: Path) -> str:
 DAMAGED = {
     "half.json": (
         b'[{"a": 1}, {"a": 2}, {"a"',
-        "is not whole: the JSON array breaks off or is damaged at its object 3.",
+        "is incomplete: the JSON array ends early or is damaged at its object 3.",
     ),
     "mixed.json": (b'[{"a": 1},\nand then some text\n', "is damaged at its object 2."),
     "open.json": (b'[{"a": 1}', "is damaged at its object 2."),
@@ -326,8 +326,8 @@ DAMAGED = {
     "quotes.csv": (b'a,b\n"x"y,2\n', "is not CSV: "),
     "text.jsonl.gz": (b'{"a": 1}\n', "Cannot read"),
     "cut.jsonl.gz": (gzip.compress(b'{"a": 1}\n' * 9_000)[:-20], "Cannot read"),
-    "empty.parquet": (b"", "is no whole Parquet file"),
-    "text.parquet": (b'{"a": 1}\n' * 9, "is no whole Parquet file"),
+    "empty.parquet": (b"", "is not a complete Parquet file"),
+    "text.parquet": (b'{"a": 1}\n' * 9, "is not a complete Parquet file"),
 }
 
 
@@ -346,7 +346,7 @@ def test_a_truncated_parquet_is_one_sentence(tmp_path: Path, share: float) -> No
     write_rows(path, ({"a": f"{i} {i * i}"} for i in range(9_000)))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    assert f"{path} is no whole Parquet file: " in refusal(path)
+    assert f"{path} is not a complete Parquet file: " in refusal(path)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6])
@@ -357,7 +357,7 @@ def test_a_parquet_with_damaged_pages_is_one_sentence(tmp_path: Path, share: flo
     place = int(len(data) * share)
     data[place : place + 200] = bytes(200)
     path.write_bytes(bytes(data))
-    assert f"{path} is no whole Parquet file: " in refusal(path)
+    assert f"{path} is not a complete Parquet file: " in refusal(path)
 
 
 def test_a_parquet_with_texts_that_are_no_texts_is_one_sentence(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache of `datasets` in a folder of the test."""
+    """Put the cache of `datasets` into a folder of the test."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -539,7 +539,7 @@ def test_rows_with_more_fields_than_the_first_come_whole_into_parquet_or_are_ref
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the objects that Parquet holds as JSON text."""
+    """Decode the objects of a row that Parquet holds as JSON text."""
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""MATH-APS in the flat layout."""
+"""Tests MATH-APS in the flat layout."""
 
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def test_one_prefix_with_two_values_counts_as_mended_and_the_first_labels() -> N
     tally = Tally()
     records = read(MathApsFormat, a_row(("a", 0.0), ("a", 0.5)), tally)
     assert [(record.steps, record.label) for record in records] == [(("a",), (-1,))]
-    assert tally.repaired == {"one prefix with several values: the first counts": 1}
+    assert tally.repaired == {"one prefix with several values: the first is used": 1}
 
 
 def test_a_row_without_steps_is_its_question() -> None:
@@ -90,7 +90,7 @@ def test_a_row_without_steps_is_its_question() -> None:
     (found,) = make(MathApsFormat).read(a_row(("", 0.5)), tally)
     assert isinstance(found, Question)
     assert (found.question, found.answer) == ("Q", "4")
-    assert tally.repaired == {"a row without steps: the question alone is read": 1}
+    assert tally.repaired == {"a row without steps: only the question is read": 1}
     assert list(make(MathApsFormat).write(Group(found, []), tally)) == []
     assert tally.lost == {"questions without a process": 1}
 
@@ -109,7 +109,7 @@ def test_two_rows_of_one_question_stay_two_and_a_broken_one_is_rebuilt() -> None
     first, second = form.write(Group(group.question, group.records[1:]), tally)
     assert first == rows[1]
     assert second == a_row(("\n\nb", 1.0))
-    assert tally.lost == {"the layout of a row some of whose records are gone": 1}
+    assert tally.lost == {"the layout of a row that has lost some of its records": 1}
 
 
 NODES: list[dict[str, Any]] = [
@@ -135,7 +135,7 @@ def test_nodes_give_the_values_and_what_is_written_reads_back_to_the_same_labels
         {"solution_prefix": f"{text}\n\nStep 1: a\n\nx", "mc_value": None, "label": 1},
     ]
     assert tally.lost == {
-        "nodes whose parent is not there": 1,
+        "nodes whose parent is missing": 1,
         "rollout counts of prefixes": 3,
         "prefixes without an MC value (`mc_value` is null)": 2,
     }
@@ -162,7 +162,7 @@ def test_nodes_alone_are_written_too() -> None:
 def test_values_and_counts_that_do_not_go_in_are_counted() -> None:
     tally = Tally()
     write(MathApsFormat, [a_record((1,), value=(v,), n_rollouts=(8,), n_correct=(4,)) for v in (0.5, 0.25)], tally)
-    assert tally.lost == {"values of a step that another record gives otherwise": 1, "rollout counts of steps": 2}
+    assert tally.lost == {"values of a step that differ from those of another record": 1, "rollout counts of steps": 2}
 
 
 @given(
@@ -195,8 +195,8 @@ def test_what_the_texts_cannot_tell_is_counted() -> None:
     write(MathApsFormat, records, tally)
     assert tally.lost == {
         "prefixes without an MC value (`mc_value` is null)": 3,
-        "prefixes whose parent the text does not tell": 1,
-        "labels of a step that another record labels otherwise": 1,
+        "prefixes whose parent the text does not show": 1,
+        "labels of a step that differ from those of another record": 1,
         "white space around steps: readers strip it": 1,
     }
 
@@ -205,16 +205,19 @@ def test_what_the_texts_cannot_tell_is_counted() -> None:
     ("row", "reason"),
     [
         ({}, "no text in `question`"),
-        ({"question": "Q", "final_answer": 4}, "`final_answer` is no text"),
-        ({"question": "Q", "final_answer": "4"}, "`reasoning_steps` is no list of prefixes"),
-        ({"question": "Q", "final_answer": "4", "reasoning_steps": ["Q"]}, "a prefix that is no object with a text"),
+        ({"question": "Q", "final_answer": 4}, "`final_answer` is not a string"),
+        ({"question": "Q", "final_answer": "4"}, "`reasoning_steps` is not a list of prefixes"),
+        (
+            {"question": "Q", "final_answer": "4", "reasoning_steps": ["Q"]},
+            "a prefix that is not an object with a text",
+        ),
         (
             {"question": "Q", "final_answer": "4", "reasoning_steps": [{"solution_prefix": "x"}]},
             "a prefix that does not begin with the question",
         ),
-        (a_row(("a", 1.5)), "an `mc_value` that is no number from 0 to 1"),
-        (a_row(("a", True)), "an `mc_value` that is no number from 0 to 1"),
-        (a_row(("a", float("nan"))), "an `mc_value` that is no number from 0 to 1"),
+        (a_row(("a", 1.5)), "an `mc_value` that is not a number from 0 to 1"),
+        (a_row(("a", True)), "an `mc_value` that is not a number from 0 to 1"),
+        (a_row(("a", float("nan"))), "an `mc_value` that is not a number from 0 to 1"),
         (
             {"question": "Q", "final_answer": "4", "reasoning_steps": [{"solution_prefix": "Q", "label": 2}]},
             "a `label` of an entry that is not 1, 0 or -1",

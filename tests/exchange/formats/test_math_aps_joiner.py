@@ -1,4 +1,4 @@
-"""Processes whose steps are pieces of a text are written as that text."""
+"""Checks that processes whose steps are pieces of a text are written as that text."""
 
 import json
 
@@ -41,4 +41,4 @@ def test_without_one_a_blank_line_stands_between_steps() -> None:
 
 def test_processes_with_different_joiners_in_one_tree_are_counted() -> None:
     _, tally = written("", None)
-    assert tally.lost["how processes are joined that are written as one tree"] == 1
+    assert tally.lost["how the steps of processes in one tree are joined"] == 1

@@ -1,4 +1,4 @@
-"""MATH-APS in the tree layout."""
+"""Tests MATH-APS in the tree layout."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_each_leaf_is_one_record_and_equal_siblings_are_one_prefix() -> None:
         (("a", "c"), (0.25, 1.0), (1, 1)),
         (("d",), (1 / 3,), (1,)),
     ]
-    assert tally.repaired == {"one prefix with several values: the first counts": 1}
+    assert tally.repaired == {"one prefix with several values: the first is used": 1}
     assert same(rewritten(MathApsTreeFormat, TREE), [TREE])
 
 
@@ -96,8 +96,8 @@ def test_a_tree_becomes_a_flat_row_and_siblings_that_run_on_from_each_other_are_
         (out,) = write(MathApsFormat, records, tally)
         again = read(MathApsFormat, out)
         assert out["reasoning_steps"][0]["mc_value"] == row["reasoning_steps"]["mc_value"]
-        is_told = {(one.steps, one.label) for one in again} == {(one.steps, one.label) for one in records}
-        assert set(tally.lost) == (set() if is_told else {"prefixes whose parent the text does not tell"})
+        is_shown = {(one.steps, one.label) for one in again} == {(one.steps, one.label) for one in records}
+        assert set(tally.lost) == (set() if is_shown else {"prefixes whose parent the text does not show"})
 
 
 def test_records_from_elsewhere_are_a_tree_under_the_question() -> None:
@@ -129,16 +129,16 @@ def test_nodes_beside_rows_that_are_written_as_they_were_are_counted() -> None:
     node = {"node_id": "r", "parent_id": None, "step": "", "n_rollouts": 1, "n_correct": 1, "certified": False}
     (out,) = make(MathApsTreeFormat).write(Group(records[0].question, records, [node]), tally)
     assert same(out, TREE)
-    assert tally.lost == {"nodes beside rows that are written as they were read": 1}
+    assert tally.lost == {"nodes of questions whose rows are written as they were read": 1}
 
 
 @pytest.mark.parametrize(
     ("root", "reason"),
     [
-        (None, "a node that is no object with a text"),
-        ({"text": 1}, "a node that is no object with a text"),
-        ({"text": "Q", "mc_value": 1.0}, "`children` of a node is no list"),
-        (a_node("Q", 2.0), "an `mc_value` that is no number from 0 to 1"),
+        (None, "a node that is not an object with a text"),
+        ({"text": 1}, "a node that is not an object with a text"),
+        ({"text": "Q", "mc_value": 1.0}, "`children` of a node is not a list"),
+        (a_node("Q", 2.0), "an `mc_value` that is not a number from 0 to 1"),
         ({**a_node("Q", 1.0), "label": True}, "a `label` of an entry that is not 1, 0 or -1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Math-Shepherd rows, the dirty ones too."""
+"""Tests Math-Shepherd rows, including defective ones."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.exchange.formats.round_trip import a_record, json_lines, read, rewrit
 
 
 def a_row(template: str, signs: str, task: str = "GSM8K") -> dict[str, Any]:
-    """A row from a text with § for each tag."""
+    """Make a row from a text with § for each tag."""
     pieces = template.split("§")
     label = "".join(piece + sign for piece, sign in zip(pieces, signs, strict=False)) + pieces[-1]
     return {"input": template.replace("§", "ки"), "label": label, "task": task}
@@ -42,7 +42,7 @@ def test_a_row_is_its_steps_their_labels_and_the_outcome() -> None:
         ("How many? step 1: a §\nStep 2: b §", "How many?", ("step 1: a", "Step 2: b"), ""),
         ("Find x. Step 1 : a §\nStep 1: b §", "Find x.", ("Step 1 : a", "Step 1: b"), ""),
         ("Q? Step 1: a Step 1: b §\nStep 2: c §", "Q?", ("Step 1: a Step 1: b", "Step 2: c"), ""),
-        ("Q? Step 1: a §\nStep 2: b §\nand so on", "Q?", ("Step 1: a", "Step 2: b"), "text behind the last ки left"),
+        ("Q? Step 1: a §\nStep 2: b §\nand so on", "Q?", ("Step 1: a", "Step 2: b"), "text after the last ки left"),
         ("Q?\nStep 1: a§  Step 2: b§", "Q?", ("Step 1: a", "Step 2: b"), ""),
     ],
 )
@@ -81,7 +81,7 @@ def test_records_from_elsewhere_are_written_with_their_losses_counted() -> None:
     assert tally.lost == {
         "values of steps (soft labels)": 3,
         "neutral labels (now good or bad)": 1,
-        "steps that were not judged, and those behind them": 2,
+        "steps that were not judged, and those after them": 2,
         "records without any judged step": 1,
     }
 

@@ -1,4 +1,4 @@
-"""OpenRLHF's rows, ER-PRM-Data too."""
+"""Tests rows of OpenRLHF and ER-PRM-Data."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_texts_that_cannot_be_read_again_are_counted() -> None:
     write(OpenRlhfFormat, [a_record((1,), "Find x.", steps=("Two? Yes.",))], tally)
     assert tally.lost == {
         "records whose text holds the placeholder": 1,
-        "where the question ends: the text does not tell": 1,
+        "where the question ends: the text does not show it": 1,
     }
 
 

@@ -1,4 +1,4 @@
-"""PRM800K rows of both phases."""
+"""Tests PRM800K rows of both phases."""
 
 import json
 from pathlib import Path
@@ -154,7 +154,7 @@ def test_records_from_elsewhere_become_rows_that_read_back() -> None:
     assert [read(Prm800kFormat, row)[0].label for row in rows] == [(1, 0, -1), (1, 1)]
     assert tally.lost == {
         "rollout counts of steps": 3,
-        "steps that were not judged, and those behind them": 2,
+        "steps that were not judged, and those after them": 2,
         "records without any judged step": 1,
     }
 
@@ -164,21 +164,24 @@ def test_records_from_elsewhere_become_rows_that_read_back() -> None:
     [
         ({}, "no objects in `question` and `label`"),
         (a_row(question={"problem": " "}), "no text in `problem`"),
-        (a_row(question={"problem": "P", "ground_truth_answer": 29}), "`ground_truth_answer` is no text"),
-        (a_row(label={"steps": None}), "`steps` of `label` is no list"),
+        (a_row(question={"problem": "P", "ground_truth_answer": 29}), "`ground_truth_answer` is not a string"),
+        (a_row(label={"steps": None}), "`steps` of `label` is not a list"),
         (a_row(), "no step that was chosen, written or rated"),
         (a_row(a_step(("a", None), chosen=None)), "no step that was chosen, written or rated"),
-        (a_row(a_step(("a", 1), chosen=1)), "`chosen_completion` is no index of a completion"),
-        (a_row(a_step(("a", 1), chosen=True)), "`chosen_completion` is no index of a completion"),
+        (a_row(a_step(("a", 1), chosen=1)), "`chosen_completion` is not an index of a completion"),
+        (a_row(a_step(("a", 1), chosen=True)), "`chosen_completion` is not an index of a completion"),
         (a_row(a_step(("a", True))), "a rating that is not 1, 0, -1 or null"),
         (a_row(a_step(("a", 2))), "a rating that is not 1, 0, -1 or null"),
         (a_row(a_step((" ", 1))), "the chosen completion has no text"),
-        (a_row({"completions": 1}), "`completions` is no list"),
-        (a_row({"completions": ["a"]}), "a completion that is no object with a text"),
-        (a_row({"human_completion": "h"}), "a human completion that is no object with a text"),
-        (a_row(a_step(("a", 1)), is_quality_control_question="no"), "`is_quality_control_question` is no truth value"),
+        (a_row({"completions": 1}), "`completions` is not a list"),
+        (a_row({"completions": ["a"]}), "a completion that is not an object with a text"),
+        (a_row({"human_completion": "h"}), "a human completion that is not an object with a text"),
+        (
+            a_row(a_step(("a", 1)), is_quality_control_question="no"),
+            "`is_quality_control_question` is not a truth value",
+        ),
         (a_row(a_step(("a", 1)), is_quality_control_question=True), "a row for quality control or screening"),
-        (a_row(a_step(("a", 1)), raw=b"x"), "a value that is no JSON"),
+        (a_row(a_step(("a", 1)), raw=b"x"), "a value that is not JSON"),
     ],
 )
 def test_a_bad_row_says_why(row: dict[str, Any], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""PRMBench rows."""
+"""Tests PRMBench rows."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_records_from_elsewhere_have_no_original() -> None:
     tally = Tally()
     (row,) = write(PrmBenchFormat, [a_record((1, -1, None))], tally)
     assert (row["error_steps"], row["original_process"], row["modified_steps"]) == ([2], [], [])
-    assert tally.lost == {"steps that were not judged, and those behind them": 1}
+    assert tally.lost == {"steps that were not judged, and those after them": 1}
     (record,) = read(PrmBenchFormat, row)
     assert record.label == (1, -1)
 
@@ -56,16 +56,16 @@ def test_records_from_elsewhere_have_no_original() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"error_steps": [0]}, "`error_steps` names a step that is not there"),
-        ({"error_steps": [4]}, "`error_steps` names a step that is not there"),
-        ({"error_steps": [True]}, "`error_steps` is no list of step numbers"),
-        ({"error_steps": None}, "`error_steps` is no list of step numbers"),
-        ({"modified_process": []}, "`modified_process` is no list of texts"),
+        ({"error_steps": [0]}, "`error_steps` names a step that does not exist"),
+        ({"error_steps": [4]}, "`error_steps` names a step that does not exist"),
+        ({"error_steps": [True]}, "`error_steps` is not a list of step numbers"),
+        ({"error_steps": None}, "`error_steps` is not a list of step numbers"),
+        ({"modified_process": []}, "`modified_process` is not a list of texts"),
         ({"modified_process": ["a", " ", "b"]}, "a step without text"),
         ({"modified_question": 1}, "no text in `modified_question`"),
-        ({"original_process": [1]}, "`original_process` is no list of texts"),
-        ({"modified_steps": ["1"]}, "`modified_steps` is no list of step numbers"),
-        ({"reason": 1}, "a field beside the process that is no text"),
+        ({"original_process": [1]}, "`original_process` is not a list of texts"),
+        ({"modified_steps": ["1"]}, "`modified_steps` is not a list of step numbers"),
+        ({"reason": 1}, "a descriptive field that is not a string"),
     ],
 )
 def test_a_bad_row_says_why(change: dict[str, Any], reason: str) -> None:

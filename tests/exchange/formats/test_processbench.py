@@ -1,4 +1,4 @@
-"""ProcessBench rows."""
+"""Tests ProcessBench rows."""
 
 import json
 from pathlib import Path
@@ -69,9 +69,9 @@ def test_the_label_of_other_records_is_their_first_error() -> None:
     assert len({row["id"] for row in rows}) == 2
     assert tally.lost == {
         "unjudged steps before the first bad one (now good)": 1,
-        "labels behind the first bad step": 1,
+        "labels after the first bad step": 1,
         "neutral labels (now good or bad)": 1,
-        "whether the final answer is right: nobody knows (`final_answer_correct` is null)": 1,
+        "whether the final answer is right: unknown (`final_answer_correct` is null)": 1,
     }
 
 
@@ -83,7 +83,7 @@ def test_a_record_that_may_hide_an_error_is_not_written() -> None:
 
 @pytest.mark.parametrize("label", [3, -2, True, None, 1.0, "1"])
 def test_a_label_that_is_no_step_is_bad(label: Any) -> None:
-    with pytest.raises(BadRow, match="`label` is no index of a step, nor -1"):
+    with pytest.raises(BadRow, match="`label` is neither the index of a step nor -1"):
         read(ProcessBenchFormat, {**ROW, "label": label})
 
 
@@ -91,10 +91,10 @@ def test_a_label_that_is_no_step_is_bad(label: Any) -> None:
     ("change", "reason"),
     [
         ({"id": 3}, "no text in `id`"),
-        ({"generator": None}, "`generator` is no text"),
-        ({"steps": []}, "`steps` is no list of texts"),
+        ({"generator": None}, "`generator` is not a string"),
+        ({"steps": []}, "`steps` is not a list of texts"),
         ({"steps": ["a", "b", "\n"]}, "a step without text"),
-        ({"final_answer_correct": 1}, "`final_answer_correct` is no truth value"),
+        ({"final_answer_correct": 1}, "`final_answer_correct` is not a truth value"),
     ],
 )
 def test_a_bad_row_says_why(change: dict[str, Any], reason: str) -> None:

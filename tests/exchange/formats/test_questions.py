@@ -1,4 +1,4 @@
-"""Question files as the field writes them, and the mistakes in them."""
+"""Tests question files as other projects write them, and their mistakes."""
 
 import json
 from pathlib import Path
@@ -49,8 +49,8 @@ def test_a_row_of_math_as_published_gets_its_answer_from_the_solution() -> None:
         ({"answer": "3"}, "no text in `problem` or `question`"),
         ({"problem": "  "}, "no text in"),
         ({"problem": 3}, "no text in"),
-        ({"problem": "\ud800"}, "a character that is no Unicode text"),
-        ({"problem": "a", "answer": "1", "image": b"x"}, "a field that is no JSON value"),
+        ({"problem": "\ud800"}, "a character that is not Unicode text"),
+        ({"problem": "a", "answer": "1", "image": b"x"}, "a field that is not a JSON value"),
     ],
 )
 def test_a_row_that_is_no_question_says_why(row: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Chats for Qwen2.5-Math-PRM."""
+"""Tests chats for Qwen2.5-Math-PRM."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_records_from_elsewhere_are_written_without_white_space_between_steps() 
     assert row == a_row("Step 1: a<extra_0>Step 2: b<extra_0>", [1, 0], question="What is 1 + 1?")
     (row,) = write(QwenFormat, [a_record((1, -1), value=(0.75, 0.0))], labels="soft", tag="#")
     assert row == a_row("Step 1: a#Step 2: b#", [0.75, 0.0], question="What is 1 + 1?")
-    assert tally.lost == {"steps that were not judged, and those behind them": 1}
+    assert tally.lost == {"steps that were not judged, and those after them": 1}
 
 
 def test_a_step_that_holds_the_tag_is_not_written() -> None:
@@ -61,8 +61,8 @@ def test_a_step_that_holds_the_tag_is_not_written() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({}, "`messages` is no list of messages"),
-        ({"messages": [{"role": "system", "content": "s"}]}, "messages that are not a system's"),
+        ({}, "`messages` is not a list of messages"),
+        ({"messages": [{"role": "system", "content": "s"}]}, "messages that are not system"),
         (a_row("no tag"), "no tag in the assistant's message"),
         (a_row("a<extra_0>b<extra_0>", question=" "), "no question"),
         (a_row("a<extra_0> <extra_0>"), "a step without text"),

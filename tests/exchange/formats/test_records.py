@@ -1,4 +1,4 @@
-"""Our own rows hold everything a record is, and a row that is none says why."""
+"""Checks that this project's own rows hold a whole record, and that an invalid row gives its reason."""
 
 import json
 import math
@@ -26,7 +26,7 @@ FLOAT32 = st.floats(width=32, min_value=-(2.0**100), max_value=2.0**100)
 
 
 def seven_digits(value: float) -> bool:
-    """Whether a float32 is told from its neighbours by the seven digits that are written."""
+    """Report whether the seven written digits distinguish a float32 from its neighbours."""
     return struct.unpack("f", struct.pack("f", float(f"{value:.7g}")))[0] == value
 
 
@@ -159,45 +159,45 @@ def test_several_records_of_a_question_are_several_rows_in_their_order() -> None
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"steps": 1}, "`steps` is no list of texts"),
-    ({"steps": "ab"}, "`steps` is no list of texts"),
-    ({"steps": ["a", 1]}, "`steps` is no list of texts"),
-    ({"steps": {"a": 1}}, "`steps` is no list of texts"),
+    ({"steps": 1}, "`steps` is not a list of texts"),
+    ({"steps": "ab"}, "`steps` is not a list of texts"),
+    ({"steps": ["a", 1]}, "`steps` is not a list of texts"),
+    ({"steps": {"a": 1}}, "`steps` is not a list of texts"),
     ({"question": ""}, "no text in `question`"),
     ({"question": None}, "no text in `question`"),
     ({"question": 3}, "no text in `question`"),
     ({"method": " "}, "no text in `method`"),
     ({"method": None}, "no text in `method`"),
-    ({"answer": 2}, "`answer` is no text"),
-    ({"level": ["5"]}, "`level` is no text"),
-    ({"completer": 1}, "`completer` is no text"),
-    ({"final_answer": 2}, "`final_answer` is no text"),
-    ({"outcome": 1}, "`outcome` is no truth value"),
-    ({"outcome": "yes"}, "`outcome` is no truth value"),
-    ({"metadata": "x"}, "`metadata` is no object"),
-    ({"metadata": [1]}, "`metadata` is no object"),
-    ({"solution_metadata": {"a": b"x"}}, "`solution_metadata` is no JSON"),
-    ({"label_metadata": 1}, "`label_metadata` is no object"),
-    ({"label": [1]}, "`label` does not have one entry a step"),
-    ({"label": [1, -1, 1]}, "`label` does not have one entry a step"),
-    ({"label": "+-"}, "`label` does not have one entry a step"),
-    ({"label": [1, 2]}, "`label` holds what it cannot hold"),
-    ({"label": [1, True]}, "`label` holds what it cannot hold"),
-    ({"label": [1, 1.0]}, "`label` holds what it cannot hold"),
-    ({"label": [1, "1"]}, "`label` holds what it cannot hold"),
-    ({"value": [0.5, "x"]}, "`value` holds what it cannot hold"),
-    ({"value": [0.5, math.nan]}, "`value` holds what it cannot hold"),
-    ({"value": [0.5, math.inf]}, "`value` holds what it cannot hold"),
-    ({"value": [0.5, 1e39]}, "`value` holds what it cannot hold"),
-    ({"value": [0.5, 10**400]}, "`value` holds what it cannot hold"),
-    ({"value": [0.5, False]}, "`value` holds what it cannot hold"),
-    ({"n_correct": [1, -1]}, "`n_correct` holds what it cannot hold"),
-    ({"n_correct": [1, None]}, "`n_correct` holds what it cannot hold"),
-    ({"n_rollouts": [1, 2**31]}, "`n_rollouts` holds what it cannot hold"),
-    ({"n_rollouts": [1, 1.0]}, "`n_rollouts` holds what it cannot hold"),
-    ({"provenance": ["human", "nobody"]}, "`provenance` holds what it cannot hold"),
-    ({"provenance": [0, 1]}, "`provenance` holds what it cannot hold"),
-    ({"provenance": {"a": 1}}, "`provenance` does not have one entry a step"),
+    ({"answer": 2}, "`answer` is not a string"),
+    ({"level": ["5"]}, "`level` is not a string"),
+    ({"completer": 1}, "`completer` is not a string"),
+    ({"final_answer": 2}, "`final_answer` is not a string"),
+    ({"outcome": 1}, "`outcome` is not a truth value"),
+    ({"outcome": "yes"}, "`outcome` is not a truth value"),
+    ({"metadata": "x"}, "`metadata` is not an object"),
+    ({"metadata": [1]}, "`metadata` is not an object"),
+    ({"solution_metadata": {"a": b"x"}}, "`solution_metadata` is not JSON"),
+    ({"label_metadata": 1}, "`label_metadata` is not an object"),
+    ({"label": [1]}, "`label` does not have one entry per step"),
+    ({"label": [1, -1, 1]}, "`label` does not have one entry per step"),
+    ({"label": "+-"}, "`label` does not have one entry per step"),
+    ({"label": [1, 2]}, "`label` holds a value that is not allowed there"),
+    ({"label": [1, True]}, "`label` holds a value that is not allowed there"),
+    ({"label": [1, 1.0]}, "`label` holds a value that is not allowed there"),
+    ({"label": [1, "1"]}, "`label` holds a value that is not allowed there"),
+    ({"value": [0.5, "x"]}, "`value` holds a value that is not allowed there"),
+    ({"value": [0.5, math.nan]}, "`value` holds a value that is not allowed there"),
+    ({"value": [0.5, math.inf]}, "`value` holds a value that is not allowed there"),
+    ({"value": [0.5, 1e39]}, "`value` holds a value that is not allowed there"),
+    ({"value": [0.5, 10**400]}, "`value` holds a value that is not allowed there"),
+    ({"value": [0.5, False]}, "`value` holds a value that is not allowed there"),
+    ({"n_correct": [1, -1]}, "`n_correct` holds a value that is not allowed there"),
+    ({"n_correct": [1, None]}, "`n_correct` holds a value that is not allowed there"),
+    ({"n_rollouts": [1, 2**31]}, "`n_rollouts` holds a value that is not allowed there"),
+    ({"n_rollouts": [1, 1.0]}, "`n_rollouts` holds a value that is not allowed there"),
+    ({"provenance": ["human", "nobody"]}, "`provenance` holds a value that is not allowed there"),
+    ({"provenance": [0, 1]}, "`provenance` holds a value that is not allowed there"),
+    ({"provenance": {"a": 1}}, "`provenance` does not have one entry per step"),
     (
         {"label_metadata": {"reasons": ["a"]}},
         "`label_metadata` holds reasons that are not one entry for each of 2 steps",

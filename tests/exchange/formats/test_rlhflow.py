@@ -1,4 +1,4 @@
-"""RLHFlow's conversations."""
+"""Tests RLHFlow's conversations."""
 
 from typing import Any
 
@@ -67,15 +67,15 @@ def test_records_from_elsewhere_are_joined_by_a_space() -> None:
 def test_a_question_whose_end_the_text_does_not_tell_is_counted() -> None:
     tally = Tally()
     write(RlhflowFormat, [a_record((1,), "Find x.", steps=("Is it 2? Yes.",))], tally)
-    assert tally.lost == {"where the question ends: the text does not tell": 1}
+    assert tally.lost == {"where the question ends: the text does not show it": 1}
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({}, "`conversations` is no list of messages"),
-        ({"conversations": []}, "`conversations` is no list of messages"),
-        ({"conversations": ["Q"]}, "`conversations` is no list of messages with `role` and `content` alone"),
+        ({}, "`conversations` is not a list of messages"),
+        ({"conversations": []}, "`conversations` is not a list of messages"),
+        ({"conversations": ["Q"]}, "`conversations` is not a list of messages with only `role` and `content`"),
         ({"conversations": [{"role": "user", "content": None}]}, "a message of `conversations` whose role or content"),
         (a_row("Q? a"), "turns that are not user and assistant in pairs"),
         (a_row("Q? a", "yes"), "an answer that is neither"),

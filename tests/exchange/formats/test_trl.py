@@ -1,4 +1,4 @@
-"""TRL's stepwise supervision."""
+"""Tests TRL's stepwise supervision."""
 
 from typing import Any
 
@@ -55,9 +55,9 @@ def test_soft_writes_values_where_they_are_known_and_labels_elsewhere() -> None:
     (row,) = write(TrlFormat, [record], tally, labels="soft")
     assert same(row["labels"], [0.25, 1.0, 0.5])
     assert tally.lost == {
-        "steps that were not judged, and those behind them": 1,
+        "steps that were not judged, and those after them": 1,
         "rollout counts of steps": 1,
-        "hard labels that are not whether the value is above 0.5": 2,
+        "hard labels that differ from whether the value is above 0.5": 2,
     }
 
 
@@ -70,7 +70,7 @@ def test_records_from_elsewhere_are_written_with_truth_values() -> None:
         "labels": [True, False, False],
     }
     assert tally.lost == {
-        "steps that were not judged, and those behind them": 2,
+        "steps that were not judged, and those after them": 2,
         "neutral labels (now good or bad)": 1,
     }
 
@@ -86,14 +86,14 @@ def test_fields_that_are_no_plain_values_are_left_out_and_counted() -> None:
     tally = Tally()
     records = read(TrlFormat, {**ROW, "id": 7, "nested": {"a": 1}}, tally)
     assert write(TrlFormat, records) == [{**ROW, "id": 7}]
-    assert tally.repaired == {"fields beyond the format that are no plain values left out": 1}
+    assert tally.repaired == {"fields beyond the format that are not plain values left out": 1}
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"prompt": "  "}, "no text in `prompt`"),
-        ({"completions": "ab"}, "`completions` is no list of texts"),
+        ({"completions": "ab"}, "`completions` is not a list of texts"),
         ({"completions": ["a", " "]}, "a step without text"),
         ({"labels": [True]}, "not one label a step"),
         ({"labels": None}, "not one label a step"),
@@ -101,8 +101,8 @@ def test_fields_that_are_no_plain_values_are_left_out_and_counted() -> None:
         ({"labels": [1, 2]}, "labels that are neither marks nor values"),
         ({"labels": ["+", "-"]}, "labels that are neither marks nor values"),
         ({"labels": [True, None]}, "labels that are neither marks nor values"),
-        ({"labels": [0.5, float("nan")]}, "a label that is no finite number"),
-        ({"labels": [0.5, 10**400]}, "a label that is no finite number"),
+        ({"labels": [0.5, float("nan")]}, "a label that is not a finite number"),
+        ({"labels": [0.5, 10**400]}, "a label that is not a finite number"),
     ],
 )
 def test_a_bad_row_says_why(change: dict[str, Any], reason: str) -> None:

@@ -1,4 +1,4 @@
-"""verl's rows of questions."""
+"""Tests verl's rows of questions."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_questions_from_elsewhere_are_written_and_their_processes_counted() -> N
     assert row["prompt"] == [{"role": "user", "content": "What is 1 + 1?\nThink."}]
     assert row["reward_model"] == {"style": "rule", "ground_truth": "2"}
     assert (row["data_source"], row["ability"]) == ("elsewhere", "math")
-    assert tally.lost == {"processes and their labels: the rows hold questions alone": 1}
+    assert tally.lost == {"processes and their labels: the rows hold questions only": 1}
     assert question_of(dict(row), instruction="Think.").question == "What is 1 + 1?"
 
 
@@ -67,14 +67,14 @@ def test_a_question_without_a_gold_answer_is_counted() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"prompt": "Q"}, "`prompt` is no list of messages"),
-        ({"prompt": [{"role": "assistant", "content": "Q"}]}, "a prompt that is not one user's message"),
+        ({"prompt": "Q"}, "`prompt` is not a list of messages"),
+        ({"prompt": [{"role": "assistant", "content": "Q"}]}, "a prompt that is not one user message"),
         ({"prompt": [{"role": "user", "content": " "}]}, "no question in the prompt"),
-        ({"data_source": 1}, "`data_source` or `ability` is no text"),
+        ({"data_source": 1}, "`data_source` or `ability` is not a string"),
         ({"reward_model": {"ground_truth": 72}}, "no text in `ground_truth` of `reward_model`"),
         ({"reward_model": None}, "no text in `ground_truth` of `reward_model`"),
-        ({"extra_info": 1}, "`extra_info` is no object"),
-        ({"extra_info": {"a": b"x"}}, "a value that is no JSON"),
+        ({"extra_info": 1}, "`extra_info` is not an object"),
+        ({"extra_info": {"a": b"x"}}, "a value that is not JSON"),
     ],
 )
 def test_a_bad_row_says_why(change: dict[str, Any], reason: str) -> None:
