@@ -57,7 +57,7 @@ check: $(READY) types ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY) ## mypy --strict over the hub and the leaves
+types: $(READY) ## mypy --strict over the core and the leaves
 	$(BIN)/mypy
 
 docs: $(READY) ## Run every command that the README shows

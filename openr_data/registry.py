@@ -1,7 +1,7 @@
-"""Names to `"module:attribute"`: the only way from the hub to a leaf, imported when asked.
+"""Maps names to `"module:attribute"`: the only way from the core to a leaf. A module is imported on first use.
 
-To add a labeler, a backend, a search, a source or a grader: one file, one line here. Packages outside
-register through the entry-point group `openr_data` (name `KIND.NAME`), read only for an unknown name.
+To add a labeler, a backend, a search, a source or a grader, write one file and one line here. Other packages
+register through the entry-point group `openr_data` (name `KIND.NAME`), which is read only for a name not listed here.
 """
 
 import importlib
@@ -18,7 +18,7 @@ Kind = Literal["labeler", "policy", "source", "grader", "format", "trainer", "re
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a named thing lives, what it is, and the extra that brings what it imports."""
+    """Where a named thing is defined, what it is, and the extra that installs what it imports."""
 
     target: str
     summary: str
@@ -32,7 +32,7 @@ LABELERS: Final[Mapping[str, Entry]] = {
     ),
     "adaptive": Entry(
         "openr_data.labelers.adaptive:Adaptive",
-        "the first error as sure as asked for, for the fewest tokens (ours)",
+        "the first error to a requested confidence, at the lowest token cost (ours)",
     ),
     "math-shepherd": Entry(
         "openr_data.labelers.math_shepherd:MathShepherd",
@@ -40,7 +40,7 @@ LABELERS: Final[Mapping[str, Entry]] = {
     ),
     "mips": Entry(
         "openr_data.labelers.mips:MiPS",
-        "the share of right ones among k rollouts from every prefix (arXiv 2402.02658)",
+        "the share of correct rollouts among k from every prefix (arXiv 2402.02658)",
     ),
     "judge": Entry("openr_data.labelers.judge:Judge", "a language model names the first wrong step (arXiv 2412.06559)"),
 }
@@ -75,7 +75,7 @@ GRADERS: Final[Mapping[str, Entry]] = {
     "choice": Entry("openr_data.grading.math.text_graders:ChoiceGrader", "the letter of an option"),
     "openr": Entry(
         "openr_data.grading.math.text_graders:OpenRGrader",
-        "OpenR's rule, for comparison: the gold is a part of the text",
+        "OpenR's rule, for comparison: the text contains the gold answer",
     ),
 }
 FORMATS: Final[Mapping[str, Entry]] = {
@@ -88,9 +88,9 @@ FORMATS: Final[Mapping[str, Entry]] = {
     ),
     "math-aps-tree": Entry("openr_data.exchange.formats.math_aps_tree:MathApsTreeFormat", "MATH-APS as a tree"),
     "processbench": Entry(
-        "openr_data.exchange.formats.processbench:ProcessBenchFormat", "the first wrong step, by people"
+        "openr_data.exchange.formats.processbench:ProcessBenchFormat", "the first wrong step, labelled by people"
     ),
-    "prmbench": Entry("openr_data.exchange.formats.prmbench:PrmBenchFormat", "processes with errors put in"),
+    "prmbench": Entry("openr_data.exchange.formats.prmbench:PrmBenchFormat", "processes with inserted errors"),
     "trl": Entry(
         "openr_data.exchange.formats.trl:TrlFormat", "stepwise supervision: `prompt`, `completions`, `labels`"
     ),
@@ -98,17 +98,17 @@ FORMATS: Final[Mapping[str, Entry]] = {
         "openr_data.exchange.formats.rlhflow:RlhflowFormat", "conversations that answer + or - to each step"
     ),
     "qwen": Entry(
-        "openr_data.exchange.formats.qwen:QwenFormat", "messages with <extra_0> behind each step, and `labels`"
+        "openr_data.exchange.formats.qwen:QwenFormat", "messages with <extra_0> after each step, and `labels`"
     ),
     "openrlhf": Entry("openr_data.exchange.formats.openrlhf:OpenRlhfFormat", "a text with placeholders, and `value`"),
     "verl": Entry("openr_data.exchange.formats.verl:VerlFormat", "questions for verl's reinforcement learning"),
-    "records": Entry("openr_data.exchange.formats.records:RecordsFormat", "everything a record is: loses nothing"),
+    "records": Entry("openr_data.exchange.formats.records:RecordsFormat", "every field of a record: lossless"),
     "questions": Entry(
         "openr_data.exchange.formats.questions:QuestionsFormat",
         "`problem` or `question`, and `answer`: MATH, GSM8K and the like",
     ),
 }
-"""In the order in which a file is tried: what asks for more fields comes first."""
+"""In the order in which a file is tried: a format that asks for more fields comes first."""
 
 TRAINERS: Final[Mapping[str, Entry]] = {
     "prm": Entry(
@@ -120,7 +120,7 @@ TRAINERS: Final[Mapping[str, Entry]] = {
 REWARDS: Final[Mapping[str, Entry]] = {
     "transformers": Entry(
         "openr_data.inference.rewards.transformers:TransformersReward",
-        "a process reward model in this process, CPU or GPU; only new steps are read",
+        "a process reward model in this process, CPU or GPU; reads only new steps",
         extra="models",
     ),
     "vllm": Entry(
@@ -136,7 +136,7 @@ REWARDS: Final[Mapping[str, Entry]] = {
 }
 SEARCHES: Final[Mapping[str, Entry]] = {
     "best-of-n": Entry(
-        "openr_data.inference.searches.best_of_n:BestOfN", "n solutions at once; the choice is made afterwards"
+        "openr_data.inference.searches.best_of_n:BestOfN", "n solutions at once; an evaluation chooses among them"
     ),
 }
 
@@ -153,15 +153,15 @@ TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
 
 
 def check(kind: Kind, name: str) -> None:
-    """Raise `UnknownName` where there is no such thing; nothing is imported."""
+    """Raise `UnknownName` for a name that is not registered; imports nothing."""
     if name not in TABLES[kind] and not entry_points(group="openr_data", name=f"{kind}.{name}"):
         raise UnknownName(kind, name, TABLES[kind])
 
 
 def load(kind: Kind, name: str) -> Any:
-    """Import what `name` stands for.
+    """Import the thing called `name`.
 
-    Raises `UnknownName`, or `MissingDependency` when the import lacks a package of an extra.
+    Raises `UnknownName`, or `MissingDependency` if a package that it imports is not installed.
     """
     check(kind, name)
     entry = TABLES[kind].get(name)
@@ -196,5 +196,5 @@ def catalog_entry(kind: str, folder: str, name: str, suffix: str) -> str:
 
 def catalog_names(folder: str, suffix: str) -> list[str]:
     """The names of the files of a catalog folder, without their suffix, sorted."""
-    found = files("openr_data.catalogs").joinpath(folder).iterdir()
-    return sorted(item.name.removesuffix(suffix) for item in found if item.name.endswith(suffix))
+    entries = files("openr_data.catalogs").joinpath(folder).iterdir()
+    return sorted(entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix))
