@@ -35,6 +35,10 @@ class TimedEngine:
     def name(self) -> str:
         return str(self._policy.name)
 
+    @property
+    def separator(self) -> str:
+        return str(self._policy.separator)
+
     def steps_of(self, text: str) -> tuple[str, ...]:
         found: tuple[str, ...] = self._policy.steps_of(text)
         return found

@@ -118,6 +118,11 @@ class SplitPolicy:
     def name(self) -> str:
         return self._policy.name
 
+    @property
+    def separator(self) -> str:
+        """Nothing: a piece holds the white space around it."""
+        return JOINER
+
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         """n samples that go on where the last piece ends."""
         if prefix.steps:

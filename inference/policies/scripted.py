@@ -18,6 +18,8 @@ from openr_data.ids import derive_seed
 from openr_data.steps import SEPARATOR, join_steps, split_steps
 from openr_data.types import Completion, Prefix, Sampling
 
+from .ending import cut_at_stop
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -44,16 +46,22 @@ class ScriptedPolicy:
         exact: bool = False,
         seconds_per_token: float = 0.0,
         name: str = "scripted",
+        separator: str = SEPARATOR,
     ) -> None:
         self._script = script
         self._exact = exact
         self._seconds = seconds_per_token
         self._name = name
+        self._separator = separator
         self.asked: list[tuple[Prefix, int]] = []
 
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def separator(self) -> str:
+        return self._separator
 
     @property
     def room(self) -> int | None:
@@ -75,7 +83,7 @@ class ScriptedPolicy:
         """Nothing to let go."""
 
     def steps_of(self, text: str) -> tuple[str, ...]:
-        return split_steps(text)
+        return split_steps(text, self._separator)
 
     def branches(self, question: str, steps: tuple[str, ...]) -> Sequence[Branch]:
         """The branches of a prefix; none at the end of a solution."""
@@ -101,17 +109,17 @@ class ScriptedPolicy:
 
         Raises `ValueError` for a prefix that no path of the script begins with.
         """
-        written = join_steps(prefix.steps)
+        written = join_steps(prefix.steps, self._separator)
         found: list[tuple[Fraction, str]] = []
         stack: list[tuple[Fraction, Path]] = [(Fraction(1), ())]
         while stack:
             probability, path = stack.pop()
-            text = join_steps(path)
+            text = join_steps(path, self._separator)
             branches = self.branches(prefix.question, path)
             if not branches and text.startswith(written):
                 found.append((probability, text[len(written) :]))
             for branch in reversed(branches):
-                longer = join_steps((*path, branch.step))
+                longer = join_steps((*path, branch.step), self._separator)
                 if longer.startswith(written) or written.startswith(longer):
                     stack.append((probability * branch.probability, (*path, branch.step)))
         total = sum(probability for probability, _ in found)
@@ -127,9 +135,9 @@ class ScriptedPolicy:
             texts = self.texts(prefix)
             chosen = _spread(texts, n) if self._exact else [_pick(texts, sampling, index) for index in range(n)]
         else:
-            paths = ((probability, join_steps(path)) for probability, path in self.paths(prefix))
-            chosen = _spread(paths, n) if self._exact else [join_steps(path) for path in drawn]
-        replies = [_complete(text, sampling.max_tokens) for text in chosen]
+            paths = ((probability, join_steps(path, self._separator)) for probability, path in self.paths(prefix))
+            chosen = _spread(paths, n) if self._exact else [join_steps(path, self._separator) for path in drawn]
+        replies = [_complete(text, sampling) for text in chosen]
         if self._seconds and replies:
             await asyncio.sleep(self._seconds * max(reply.n_tokens for reply in replies))
         return replies
@@ -158,11 +166,18 @@ def _pick(texts: Sequence[tuple[Fraction, str]], sampling: Sampling, index: int)
     return rng.choices([text for _, text in texts], [float(probability) for probability, _ in texts])[0]
 
 
-def _complete(text: str, max_tokens: int) -> Completion:
+def _complete(text: str, sampling: Sampling) -> Completion:
     words = text.split(" ")
-    cut = len(words) > max_tokens
-    text = " ".join(words[:max_tokens])
-    return Completion(text, min(len(words), max_tokens), "length" if cut else "stop")
+    for count in range(1, len(words) + 1) if sampling.stop else ():
+        # A word at a time, as a model writes tokens: a stop string beyond the limit is never written.
+        stopped = cut_at_stop(" ".join(words[:count]), sampling.stop, ())
+        if stopped is not None:
+            return Completion(stopped[0], count, stopped[1])
+        if count == sampling.max_tokens:
+            break
+    cut = len(words) > sampling.max_tokens
+    text = " ".join(words[: sampling.max_tokens])
+    return Completion(text, min(len(words), sampling.max_tokens), "length" if cut else "end")
 
 
 __all__ = ["SEPARATOR", "Branch", "Script", "ScriptedPolicy"]

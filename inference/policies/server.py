@@ -1,9 +1,13 @@
 """A policy on any server that speaks the OpenAI completions API: vllm serve, SGLang, llama.cpp, hosted ones.
 
-A prefix is sent as the text (template "plain") or, where a chat template writes it, as token ids made here with the
-model's own tokenizer: so the assistant's turn goes on where the steps end, on every server, whatever its chat endpoint
-makes of a prefill. The n samples of a prefix are one request; a server that knows no n or does not tell the tokens of
-each sample is asked for them one by one. Cancelling a request closes its connection, which frees its place.
+A prefix is sent as text (template "plain") or, where a chat template writes it, as token ids made here with the model's
+own tokenizer: the assistant's turn then goes on where the steps end, whatever the server's chat endpoint makes of a
+prefill. The n samples of a prefix are one request. A server that does not take `n`, or does not report the tokens of
+each sample, is asked for one sample at a time. Cancelling a request closes its connection, which frees its place.
+
+vLLM reports which stop string ended a sample (`stop_reason`), and so does SGLang (`matched_stop`). Where a server
+reports neither, the end of a sample is the model's own if the request had no stop string, and else counts as a stop
+string. A search that samples step by step needs a server that reports it: on another one it continues after the end.
 """
 
 import asyncio
@@ -14,15 +18,19 @@ from openr_data.errors import InputError, MissingDependency, PolicyError, Policy
 from openr_data.ids import derive_seed
 from openr_data.models import check_template, encode, model_entry, prompt_hash, render, stop_strings
 from openr_data.steps import split_steps
-from openr_data.types import Completion, FinishReason, Prefix, Sampling
+from openr_data.types import Completion, Ended, Prefix, Sampling
 
 from ..serving.served_model import DEFAULT_URL, is_whole, served_model
 from ..serving.server_pool import OwnServers
+from .ending import ended_by
 
 SEEDS: Final = 2**31
 """Servers take seeds below this."""
 
-_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length"}
+_OWN_END: Final = ("eos", "eos_token")
+"""What some servers call the end token; "stop" is that or a stop string."""
+_REASONS: Final = ("stop_reason", "matched_stop")
+"""Where vLLM and SGLang report the stop string that ended a sample."""
 
 
 class OpenAIServer:
@@ -59,6 +67,10 @@ class OpenAIServer:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def separator(self) -> str:
+        return self.entry.separator
 
     @property
     def room(self) -> int | None:
@@ -163,7 +175,7 @@ class OpenAIServer:
             Completion(
                 text=str(choice.get("text") or ""),
                 n_tokens=count or 0,
-                finish_reason=_FINISH.get(str(choice.get("finish_reason")), "abort"),
+                ended=_ended(choice, self.entry.stop, sampling.stop),
                 # Servers tell the model's own distribution, not one that temperature or top_p have changed.
                 logprob=_logprob(choice) if is_own else None,
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
@@ -192,6 +204,25 @@ def _tokens(choice: dict[str, Any], usage: dict[str, Any]) -> int | None:
         return len(told)
     count = usage.get("completion_tokens")
     return None if count is None else int(count)
+
+
+def _ended(choice: dict[str, Any], own: Sequence[str], asked: Sequence[str]) -> Ended:
+    """Why a sample ended, with the stop strings of the model's entry and those of the request."""
+    finish = str(choice.get("finish_reason"))
+    if finish == "length":
+        return "length"
+    if finish in _OWN_END:
+        return "end"
+    if finish not in ("stop", "stop_sequence"):
+        return "abort"
+    for name in _REASONS:
+        if name in choice:
+            stop = choice[name]
+            # A token id is that of an end token.
+            return ended_by(stop, own) if isinstance(stop, str) else "end"
+    # Without a report the own end is sure only where the request had no stop string. Taken for a stop string, a
+    # finished solution costs one more request; taken for the end, an unfinished one would be lost.
+    return "stop" if set(asked) - set(own) else "end"
 
 
 def _logprob(choice: dict[str, Any]) -> float | None:

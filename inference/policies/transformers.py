@@ -29,10 +29,11 @@ from transformers.cache_utils import DynamicCache
 from openr_data.errors import InputError, PolicyError, PolicyLost
 from openr_data.models import encode, model_entry, prompt_hash, stop_strings
 from openr_data.steps import split_steps
-from openr_data.types import Completion, FinishReason, Prefix, Sampling
+from openr_data.types import Completion, Ended, Prefix, Sampling
 
 from ..serving.local_model import cache_argument, end_tokens, load
 from ..serving.model_files import positions, revision
+from .ending import cut_at_stop
 from .sampling import draw, log_distribution, sample_seeds, uniforms
 from .slot_cache import SlotCache
 
@@ -54,6 +55,7 @@ class _Request:
     n: int
     sampling: Sampling
     stop: tuple[str, ...]
+    own_stop: tuple[str, ...]
     future: asyncio.Future[tuple[Completion, ...]]
     loop: asyncio.AbstractEventLoop
     admitted: int = 0
@@ -99,6 +101,10 @@ class TransformersPolicy:
         return self._name
 
     @property
+    def separator(self) -> str:
+        return self.entry.separator
+
+    @property
     def room(self) -> int | None:
         return None
 
@@ -130,6 +136,7 @@ class TransformersPolicy:
             n,
             sampling,
             stop_strings(self.entry, sampling.stop),
+            self.entry.stop,
             loop.create_future(),
             loop,
         )
@@ -312,18 +319,18 @@ class _Batch:
         self.last[:rows] = tokens
         ended = np.isin(tokens, self.ends)
         over = ended | (self.counts[:rows] >= self.limits[:rows])
-        texts: dict[int, str] = {}
+        stopped: dict[int, tuple[str, Ended]] = {}
         for row in map(int, np.flatnonzero(self.stops[:rows] & ~ended)):
-            text = self._text(row)
-            cut = min((i for s in self.rows[row].request.stop if (i := text.find(s)) >= 0), default=-1)
-            if cut >= 0:
-                texts[row], over[row] = text[:cut], True
+            request = self.rows[row].request
+            cut = cut_at_stop(self._text(row), request.stop, request.own_stop)
+            if cut is not None:
+                stopped[row], over[row] = cut, True
         for row in range(rows):
             if self.rows[row].request.future.cancelled():
                 over[row] = True
         for row in map(int, np.flatnonzero(over)[::-1]):
-            stopped = bool(ended[row]) or row in texts
-            self._close(row, "stop" if stopped else "length", texts.get(row))
+            text, reason = stopped.get(row) or (None, "end" if ended[row] else "length")
+            self._close(row, reason, text)
 
     def _alone(self, row: int) -> torch.Tensor:
         """The logits `[positions, vocabulary]` of one row, read by itself: the same in every batch."""
@@ -354,13 +361,13 @@ class _Batch:
         text: str = self.tokenizer.decode(tail + written)
         return text[len(before) :] if text.startswith(before) else self.tokenizer.decode(written)
 
-    def _close(self, row: int, reason: FinishReason, text: str | None) -> None:
+    def _close(self, row: int, ended: Ended, text: str | None) -> None:
         request = self.rows[row].request
         if not request.future.cancelled():
             request.finished[self.rows[row].index] = Completion(
                 text=self._text(row) if text is None else text,
                 n_tokens=int(self.counts[row]),
-                finish_reason=reason,
+                ended=ended,
                 logprob=self._logprob(row),
                 prompt_tokens=len(request.ids),
             )

@@ -17,15 +17,14 @@ from openr_data.errors import InputError, PolicyError
 from openr_data.ids import derive_seed
 from openr_data.models import ModelEntry, check_template, encode, model_entry, prompt_hash, stop_strings
 from openr_data.steps import split_steps
-from openr_data.types import Completion, FinishReason, Prefix, Sampling
+from openr_data.types import Completion, Ended, Prefix, Sampling
 
 from ..serving.model_files import first_line, place, revision
 from ..serving.vllm_process import OwnVLLM, RequestOutputKind, SamplingParams, tokens_input
+from .ending import ended_by
 
 SEEDS: Final = 2**62
 """Seeds of requests lie below this: vLLM adds the index of a sample, and keeps the sum in 63 bits."""
-
-_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
 class VLLMEngine:
@@ -67,6 +66,10 @@ class VLLMEngine:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def separator(self) -> str:
+        return self.entry.separator
 
     @property
     def room(self) -> int | None:
@@ -142,7 +145,7 @@ class VLLMEngine:
             Completion(
                 text=item.text,
                 n_tokens=len(item.token_ids),
-                finish_reason=_FINISH.get(item.finish_reason or "", "abort"),
+                ended=self._ended(item),
                 logprob=item.cumulative_logprob,
                 prompt_tokens=len(ids),
                 cached_tokens=reply.num_cached_tokens,
@@ -150,6 +153,13 @@ class VLLMEngine:
             for item in reply.outputs
         )
         return completions if sampling.temperature else completions * n
+
+    def _ended(self, output: Any) -> Ended:
+        """vLLM reports the stop string that ended a sample, and nothing or a token id at the model's own end."""
+        if output.finish_reason == "stop":
+            stop = output.stop_reason
+            return ended_by(stop, self.entry.stop) if isinstance(stop, str) else "end"
+        return "length" if output.finish_reason == "length" else "abort"
 
 
 def _load(entry: ModelEntry) -> tuple[Any, Any]:

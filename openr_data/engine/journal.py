@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Final
 
 from ..checked_lines import unwritable
 from ..errors import StoreError
-from ..types import Completion, Prefix, Sampling, Usage
+from ..types import Completion, Ended, Prefix, Sampling, Usage
 
 FSYNC_EVERY: Final = 1.0
 """Seconds between two fsyncs of the journal."""
@@ -38,6 +38,11 @@ _MAGIC: Final = b"\xf5oj2"
 _HEADER: Final = struct.Struct("<4sIIB8s16s16sIiIIIIII")
 _FIRST: Final = 1
 _UNTOLD: Final = -1
+
+_WRITTEN: Final[dict[Ended, str]] = {"end": "end", "stop": "stop string", "length": "length", "abort": "abort"}
+"""How the journal writes why a completion ended."""
+# Earlier versions wrote "stop" for both ways to finish. None of their jobs sent a stop string, so it was the own end.
+_READ: Final[dict[str, Ended]] = {text: ended for ended, text in _WRITTEN.items()} | {"stop": "end"}
 
 # `json.dumps` with separators makes an encoder for every call.
 _as_json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -136,16 +141,16 @@ class Journal:
         pieces = self._open_pieces if start == self._open_start else self._decode(start, index)
         seed, prompt, cached, items = json.loads(pieces[index])
         return seed, tuple(
-            Completion(text, n, finish, logprob, prompt, cached, tuple(draw) if draw else None, reused)
-            for text, n, finish, logprob, draw, reused in items
+            Completion(text, n, _READ[ended], logprob, prompt, cached, tuple(draw) if draw else None, reused)
+            for text, n, ended, logprob, draw, reused in items
         )
 
     def put(self, key: bytes, stem: bytes, question: bytes, seed: int, reply: Sequence[Completion]) -> Usage:
         """Remember a reply: after this call a crash of the process does not lose it. Returns what it cost."""
         if self._failure is not None:
             raise unwritable(self.path, self._failure)
-        items = [[c.text, c.n_tokens, c.finish_reason, c.logprob, c.draw, c.reused] for c in reply]
-        first = next((c for c in reply if not c.reused), reply[0] if reply else Completion("", 0, "stop"))
+        items = [[c.text, c.n_tokens, _WRITTEN[c.ended], c.logprob, c.draw, c.reused] for c in reply]
+        first = next((c for c in reply if not c.reused), reply[0] if reply else Completion("", 0, "end"))
         payload = _as_json([seed, first.prompt_tokens, first.cached_tokens, items]).encode()
         usage = usage_of(reply)
         if self._written > SEGMENT:
@@ -266,7 +271,7 @@ class Journal:
 def usage_of(reply: Sequence[Completion]) -> Usage:
     """What a reply cost; samples that another job had paid for cost nothing here."""
     paid = [item for item in reply if not item.reused]
-    cut = [item.n_tokens for item in paid if item.finish_reason == "length"]
+    cut = [item.n_tokens for item in paid if item.ended == "length"]
     return Usage(
         requests=1 if paid or not reply else 0,
         completions=len(paid),

@@ -67,6 +67,10 @@ class JournaledPolicy:
         return self._name
 
     @property
+    def separator(self) -> str:
+        return self._policy.separator
+
+    @property
     def paid(self) -> Usage:
         """All that the job has paid for so far, in this process and before."""
         return self._journal.paid

@@ -12,12 +12,15 @@ class Policy(Protocol):
     """A language model that continues prefixes. `name` identifies model and revision in the tables.
 
     The n completions of one call are independent samples of one prefix; they are a function of the
-    prefix, `n` and the sampling (its seed included), not of what else is asked meanwhile. `steps_of` cuts a
-    continuation as the model's entry separates steps.
+    prefix, `n` and the sampling (its seed included), not of what else is asked meanwhile. `separator` is what the
+    model's entry writes between two steps, and `steps_of` cuts a continuation into steps.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def separator(self) -> str: ...
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]: ...
 

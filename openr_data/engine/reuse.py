@@ -62,7 +62,7 @@ class Rollouts:
             for position, item in enumerate(reply):
                 # What a donor had reused itself is the sample of another donor.
                 draw = item.draw or (seed, position)
-                if item.finish_reason != "abort":
+                if item.ended != "abort":
                     found.setdefault(draw, replace(item, draw=draw, reused=True))
             if len(found) >= skip + n:
                 break

@@ -2,7 +2,7 @@
 
 from .evidence import Labeling, Node, Outcome, Rollout
 from .facts import Grade, Label, LabelSet, Provenance, Question, Record, Solution, StepLabel, Verdict
-from .sampling import Completion, FinishReason, Prefix, Sampling
+from .sampling import Completion, Ended, FinishReason, Prefix, SampledStep, Sampling
 from .search import Candidate, SearchResult
 from .spending import Budget, Usage
 
@@ -10,6 +10,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Completion",
+    "Ended",
     "FinishReason",
     "Grade",
     "Label",
@@ -22,6 +23,7 @@ __all__ = [
     "Question",
     "Record",
     "Rollout",
+    "SampledStep",
     "Sampling",
     "SearchResult",
     "Solution",

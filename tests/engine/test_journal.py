@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from openr_data.types import Completion, Prefix, Sampling, Usage
 
 PREFIX, SAMPLING = Prefix("q", ("a", "b")), Sampling(seed=3, stop=("x",))
 STEM, WHO = stem_key("p", PREFIX, SAMPLING), question_key("Q")
-REPLY = (Completion("text ✓", 4, "stop", -1.25, 7, 3), Completion("", 1, "length", None, 7, 3))
+REPLY = (Completion("text ✓", 4, "end", -1.25, 7, 3), Completion("", 1, "length", None, 7, 3))
 
 one_by_one = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -37,7 +38,7 @@ def key(number: int) -> bytes:
 
 def reply(number: int, size: int = 1) -> tuple[Completion, ...]:
     """A reply that tells its number, and costs another amount than the others."""
-    return (Completion(f"{number} " * size, number + 1, "stop", -0.5 * number, 10 + number, number),)
+    return (Completion(f"{number} " * size, number + 1, "end", -0.5 * number, 10 + number, number),)
 
 
 def put(journal: Journal, number: int, *, size: int = 1, question: bytes = WHO) -> None:
@@ -125,7 +126,7 @@ completions = st.builds(
     Completion,
     text=texts,
     n_tokens=st.integers(0, 2**20),
-    finish_reason=st.sampled_from(["stop", "length", "abort"]),
+    ended=st.sampled_from(["end", "stop", "length", "abort"]),
     logprob=st.none() | st.floats(allow_nan=False),
     draw=st.none() | st.tuples(st.integers(0, 2**63), st.integers(0, 2**20)),
 )
@@ -160,6 +161,17 @@ def test_every_field_of_every_completion_comes_back_as_it_was(
     assert [again.at(entry.place)[0] for entry in again.entries() if entry.place] == [seed] * len(given_)
     assert again.paid == total
     again.close()
+
+
+def test_the_journal_of_an_earlier_version_says_stop_where_the_model_ended(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[1] / "store" / "stores" / "version3" / "jobs" / "586435f25ef9" / "journal.bin"
+    path = Path(shutil.copy(stored, tmp_path))
+    journal = Journal(path, read_only=True)
+    replies = [item for entry in journal.entries() if entry.place for item in journal.at(entry.place)[1]]
+    journal.close()
+    assert b'"stop"' in b"".join(journal._decoded[0])
+    assert {item.ended for item in replies} == {"end"}
+    assert {item.finish_reason for item in replies} == {"stop"}
 
 
 def test_a_reply_of_no_completions_is_a_reply(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Counting(ScriptedPolicy):
             raise self.fails
         self.ended += 1
         text = f"{prefix.question}/{sampling.seed}"
-        return [Completion(f"{text}/{index}", 3, "stop", None, 10, 4) for index in range(n)]
+        return [Completion(f"{text}/{index}", 3, "end", None, 10, 4) for index in range(n)]
 
 
 @contextmanager
@@ -434,6 +434,7 @@ def test_what_the_backend_says_is_passed_on(tmp_path: Path) -> None:
 
     with journaled(tmp_path / "j", Large({}, name="large")) as policy:
         assert (policy.name, policy.gpus, policy.retries, policy.steps_of("a\n\nb")) == ("large", 4, 7, ("a", "b"))
+        assert policy.separator == "\n\n"
         assert policy.admission._room == 150
 
 

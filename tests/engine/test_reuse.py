@@ -40,7 +40,7 @@ class Drawing(ScriptedPolicy):
         self.seen.append((n, sampling.seed))
         await asyncio.sleep(0)
         where = "/".join((prefix.question, *prefix.steps))
-        return [Completion(f"{where} {sampling.seed}:{index}", 2, "stop", -1.0, 5, 1) for index in range(n)]
+        return [Completion(f"{where} {sampling.seed}:{index}", 2, "end", -1.0, 5, 1) for index in range(n)]
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def test_only_the_questions_that_are_wanted_take_memory(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "old")
     stem = stem_key("model", ROOT, SAMPLING)
     for number in range(50):
-        reply = (Completion(str(number), 1, "stop"),)
+        reply = (Completion(str(number), 1, "end"),)
         journal.put(request_key(stem, 1, number), stem, question_key(str(number % 10)), number, reply)
     journal.close()
     rollouts = Rollouts([tmp_path / "old"], {question_key("3"), question_key("7")})
@@ -274,7 +274,7 @@ def test_a_donor_that_is_running_gives_what_it_had_when_the_job_began(tmp_path: 
 def test_samples_that_were_aborted_are_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "old")
     stem = stem_key("model", ROOT, SAMPLING)
-    reply = (Completion("a", 1, "stop"), Completion("b", 1, "abort"), Completion("c", 1, "length"))
+    reply = (Completion("a", 1, "end"), Completion("b", 1, "abort"), Completion("c", 1, "length"))
     journal.put(request_key(stem, 3, 1), stem, WHO, 1, reply)
     journal.close()
     with job(tmp_path, "new", ["old"]) as policy:

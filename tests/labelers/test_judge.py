@@ -199,7 +199,7 @@ def test_what_a_step_boxes_is_no_answer_of_the_judge() -> None:
     ],
 )
 def test_the_last_box_counts_where_it_is_the_index_of_a_step(text: str, index: int | None) -> None:
-    assert named_index(Completion(text, 9, "stop"), 3) == index
+    assert named_index(Completion(text, 9, "end"), 3) == index
 
 
 @pytest.mark.parametrize("reason", ["length", "abort"])
@@ -441,11 +441,11 @@ def test_an_undecided_solution_has_no_reasons() -> None:
     ],
 )
 def test_the_line_of_a_step_begins_with_its_index_in_brackets(text: str, found: dict[int, str]) -> None:
-    assert reasons_in(Completion(text, 9, "stop"), 3) == found
+    assert reasons_in(Completion(text, 9, "end"), 3) == found
 
 
 def test_lines_are_found_in_time_that_grows_with_the_text() -> None:
-    assert reasons_in(Completion("\n" * 300_000 + "[0" * 100_000 + " " * 300_000, 9, "stop"), 3) == {}
+    assert reasons_in(Completion("\n" * 300_000 + "[0" * 100_000 + " " * 300_000, 9, "end"), 3) == {}
 
 
 # --- in a job

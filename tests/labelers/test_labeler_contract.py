@@ -25,7 +25,7 @@ from openr_data.errors import PolicyError
 from openr_data.ids import child_id, prefix_ids
 from openr_data.labelers import rollouts
 from openr_data.registry import LABELERS, load
-from openr_data.steps import join_steps, split_steps
+from openr_data.steps import SEPARATOR, join_steps, split_steps
 from openr_data.types import (
     Completion,
     Labeling,
@@ -449,17 +449,25 @@ def test_a_step_that_stands_in_a_solution_twice_is_two_prefixes(with_given: Subj
 class Split(World):
     """A policy whose steps end with its own mark; its formulas hold blank lines."""
 
+    @property
+    def separator(self) -> str:
+        return "<step>"
+
     def steps_of(self, text: str) -> tuple[str, ...]:
         return split_steps(text, "<step>")
 
     def one(self, prefix: Prefix, rng: Any, index: int, limit: int) -> Completion:
         whole = super().one(prefix, rng, index, limit)
         steps = [f"\\begin{{aligned}}a &= b\n\nc &= d\\end{{aligned}} {step}" for step in split_steps(whole.text)]
-        return Completion("<step>".join(steps), whole.n_tokens, whole.finish_reason)
+        return Completion("<step>".join(steps), whole.n_tokens, whole.ended)
 
 
 class Lines(Split):
     """The same formulas, cut where all others cut: a blank line inside of a formula parts two steps."""
+
+    @property
+    def separator(self) -> str:
+        return SEPARATOR
 
     def steps_of(self, text: str) -> tuple[str, ...]:
         return split_steps(text)

@@ -39,7 +39,7 @@ def test_a_step_with_unknown_rollouts_alone_has_no_label() -> None:
     class Mute(ScriptedPolicy):
         async def sample(self, prefix, n, sampling):  # type: ignore[no-untyped-def]
             text = "no idea" if prefix.steps else "a\n\n\\boxed{1}"
-            return [Completion(text, 2, "stop")] * n
+            return [Completion(text, 2, "end")] * n
 
     labeling = label(Mute({}), solutions=2)
     assert [step.label for step in labeling.labels[0].labels] == [None, 1]
@@ -78,8 +78,8 @@ def test_a_correct_solution_that_goes_on_after_a_wrong_one_is_good_throughout() 
         async def sample(self, prefix, n, sampling):  # type: ignore[no-untyped-def]
             texts = ["a\n\n\\boxed{9}", "a\n\n\\boxed{9}\n\nWait: \\boxed{1}"]
             if prefix.steps:
-                return [Completion("\\boxed{1}", 2, "stop")] * n
-            return [Completion(text, 3, "stop") for text in texts]
+                return [Completion("\\boxed{1}", 2, "end")] * n
+            return [Completion(text, 3, "end") for text in texts]
 
     labeling = label(SecondThought({}), solutions=2)
     by_length = {len(item.labels): [step.label for step in item.labels] for item in labeling.labels}

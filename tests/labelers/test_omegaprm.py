@@ -112,7 +112,7 @@ def test_a_probe_with_value_one_goes_on_to_the_right() -> None:
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
             replies = list(await super().sample(prefix, n, sampling))
             if not prefix.steps:
-                replies[0] = Completion("\n\n".join(steps), 9, "stop")
+                replies[0] = Completion("\n\n".join(steps), 9, "end")
             return replies
 
     labeling = label(OneWrongRollout(script, exact=True), screening=4, searches=3)
@@ -128,8 +128,8 @@ def test_a_zero_on_the_path_of_a_correct_rollout_is_taken_for_noise() -> None:
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
             wrong, right = "x\n\ny\n\nz\n\nSo \\boxed{2}.", f"x\n\ny\n\nz\n\n{RIGHT}"
             if not prefix.steps:
-                return [Completion(wrong, 5, "stop"), *[Completion(right, 5, "stop")] * (n - 1)]
-            return [Completion("So \\boxed{2}.", 1, "stop")] * n
+                return [Completion(wrong, 5, "end"), *[Completion(right, 5, "end")] * (n - 1)]
+            return [Completion("So \\boxed{2}.", 1, "end")] * n
 
     labeling = label(Noisy({}), screening=4, searches=3)
     located = next(item for item in labeling.labels if item.first_error is not None)
@@ -142,7 +142,7 @@ def test_truncated_rollouts_are_unknown_and_never_wrong() -> None:
     class Cut(ScriptedPolicy):
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
             cut = [Completion("a\n\n\\boxed{5}", 4, "length")] * (n // 2)
-            return [*cut, *[Completion(RIGHT, 3, "stop")] * (n - len(cut))]
+            return [*cut, *[Completion(RIGHT, 3, "end")] * (n - len(cut))]
 
     labeling = label(Cut({}))
     assert labeling.outcome is Outcome.NO_WRONG
@@ -212,12 +212,12 @@ def test_a_bound_that_is_certified_later_sends_the_search_to_the_right() -> None
 
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
             self.asked.append((prefix, n))
-            wrong = Completion("So \\boxed{8}.", 1, "stop")
+            wrong = Completion("So \\boxed{8}.", 1, "end")
             if not prefix.steps:
-                whole = Completion("\n\n".join(solution), 9, "stop")
-                return [whole, *[Completion(RIGHT, 3, "stop")] * (n - 1)]
+                whole = Completion("\n\n".join(solution), 9, "end")
+                return [whole, *[Completion(RIGHT, 3, "end")] * (n - 1)]
             if prefix.steps == ("a",):
-                return [Completion(f"b\n\nc\n\n{RIGHT}", 5, "stop"), *[wrong] * (n - 1)]
+                return [Completion(f"b\n\nc\n\n{RIGHT}", 5, "end"), *[wrong] * (n - 1)]
             return [wrong] * n
 
     policy = Noisy({})
@@ -233,8 +233,8 @@ def test_a_complete_solution_inside_another_is_graded_not_sampled() -> None:
             self.asked.append((prefix, n))
             texts = ["a\n\nSo \\boxed{9}.", "a\n\nSo \\boxed{9}.\n\nI am done.", RIGHT, RIGHT]
             if prefix.steps:
-                return [Completion("So \\boxed{9}.", 2, "stop")] * n
-            return [Completion(text, 3, "stop") for text in texts[:n]]
+                return [Completion("So \\boxed{9}.", 2, "end")] * n
+            return [Completion(text, 3, "end") for text in texts[:n]]
 
     policy = GoesOn({})
     labeling = label(policy, screening=4, searches=9)
@@ -248,7 +248,7 @@ def test_an_answer_that_stands_in_the_prefix_counts_when_the_policy_adds_nothing
 
     class Silent(ScriptedPolicy):
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
-            return [Completion("", 1, "stop")] * n
+            return [Completion("", 1, "end")] * n
 
     evidence = Evidence(a_question(), Silent({}), MathGrader(), Sampling())
     drawn = asyncio.run(evidence.measure(evidence.state(("a", RIGHT)), 2))

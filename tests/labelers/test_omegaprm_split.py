@@ -214,7 +214,7 @@ def test_a_job_that_was_killed_before_it_told_its_options_is_regraded_by_what_it
 def test_questions_without_a_label_set_are_regraded_by_pieces_too(store: Store) -> None:
     class Right(ScriptedPolicy):
         async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
-            return [Completion(f"We add. It is 1.\n\n{RIGHT}", 4, "stop")] * n
+            return [Completion(f"We add. It is 1.\n\n{RIGHT}", 4, "end")] * n
 
     dataset = stored(store, "sentence", policy=Right({}))
     assert dataset.view().sql("select count(*) as n from labels").to_pylist() == [{"n": 0}]

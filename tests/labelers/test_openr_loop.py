@@ -45,9 +45,9 @@ class OneWrong(ScriptedPolicy):
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
         self.asked.append((prefix, n))
-        replies = [Completion(RIGHT, 5, "stop")] * n
+        replies = [Completion(RIGHT, 5, "end")] * n
         if not prefix.steps:
-            replies[0] = Completion("\n\n".join(self.solution), 9, "stop")
+            replies[0] = Completion("\n\n".join(self.solution), 9, "end")
         return replies
 
 

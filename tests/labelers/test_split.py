@@ -141,6 +141,7 @@ class Written:
     """A policy that writes the same text from everywhere, and remembers what it was asked."""
 
     name = "written@1"
+    separator = "\n\n"
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -148,7 +149,7 @@ class Written:
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         self.asked.append(prefix)
-        return [Completion(self.text, 1, "stop")] * n
+        return [Completion(self.text, 1, "end")] * n
 
     def steps_of(self, text: str) -> tuple[str, ...]:
         raise AssertionError("its steps are pieces")
@@ -157,7 +158,7 @@ class Written:
 def test_a_policy_of_pieces_asks_for_the_joined_text_unfinished_and_for_the_question_as_ever() -> None:
     inner = Written("Two. And two.\n\nIs 4. ")
     policy = SplitPolicy(inner, "sentence", 1_000)
-    assert policy.name == "written@1"
+    assert (policy.name, policy.separator) == ("written@1", "")
     asyncio.run(policy.sample(Prefix("q"), 3, Sampling()))
     pieces = policy.steps_of(inner.text)
     assert pieces == ("Two.", " And two.\n\n", "Is 4. ")

@@ -48,7 +48,7 @@ def given(
 
 def said(steps: Sequence[str], limit: int, separator: str = "\n\n") -> Completion:
     """These steps as a completion, cut where there are more of them than tokens."""
-    finish = "length" if len(steps) > limit else "stop"
+    finish = "length" if len(steps) > limit else "end"
     return Completion(separator.join(steps[:limit]), max(1, len(steps[:limit])), finish)
 
 
@@ -160,7 +160,7 @@ class Anything(ScriptedPolicy):
             steps = [rng.choice("ab") for _ in range(max(0, total - 1 - done))]
             steps.append(right() if rng.random() < self.chance else wrong(0, rng.choice((8, 9))))
             text = join_steps(steps)
-            reply.append(Completion(text, len(steps), "length" if rng.random() < self.cut else "stop"))
+            reply.append(Completion(text, len(steps), "length" if rng.random() < self.cut else "end"))
         return reply
 
 

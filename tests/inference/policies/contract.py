@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +172,7 @@ class _ModelHandler(_Handler):
             self._send(400, {"error": {"message": str(error)}})
             return
         if replies is not None:
-            self._send(200, _body(replies))
+            self._send(200, _body(replies, body.get("stop", ())))
 
     async def _sample(self, policy: TransformersPolicy, body: dict[str, Any]) -> Any:
         # A question that holds all of the prompt is written as that prompt.
@@ -195,13 +195,15 @@ class _ModelHandler(_Handler):
         return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
 
 
-def _body(replies: tuple[Completion, ...]) -> dict[str, Any]:
+def _body(replies: tuple[Completion, ...], stop: Sequence[str]) -> dict[str, Any]:
     """What a server answers; the log-probability of a sample is told as that of its first token."""
     choices = [
         {
             "index": index,
             "text": item.text,
             "finish_reason": item.finish_reason,
+            # As vLLM reports it: the stop string of the request that ended the sample.
+            "stop_reason": stop[0] if item.ended == "stop" else None,
             "logprobs": {"token_logprobs": [item.logprob] + [0.0] * (item.n_tokens - 1)},
         }
         for index, item in enumerate(replies)

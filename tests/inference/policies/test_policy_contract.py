@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
+from openr_data.engine.step_sampling import sample_step
 from openr_data.errors import PolicyError, PolicyLost
 from openr_data.inference.policies.transformers import TransformersPolicy
 from openr_data.models import encode, model_entry
-from openr_data.types import Completion, Prefix, Sampling
+from openr_data.types import Completion, Prefix, SampledStep, Sampling
 
 from .contract import BACKENDS, MODEL, Subject, ask, opened, transformers_policy
 
@@ -93,7 +94,7 @@ def test_the_log_probability_is_that_of_the_model(model: Subject, reference: Tra
     for prefix, reply in zip(PREFIXES, ask(model.policy, *((p, 2, DRAWN) for p in PREFIXES)), strict=True):
         prompt = encode(prefix, entry, tokenizer)
         for item in reply:
-            ended = [tokenizer.eos_token_id] if item.finish_reason == "stop" else []
+            ended = [tokenizer.eos_token_id] if item.ended == "end" else []
             written = tokenizer.encode(item.text) + ended
             with torch.inference_mode():
                 logits = reference._model(torch.tensor([prompt + written])).logits[0, len(prompt) - 1 : -1].double()
@@ -113,15 +114,15 @@ def test_tokens_are_counted_as_the_tokenizer_counts(model: Subject, reference: T
     requests = [(prefix, 3, DRAWN) for prefix in (*PREFIXES, *begun)]
     for (prefix, *_), reply in zip(requests, ask(model.policy, *requests), strict=True):
         for item in reply:
-            assert item.n_tokens == len(tokenizer.encode(item.text)) + (item.finish_reason == "stop")
+            assert item.n_tokens == len(tokenizer.encode(item.text)) + (item.ended == "end")
             assert item.prompt_tokens == len(encode(prefix, entry, tokenizer))
 
 
 def test_the_limit_ends_a_completion(subject: Subject) -> None:
     ((cut,),) = ask(subject.policy, (PREFIXES[0], 1, replace(GREEDY, max_tokens=4)))
-    assert (cut.finish_reason, cut.n_tokens) == ("length", 4)
+    assert (cut.ended, cut.n_tokens) == ("length", 4)
     ((whole,),) = ask(subject.policy, (PREFIXES[0], 1, GREEDY))
-    assert whole.finish_reason == "stop"
+    assert whole.ended == "end"
     assert whole.n_tokens > 4
 
 
@@ -129,9 +130,54 @@ def test_a_stop_string_ends_a_completion_and_is_left_out(model: Subject) -> None
     ((whole,), (cut,)) = ask(
         model.policy, (PREFIXES[0], 1, GREEDY), (PREFIXES[0], 1, replace(GREEDY, stop=("nowhere", "=")))
     )
-    assert cut.finish_reason == "stop"
+    assert (whole.ended, whole.finish_reason) == ("end", "stop")
+    assert (cut.ended, cut.finish_reason) == ("stop", "stop")
     assert cut.text == whole.text[: whole.text.index("=")]
     assert 0 < cut.n_tokens < whole.n_tokens
+
+
+def test_the_own_end_of_the_model_is_no_stop_string(subject: Subject) -> None:
+    # The last sample ends by itself though the request has a stop string, the others at it.
+    for question in PREFIXES[:6]:
+        ((whole,),) = ask(subject.policy, (question, 1, GREEDY))
+        steps = subject.policy.steps_of(whole.text)
+        prefixes = [Prefix(question.question, steps[:depth]) for depth in range(len(steps))]
+        stopped = replace(GREEDY, stop=(subject.policy.separator,))
+        replies = ask(subject.policy, *((prefix, 1, stopped) for prefix in prefixes))
+        assert [reply.ended for (reply,) in replies] == ["stop"] * (len(steps) - 1) + ["end"]
+        if subject.is_model:
+            assert tuple(reply.text for (reply,) in replies) == steps
+
+
+def test_the_steps_of_a_greedy_path_are_those_of_the_whole_solution(model: Subject) -> None:
+    async def path(prefix: Prefix) -> tuple[list[SampledStep], SampledStep]:
+        steps: list[SampledStep] = []
+        while True:
+            begun = Prefix(prefix.question, tuple(step.text for step in steps))
+            step, again = await sample_step(model.policy, begun, 2, GREEDY)
+            assert step.text == again.text
+            if step.ended != "stop":
+                return steps, step
+            steps.append(step)
+
+    async def all_paths() -> list[tuple[list[SampledStep], SampledStep]]:
+        return await asyncio.gather(*map(path, PREFIXES))
+
+    wholes = ask(model.policy, *((prefix, 1, GREEDY) for prefix in PREFIXES))
+    for (steps, last), (whole,) in zip(asyncio.run(all_paths()), wholes, strict=True):
+        assert model.policy.steps_of(whole.text) == tuple(step.text for step in (*steps, last))
+        assert last.ended == "end"
+        assert sum(step.n_tokens for step in (*steps, last)) == whole.n_tokens
+        assert sum(step.logprob or 0.0 for step in (*steps, last)) == pytest.approx(whole.logprob, abs=0.05)
+
+
+def test_a_step_that_is_too_long_is_cut(subject: Subject) -> None:
+    (step,) = asyncio.run(sample_step(subject.policy, PREFIXES[0], 1, replace(GREEDY, max_tokens=3)))
+    assert (step.ended, step.n_tokens, step.calls) == ("length", 3, 1)
+
+
+def test_the_separator_is_that_of_the_model_s_entry(subject: Subject) -> None:
+    assert subject.policy.separator == model_entry(MODEL).separator
 
 
 def test_no_samples_are_no_samples(subject: Subject) -> None:
@@ -205,7 +251,7 @@ def test_closing_fails_what_is_under_way(model: Subject) -> None:
 
 
 def facts(item: Completion) -> tuple[Any, ...]:
-    return item.text, item.n_tokens, item.finish_reason, item.prompt_tokens
+    return item.text, item.n_tokens, item.ended, item.prompt_tokens
 
 
 def told(reply: tuple[Completion, ...]) -> list[tuple[Any, ...]]:

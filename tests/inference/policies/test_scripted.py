@@ -45,7 +45,26 @@ def test_paths_and_their_probabilities_add_up_to_one() -> None:
 def test_a_long_completion_is_cut_and_says_so() -> None:
     policy = ScriptedPolicy({(): [Branch(Fraction(1), "one two three four")]})
     reply = sample(policy, 1, max_tokens=2)[0]
-    assert (reply.text, reply.n_tokens, reply.finish_reason) == ("one two", 2, "length")
+    assert (reply.text, reply.n_tokens, reply.ended) == ("one two", 2, "length")
+
+
+@pytest.mark.parametrize(
+    ("limit", "cut"),
+    [(9, ("one two", 2, "stop")), (2, ("one two", 2, "stop")), (1, ("one", 1, "length"))],
+)
+def test_a_stop_string_ends_a_completion_where_the_limit_does_not(limit: int, cut: tuple[str, int, str]) -> None:
+    policy = ScriptedPolicy({(): [Branch(Fraction(1), "one two\n\nthree four")]})
+    (reply,) = asyncio.run(policy.sample(Prefix("q"), 1, Sampling(max_tokens=limit, stop=("nowhere", "\n\n"))))
+    assert (reply.text, reply.n_tokens, reply.ended) == cut
+
+
+def test_steps_are_joined_by_the_separator_of_the_policy() -> None:
+    policy = ScriptedPolicy(four_steps, separator="|")
+    (reply,) = sample(policy, 1, Prefix("q", ("right 1 of q",)))
+    assert (policy.separator, len(policy.steps_of(reply.text))) == ("|", 3)
+    assert "\n" not in reply.text
+    (reply,) = sample(policy, 1, Prefix("q", ("right 1",), open=True))
+    assert reply.text.startswith(" of q|")
 
 
 def test_branches_that_do_not_add_up_are_refused() -> None:

@@ -99,8 +99,41 @@ def test_the_finish_reason_is_the_server_s(server: CompletionsServer) -> None:
     (cut,), (whole,) = ask(
         policy(server), (PREFIX, 1, replace(SAMPLING, max_tokens=2)), (PREFIX, 1, replace(SAMPLING, max_tokens=50))
     )
-    assert (cut.finish_reason, cut.n_tokens) == ("length", 2)
-    assert whole.finish_reason == "stop"
+    assert (cut.ended, cut.finish_reason, cut.n_tokens) == ("length", "length", 2)
+    assert (whole.ended, whole.finish_reason) == ("end", "stop")
+
+
+@pytest.mark.parametrize(
+    ("report", "ended"),
+    [
+        ({"finish_reason": "stop", "stop_reason": None}, "end"),
+        ({"finish_reason": "stop", "stop_reason": 151643}, "end"),
+        ({"finish_reason": "stop", "stop_reason": "\n\n"}, "stop"),
+        # A stop string of the model's entry is the model's own end.
+        ({"finish_reason": "stop", "stop_reason": "END"}, "end"),
+        ({"finish_reason": "stop", "matched_stop": "\n\n"}, "stop"),
+        ({"finish_reason": "stop", "matched_stop": 151643}, "end"),
+        ({"finish_reason": "eos_token"}, "end"),
+        ({"finish_reason": "stop_sequence"}, "stop"),
+        ({"finish_reason": "length", "stop_reason": None}, "length"),
+        # A server that reports nothing of the kind: the request had a stop string, so this may be one.
+        ({"finish_reason": "stop"}, "stop"),
+    ],
+)
+def test_what_ended_a_completion_is_what_the_server_reports(
+    server: CompletionsServer, report: dict[str, Any], ended: str
+) -> None:
+    server.reports = report
+    ((reply,),) = ask(policy(server), (PREFIX, 1, replace(SAMPLING, stop=("\n\n",))))
+    assert reply.ended == ended
+
+
+def test_without_a_report_the_end_of_a_request_without_stop_strings_is_the_model_s_own(
+    server: CompletionsServer,
+) -> None:
+    server.reports = {"finish_reason": "stop"}
+    (plain,), (own,) = ask(policy(server), (PREFIX, 1, SAMPLING), (PREFIX, 1, replace(SAMPLING, stop=("END",))))
+    assert (plain.ended, own.ended) == ("end", "end")
 
 
 def test_a_log_probability_is_told_only_of_the_distribution_sampled_from(server: CompletionsServer) -> None:

@@ -79,7 +79,7 @@ def test_greedy_output_is_that_of_generate(policy: TransformersPolicy) -> None:
         written = out[: int((out == 0).nonzero()[0])] if ended else out
         assert reply.text == tokenizer.decode(written)
         assert reply.n_tokens == len(written) + ended
-        assert reply.finish_reason == ("stop" if ended else "length")
+        assert reply.ended == ("end" if ended else "length")
         assert reply.prompt_tokens == ids.input_ids.shape[1]
 
 
@@ -147,7 +147,7 @@ def test_a_stop_string_ends_a_completion_and_is_left_out(policy: TransformersPol
     stop = free.text[len(free.text) // 2 :][:2]
     (reply,) = ask(policy, (PREFIXES[0], 1, Sampling(seed=1, max_tokens=30, stop=(stop,))))[0]
     assert reply.text == free.text[: free.text.index(stop)]
-    assert reply.finish_reason == "stop"
+    assert reply.ended == "stop"
     assert reply.n_tokens < free.n_tokens
 
 

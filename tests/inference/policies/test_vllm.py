@@ -172,7 +172,7 @@ def test_an_engine_that_ends_is_lost_at_once(number: signal.Signals, monkeypatch
 
     found = asyncio.run(asyncio.wait_for(end_it(), 60.0))
     assert {type(item) for item in found if not isinstance(item, tuple)} == {PolicyLost}
-    assert all(sample.finish_reason != "abort" for reply in found if isinstance(reply, tuple) for sample in reply)
+    assert all(sample.ended != "abort" for reply in found if isinstance(reply, tuple) for sample in reply)
     with pytest.raises(PolicyLost, match="has died"):
         ask(policy, (PREFIXES[0], 1, Sampling()))
     policy.close()

@@ -67,7 +67,7 @@ def test_greedy_output_is_that_of_the_transformers_backend(policy: OpenAIServer)
     with closing(TransformersPolicy("arithmetic", device="cpu")) as other:
         expected, found = ask(other, prefixes, 1, GREEDY), ask(policy, prefixes, 1, GREEDY)
     for (ours,), (theirs,) in zip(found, expected, strict=True):
-        facts = ("text", "n_tokens", "finish_reason", "prompt_tokens")
+        facts = ("text", "n_tokens", "ended", "prompt_tokens")
         assert [getattr(ours, name) for name in facts] == [getattr(theirs, name) for name in facts]
         assert ours.logprob == pytest.approx(theirs.logprob, abs=0.02)
 
@@ -77,7 +77,7 @@ def test_samples_are_counted_as_the_tokenizer_counts(policy: OpenAIServer) -> No
         tokenizer = other.tokenizer
     for reply in ask(policy, PREFIXES[:8], 4, Sampling(max_tokens=192, seed=3)):
         for item in reply:
-            assert item.n_tokens == len(tokenizer.encode(item.text)) + (item.finish_reason == "stop")
+            assert item.n_tokens == len(tokenizer.encode(item.text)) + (item.ended == "end")
 
 
 def test_seeds_reproduce_and_samples_differ(policy: OpenAIServer) -> None:
@@ -89,9 +89,9 @@ def test_seeds_reproduce_and_samples_differ(policy: OpenAIServer) -> None:
 
 def test_limits_and_stop_strings_end_a_completion(policy: OpenAIServer) -> None:
     ((cut,),) = ask(policy, PREFIXES[:1], 1, Sampling(temperature=0, max_tokens=4))
-    assert (cut.finish_reason, cut.n_tokens) == ("length", 4)
+    assert (cut.ended, cut.n_tokens) == ("length", 4)
     ((stopped,),) = ask(policy, PREFIXES[:1], 1, Sampling(temperature=0, max_tokens=192, stop=("=",)))
-    assert stopped.finish_reason == "stop"
+    assert stopped.ended == "stop"
     assert "=" not in stopped.text
 
 

@@ -21,7 +21,7 @@ WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 class CompletionsServer:
     """`requests` holds the bodies of all requests that were answered, `paths` where they went.
 
-    `card` is what it says of its model beside name, folder and owner.
+    `card` is what it says of its model beside name, folder and owner; `reports` goes into every choice.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class CompletionsServer:
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.card: dict[str, Any] = {}
+        self.reports: dict[str, Any] = {}
         self.seconds = 0.0
         self.under_way = self.most_under_way = self.cancelled = 0
         self.most_at_once = 10_000
@@ -72,7 +73,8 @@ class CompletionsServer:
             cut = len(words) == body["max_tokens"]
             logprobs = {"token_logprobs": [-0.5] * len(words)} if self.has_logprobs and "logprobs" in body else None
             reason = "length" if cut else "stop"
-            choices.append({"index": index, "text": " ".join(words), "finish_reason": reason, "logprobs": logprobs})
+            choice = {"index": index, "text": " ".join(words), "finish_reason": reason, "logprobs": logprobs}
+            choices.append(choice | self.reports)
         total = sum(len(choice["text"].split()) for choice in choices)
         usage = {"prompt_tokens": len(str(body["prompt"]).split()), "completion_tokens": total}
         return {"choices": choices[::-1], "usage": usage}
