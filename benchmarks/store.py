@@ -366,7 +366,7 @@ def main() -> None:
     parser.add_argument("--folder", default=None, help="where to work (default: the temporary folder)")
     chosen = parser.parse_args()
     parts = set(chosen.parts.split(","))
-    assert len(TABLES) == 6
+    assert len(TABLES) == 8
     with scratch(chosen.folder) as folder:
         for name, part in (("imports", imports), ("traffic", traffic), ("commits", commits), ("versions", versions)):
             if name in parts:

@@ -1,7 +1,10 @@
 """The Arrow schemas of the tables of a dataset (DESIGN section 4), their keys and their versions.
 
-Three tables hold the facts, two the evidence, two the bookkeeping. Steps and labels are parallel lists
+Three tables hold the facts, four the evidence, two the bookkeeping. Steps and labels are parallel lists
 of equal length, never `list<struct>`: that costs 6 to 21 times more to query.
+
+Rows of `rollouts` and counts of `nodes` are independent samples from their prefix and nothing else. What a guided
+search kept is selected, so it stands in `search_nodes`.
 """
 
 from collections.abc import Mapping
@@ -9,12 +12,15 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """2 added `extraction` and `reason` to rollouts, and `revision` to everything that a regrade supersedes.
 
-3 added `metadata` to solutions and labels (what the source of an import says beyond the columns), and `changes` to
-refs; from 3 on the name of a data file says its version.
+3 added `metadata` to solutions and labels (fields of an import's source beyond the columns), and `changes` to refs;
+from 3 on the name of a data file contains its version. 4 added the tables `scores` and `search_nodes`.
 """
+
+COLUMNS_SINCE: Final = 3
+"""Data files of this version and later have all columns of their table."""
 
 _TEXTS: Final = pa.list_(pa.string())
 
@@ -99,6 +105,34 @@ ROLLOUTS: Final = _schema(
     ("job_id", pa.string()),
     ("revision", pa.int32()),
 )
+SEARCH_NODES: Final = _schema(
+    ("node_id", pa.string()),
+    ("parent_id", pa.string()),
+    ("question_id", pa.string()),
+    ("depth", pa.int32()),
+    ("step", pa.string()),
+    ("search", pa.string()),
+    ("path_score", pa.float64()),
+    ("prior", pa.float64()),
+    ("visits", pa.int32()),
+    ("value", pa.float64()),
+    ("state", pa.string()),
+    ("finish_reason", pa.string()),
+    ("answer", pa.string()),
+    ("verdict", pa.string()),
+    ("place", pa.int32()),
+    ("tokens_spent", pa.int64()),
+    ("policy", pa.string()),
+    ("job_id", pa.string()),
+    ("revision", pa.int32()),
+)
+SCORES: Final = _schema(
+    ("node_id", pa.string()),
+    ("question_id", pa.string()),
+    ("reward", pa.string()),
+    ("score", pa.float64()),
+    ("job_id", pa.string()),
+)
 JOBS: Final = _schema(
     ("job_id", pa.string()),
     ("kind", pa.string()),
@@ -128,6 +162,8 @@ TABLES: Final[Mapping[str, pa.Schema]] = {
     "solutions": SOLUTIONS,
     "nodes": NODES,
     "rollouts": ROLLOUTS,
+    "search_nodes": SEARCH_NODES,
+    "scores": SCORES,
     "labels": LABELS,
     "jobs": JOBS,
 }
@@ -138,10 +174,18 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "solutions": ("solution_id", "job_id"),
     "nodes": ("node_id", "job_id"),
     "rollouts": ("rollout_id", "job_id"),
+    "search_nodes": ("node_id", "place", "job_id"),
+    "scores": ("node_id", "reward"),
     "labels": ("label_id",),
     "jobs": ("job_id", "event", "at"),
 }
 """What makes a row of a table the same row; of several the one with the highest `revision` counts."""
+
+LATER_TABLES: Final = frozenset(("search_nodes", "scores"))
+"""Tables that stores of version 1 to 3 lack; an empty one does not count in a digest."""
+
+SHARED: Final = frozenset(("scores",))
+"""Tables whose rows belong to no single job: a row that is there already is never written again."""
 
 ADDED: Final[Mapping[str, tuple[str, ...]]] = {"solutions": ("metadata",), "labels": ("metadata",)}
 """Columns that came after digests were first written; empty ones do not count in a digest."""
@@ -151,6 +195,7 @@ HASHED: Final[Mapping[str, tuple[str, ...]]] = {
     "solutions": ("steps",),
     "nodes": ("step",),
     "rollouts": ("text",),
+    "search_nodes": ("step",),
 }
 """Columns that the id of a row is a hash over."""
 

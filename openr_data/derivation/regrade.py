@@ -30,12 +30,15 @@ from ..store import Dataset, View
 from ..store.refs import Snapshot, now
 from ..store.rows import question_of
 from ..types import FinishReason, Grade, Question, Verdict
+from .search_verdicts import regraded_searches
 from .stored_evidence import Row, StoredEvidence, Trie
 
 QUESTIONS_AT_ONCE: Final = 200
 ROWS_AT_ONCE: Final = 100_000
 GRADED_AT_ONCE: Final = 1_000
 TABLES: Final = ("questions", "solutions", "nodes", "rollouts", "labels")
+WRITTEN: Final = ("solutions", "nodes", "rollouts", "search_nodes", "labels")
+"""What a regrade changes, in the order it is written."""
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]
@@ -92,7 +95,7 @@ def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: 
         def flush() -> None:
             number = next(sequence)
             dataset.begin("regrade", f"openr-data regrade {dataset.name} --grader {name}")
-            for table in TABLES[1:]:
+            for table in WRITTEN:
                 dataset.append(table, pending.pop(table, []), f"{job}/{now()}/{table}", number)
 
         for table, rows in _regrade_all(view, grader, found, report):
@@ -158,6 +161,10 @@ def _regrade_all(
         done += len(chosen)
         if report:
             report(done, total)
+    for table, rows, verdicts in regraded_searches(view, lambda asked: _wait(_answers_graded(grader, asked))):
+        found.rows[table] += len(rows)
+        found.changed.update(verdicts)
+        yield table, rows
 
 
 class _Stream:
@@ -259,6 +266,11 @@ async def _grades(grader: Grader, answered: Sequence[Answered], questions: Mappi
             )
         )
     return grades
+
+
+async def _answers_graded(grader: Grader, asked: Sequence[tuple[Question, str]]) -> list[Grade]:
+    questions = {question.question_id: question for question, _ in asked}
+    return await _grades(grader, [(question.question_id, answer, "stop") for question, answer in asked], questions)
 
 
 def _questions(rows: Iterable[Row]) -> dict[str, Question]:

@@ -22,6 +22,8 @@ CONFIGS: Final = {
     "solutions": "a process without a label set",
     "nodes": "a measured or certified prefix with its Monte-Carlo counts",
     "rollouts": "one sampled completion with its verdict: the evidence behind every label",
+    "search_nodes": "one node of the tree of a search, kept or dropped",
+    "scores": "the score a reward model gives to one prefix",
     "jobs": "what made it: configuration, versions and cost",
 }
 

@@ -1,7 +1,8 @@
 """A snapshot as the folder that `load_dataset` reads: sharded Parquet by configuration and split, and a manifest.
 
     data/records/train-00000-of-00003.parquet    question, process and one label set
-    data/steps/…  data/questions/…  data/nodes/…  data/rollouts/…  data/jobs/…  data/solutions/… (without a label set)
+    data/steps/…  data/questions/…  data/nodes/…  data/rollouts/…  data/search_nodes/…  data/scores/…
+    data/jobs/…  data/solutions/… (without a label set)
     openr_data.json                               what the snapshot was: digests by table, by which `pull` checks
     README.md                                     the card
 
@@ -47,6 +48,12 @@ QUERIES: Final[Mapping[str, str]] = {
     "rollouts": """
         select r.* from rollouts r join questions q using (question_id) where q.split = $split
         order by question_id, rollout_id, job_id""",
+    "search_nodes": """
+        select n.* from search_nodes n join questions q using (question_id) where q.split = $split
+        order by question_id, job_id, place""",
+    "scores": """
+        select s.* from scores s join questions q using (question_id) where q.split = $split
+        order by question_id, node_id, reward""",
     "jobs": 'select * from job_events where $split = $split order by "at", job_id',
 }
 """Configuration to the rows of one split."""

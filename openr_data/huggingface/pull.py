@@ -25,6 +25,8 @@ from .client import KIND, hub_api, told
 from .layout import MANIFEST
 
 BATCH: Final = 50_000
+CONFIGS: Final = ("questions", "records", "solutions", "nodes", "rollouts", "search_nodes", "scores", "jobs")
+"""The published configurations that the tables are made from."""
 
 _SOURCES: Final[Mapping[str, str]] = {
     "questions": "select * from read_parquet($questions)",
@@ -39,6 +41,8 @@ _SOURCES: Final[Mapping[str, str]] = {
         from read_parquet($records)""",
     "nodes": "select * from read_parquet($nodes)",
     "rollouts": "select * from read_parquet($rollouts)",
+    "search_nodes": "select * from read_parquet($search_nodes)",
+    "scores": "select * from read_parquet($scores)",
     "jobs": "select * from read_parquet($jobs)",
 }
 """How each table is made again from the published configurations."""
@@ -145,7 +149,7 @@ def _open(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Make the tables again, as views over the files."""
     connection.execute("set enable_progress_bar = false")
     there = {item.name for item in (folder / "data").iterdir()} if (folder / "data").is_dir() else set()
-    for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
+    for config in CONFIGS:
         files = sorted((folder / "data" / config).glob("*.parquet")) if config in there else []
         # A table that had no rows has no file; its columns are made up by those of an empty one.
         listed = "[" + ", ".join(f"'{query.quoted(str(file))}'" for file in files) + "]"
@@ -156,7 +160,7 @@ def _open(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         connection.execute(f"create view published_{config} as {definition}")
     for table, statement in _SOURCES.items():
         text = statement
-        for config in ("questions", "records", "solutions", "nodes", "rollouts", "jobs"):
+        for config in CONFIGS:
             text = text.replace(f"read_parquet(${config})", f"published_{config}")
         columns = ", ".join(f'"{name}"' for name in TABLES[table].names)
         connection.execute(f'create view "{table}" as select {columns} from ({text})')

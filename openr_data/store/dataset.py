@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from ..schema import KEYS, TABLES
+from ..schema import KEYS, SHARED, TABLES
 from . import query, refs, storage, tables
 from .hold import Location
 from .refs import MAIN, Snapshot
@@ -28,9 +28,11 @@ class Dataset(Location):
         """Commit rows to a table exactly once, ordered by question; return how many.
 
         A second call with the same (`app`, `seq`) commits nothing. Rows that have a `revision`, or that may be in the
-        table already (`supersedes`), are deduplicated by key when they are read. Raises `StoreError`; see
-        `tables.append`.
+        table already (`supersedes`), are deduplicated by key when they are read. Of a `SHARED` table only the rows
+        that it lacks are written and counted. Raises `StoreError`; see `tables.append`.
         """
+        if table in SHARED:
+            return self._add_missing(table, rows, app, seq)
         data = _ordered(rows, table)
         if data.num_rows:
             revised = "revision" in data.column_names and (pc.max(data["revision"]).as_py() or 0) > 0
@@ -38,25 +40,28 @@ class Dataset(Location):
         return int(data.num_rows)
 
     def add_questions(self, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
-        """Commit the questions that the dataset lacks; return how many were new.
+        """Commit the questions that the dataset lacks; return how many were new."""
+        return self._add_missing("questions", rows, app, seq)
 
-        Two processes that add the same question at the same time add it once: each reads the other's commit first.
+    def _add_missing(self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
+        """Commit the rows whose key the table lacks; return how many were new.
+
+        Two processes that add the same row at the same time add it once: each reads the other's commit first.
         """
-        data = _ordered(rows, "questions")
-        first = pc.equal(pc.index_in(data["question_id"], data["question_id"]), pa.array(range(data.num_rows)))
-        data = data.filter(first)
-        path = self.path / "questions"
+        data = _ordered(rows, table)
+        if not data.num_rows:
+            return 0
+        path = self.path / table
         new = 0
 
-        def missing_rows(table: DeltaTable) -> pa.Table:
+        def missing_rows(opened: DeltaTable) -> pa.Table:
             nonlocal new
-            stored = query.ids("questions", tables.files_of(path, table))
-            missing = data.filter(pc.invert(pc.is_in(data["question_id"], stored)))
+            missing = query.absent(table, tables.files_of(path, opened), data)
             new = missing.num_rows
             return missing
 
         # The rows decide, not the transaction number alone: a rollback may have removed them since.
-        tables.append(path, missing_rows, app, max(seq, self.committed("questions", app) + 1), guard="questions")
+        tables.append(path, missing_rows, app, max(seq, self.committed(table, app) + 1), guard=table)
         return new
 
     def committed(self, table: str, app: str) -> int:

@@ -18,12 +18,14 @@ from . import query
 from .storage import is_fresh
 from .view import View
 
-COMPARED: Final = ("questions", "solutions", "nodes", "rollouts")
+COMPARED: Final = ("questions", "solutions", "nodes", "rollouts", "search_nodes", "scores")
 CHANGING: Final = {
     "questions": ("source", "split", "level", "subject", "metadata"),
     "solutions": ("final_answer", "outcome", "coalesce(revision, 0)"),
     "nodes": ("n_rollouts", "n_correct", "n_unknown", "certified", "verdict", "coalesce(revision, 0)"),
     "rollouts": ("answer", "verdict", "grader", "coalesce(revision, 0)"),
+    "search_nodes": ("state", "answer", "verdict", "coalesce(revision, 0)"),
+    "scores": ("score",),
 }
 """What can differ between two rows of the same key."""
 FINGERPRINT: Final = "hash(label, value, n_correct, n_rollouts, provenance)"

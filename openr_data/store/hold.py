@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import StoreError
+from ..schema import LATER_TABLES, TABLES
 from . import storage
+from .refs import rows
 from .remote import Place
+from .tables import is_there
 
 UNFINISHED: Final = "unfinished.json"
 """In a dataset's folder while a regrade or a rollback writes its rows."""
@@ -29,6 +32,17 @@ class Location:
     def refs(self) -> Place:
         """The table of snapshots and tags."""
         return self.path / "refs"
+
+    def tables(self) -> list[str]:
+        """The tables of this dataset, in the order they are written.
+
+        A dataset of an older schema version lacks some until it is written to. The absence of a table that a snapshot
+        names is damage, so such a table is listed.
+        """
+        absent = {name for name in LATER_TABLES if not is_there(self.path / name)}
+        if absent:
+            absent -= {name for row in rows(self.refs) for name in row.versions}
+        return [name for name in TABLES if name not in absent]
 
     @contextmanager
     def hold(self, *, exclusive: bool) -> Iterator[None]:

@@ -60,7 +60,7 @@ def tidy(dataset: Location) -> list[Compaction]:
     """
     done: list[Compaction] = []
     try:
-        crowded = [table for table in TABLES if len(tables.newest(dataset.path / table)[1]) > MAX_SMALL]
+        crowded = [table for table in dataset.tables() if len(tables.newest(dataset.path / table)[1]) > MAX_SMALL]
         if not crowded:
             return done
         with storage.lock(dataset.path / "compact.lock", exclusive=True, wait=False) as held:
@@ -92,7 +92,7 @@ def compact(dataset: Location) -> list[Compaction]:
     """Rewrite every table as few files sorted by question. Raises `StoreError`; then the rest is as it was."""
     done: list[Compaction] = []
     with storage.lock(dataset.path / "compact.lock", exclusive=True):
-        for table in TABLES:
+        for table in dataset.tables():
             path = dataset.path / table
             opened = tables.open_table(path)
             files = tables.data_files(opened)
@@ -182,7 +182,7 @@ def gc(
                 # First the word, then the deed: a snapshot whose files go is never one that seems to be there.
                 note = replace(row, kind="expired", operation="gc", created_at=refs.now(), changes={})
                 refs.write(dataset.refs, note)
-        for table in (*TABLES, "refs"):
+        for table in (*dataset.tables(), "refs"):
             versions = {row.versions[table] for row in kept if table in row.versions}
             folder = dataset.path / table
             gone = _vacuum(folder, versions, retention_hours, dry_run=True)

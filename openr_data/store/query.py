@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from ..errors import InputError, StoreError
-from ..schema import ADDED, HASHED, KEYS, TABLES
+from ..schema import ADDED, HASHED, KEYS, LATER_TABLES, TABLES
 from .refs import Snapshot
 from .remote import SnapshotFiles, is_remote
 from .sql_views import EVENTS, MACROS, VIEWS
@@ -161,7 +161,8 @@ def connect_files(
         read = (*sides.values(), *(like or {}).values())
         _register(connection, [file for files in read for file in files])
         for name, files in sides.items():
-            table = next(item for item in TABLES if name.endswith(item))
+            # "old_search_nodes" ends with "nodes" too.
+            table = max((item for item in TABLES if name.endswith(item)), key=len)
             only = (like or {}).get(name, ())
             connection.execute(f'create view "{name}" as {_relation(connection, table, files, name, only)}')
         _close_off(connection, [file for files in read for file in files])
@@ -182,13 +183,19 @@ def connect_sorting(table: str, files: Sequence[str], memory: str) -> duckdb.Duc
         raise unreadable(error) from error
 
 
-def ids(table: str, files: Sequence[str]) -> pa.Array:
-    """The ids of the rows in some files of a table. Raises `StoreError`."""
-    name = KEYS[table][0]
-    if not files:
-        return pa.array([], pa.string())
-    found = connect_files({table: files}).sql(f'select "{name}" from "{table}"').to_arrow_table()
-    return found[name].combine_chunks()
+def absent(table: str, files: Sequence[str], rows: pa.Table) -> pa.Table:
+    """The rows whose key stands in none of these files of a table, each key once. Raises `StoreError`."""
+    key = ", ".join(f'"{column}"' for column in KEYS[table])
+    connection = connect_files({table: files})
+    connection.register("offered", rows.append_column("offered_place", pa.array(range(rows.num_rows), pa.int64())))
+    try:
+        places = connection.sql(
+            f'select min(offered_place) as place from offered anti join "{table}" using ({key}) '
+            f"group by {key} order by place"
+        ).to_arrow_table()
+    except duckdb.Error as error:
+        raise unreadable(error) from error
+    return rows.take(places["place"])
 
 
 def _close_off(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
@@ -282,7 +289,7 @@ def unreadable(error: Exception) -> StoreError:
 
 
 def digest(connection: duckdb.DuckDBPyConnection, like: str = "") -> str:
-    """A hash over all rows of questions, solutions, nodes, rollouts and labels, in any order.
+    """A hash over all rows of all tables but `jobs`, in any order; an empty table of `LATER_TABLES` leaves no mark.
 
     A sum of row hashes, not an exclusive or: equal rows must not cancel. What an id is a hash over is left out, as
     the id stands for it (`verify` checks that it does). `like` is a digest to compare with: one from before version 3
@@ -325,6 +332,8 @@ def _parts(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str
         row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
         found = one(connection, statement)
+        if name in LATER_TABLES and not found[0]:
+            continue
         parts[name] = f"{found[0]}:{int(found[1]) % 2**128:032x}"
     return parts
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 from deltalake import DeltaTable
 
 from ..errors import StoreError
-from ..schema import TABLES
 from . import refs, storage, tables
 from .hold import Location
 from .refs import MAIN, Snapshot
@@ -23,6 +22,9 @@ from .view import View, view_at
 
 ROLLED_BACK: Final = "rolled-back.json"
 """In a dataset's folder: the jobs that lost rows by a rollback, each with a state that still has them."""
+
+BEFORE: Final = -1
+"""The version of a table in a state that was written before the table existed."""
 
 Swap = tuple[DeltaTable, list[Place], list[dict[str, Any]]]
 """A table, the files that return to it, and the files that it loses."""
@@ -36,7 +38,9 @@ def rollback(dataset: Location, ref: str, message: str = "") -> Snapshot:
     target = view_at(dataset, ref)
     with dataset.hold(exclusive=True):
         swaps = {
-            table: _swap(dataset, table, target.versions[table]) for table in reversed(list(TABLES)) if table != "jobs"
+            table: _swap(dataset, table, target.versions.get(table, BEFORE))
+            for table in reversed(dataset.tables())
+            if table != "jobs"
         }
         before = _rows_by_job(view_at(dataset))
         snapshots = refs.snapshots(dataset.refs)
@@ -61,8 +65,10 @@ def rolled_back(dataset: Location) -> dict[str, str]:
 
 def _swap(dataset: Location, table: str, version: int) -> Swap:
     path = dataset.path / table
-    newest, old = tables.open_table(path), tables.open_table(path, version)
-    now, then = ({row["path"]: row for row in tables.data_files(opened)} for opened in (newest, old))
+    newest = tables.open_table(path)
+    now = {row["path"]: row for row in tables.data_files(newest)}
+    old = [] if version == BEFORE else tables.data_files(tables.open_table(path, version))
+    then = {row["path"]: row for row in old}
     gone = [row for name, row in now.items() if name not in then]
     back = [path / name for name in then if name not in now]
     missing = [file for file in back if not file.exists()]
@@ -75,7 +81,8 @@ def _swap(dataset: Location, table: str, version: int) -> Swap:
 
 
 def _rows_by_job(view: View) -> dict[str, int]:
-    parts = " union all ".join(f"select job_id from {table}" for table in ("solutions", "labels", "rollouts"))
+    written = ("solutions", "labels", "rollouts", "search_nodes")
+    parts = " union all ".join(f"select job_id from {table}" for table in written)
     rows = view.sql(f"select job_id, count(*) as n from ({parts}) group by job_id").to_pylist()
     return {row["job_id"]: row["n"] for row in rows}
 

@@ -9,7 +9,7 @@ stored without their text, and from rows that other programs wrote.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..ids import label_id
+from ..ids import child_id, label_id, root_id
 from ..types import (
     Labeling,
     LabelSet,
@@ -18,6 +18,7 @@ from ..types import (
     Question,
     Record,
     Rollout,
+    SearchNode,
     Solution,
     StepLabel,
     Verdict,
@@ -200,3 +201,76 @@ def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: 
 
 def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, int) else value
+
+
+def search_node_rows(
+    nodes: Sequence[SearchNode], question: str, search: str, policy: str, job: str
+) -> list[dict[str, Any]]:
+    """The tree of a search as rows of `search_nodes`, in its order; `question` is the id of the question."""
+    names: list[str] = []
+    depths: list[int] = []
+    rows: list[dict[str, Any]] = []
+    for place, node in enumerate(nodes):
+        parent = None if node.parent is None else names[node.parent]
+        names.append(root_id(question) if parent is None else child_id(parent, node.step))
+        depths.append(0 if node.parent is None else depths[node.parent] + 1)
+        rows.append(
+            {
+                "node_id": names[-1],
+                "parent_id": parent,
+                "question_id": question,
+                "depth": depths[-1],
+                "step": node.step,
+                "search": search,
+                "path_score": node.path_score,
+                "prior": node.prior,
+                "visits": node.visits,
+                "value": node.value,
+                "state": node.state,
+                "finish_reason": node.finish_reason,
+                "answer": node.answer,
+                "verdict": node.verdict.value if node.verdict else None,
+                "place": place,
+                "tokens_spent": node.tokens_spent,
+                "policy": policy,
+                "job_id": job,
+                "revision": 0,
+            }
+        )
+    return rows
+
+
+def search_nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[SearchNode, ...]:
+    """The tree of one question and job from its rows; the inverse of `search_node_rows`."""
+    ordered = sorted(rows, key=lambda row: row["place"])
+    # Equal paths have one id: the newest node above of that id is the parent.
+    newest: dict[str, int] = {}
+    nodes: list[SearchNode] = []
+    for place, row in enumerate(ordered):
+        nodes.append(
+            SearchNode(
+                parent=None if row["parent_id"] is None else newest[row["parent_id"]],
+                step=row["step"],
+                state=row["state"],
+                tokens_spent=row["tokens_spent"],
+                path_score=row["path_score"],
+                prior=row["prior"],
+                visits=row["visits"],
+                value=row["value"],
+                finish_reason=row["finish_reason"],
+                answer=row["answer"],
+                verdict=Verdict(row["verdict"]) if row["verdict"] else None,
+            )
+        )
+        newest[row["node_id"]] = place
+    return tuple(nodes)
+
+
+def score_rows(
+    question: str, nodes: Sequence[str], scores: Sequence[float], reward: str, job: str
+) -> list[dict[str, Any]]:
+    """Step scores as rows of `scores`: one for each of these prefixes of a question, by their ids."""
+    return [
+        {"node_id": node, "question_id": question, "reward": reward, "score": float(score), "job_id": job}
+        for node, score in zip(nodes, scores, strict=True)
+    ]

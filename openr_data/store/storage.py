@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from ..checked_lines import write_whole
 from ..errors import StoreError
-from ..schema import SCHEMA_VERSION
+from ..schema import COLUMNS_SINCE, SCHEMA_VERSION
 from .remote import Place, RemotePath, is_remote, parquet_bytes
 
 LOCKS: Final = Path(tempfile.gettempdir()) / "openr-data-locks"
+_VERSION: Final = re.compile(r"[a-z]+-v(\d+)-")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 ROW_GROUP: Final = 25_000
 UNIQUE: Final = frozenset(("solution_id", "label_id", "node_id", "rollout_id", "steps", "text", "question"))
@@ -121,7 +122,8 @@ def sorted_run(file: str) -> str:
 
 def is_current(file: str) -> bool:
     """Whether a file has all columns of the schema as it is now."""
-    return f"-v{SCHEMA_VERSION}-" in file.rpartition("/")[2]
+    named = _VERSION.match(file.rpartition("/")[2])
+    return named is not None and COLUMNS_SINCE <= int(named[1]) <= SCHEMA_VERSION
 
 
 def write_text(path: Place, text: str) -> None:

@@ -64,6 +64,11 @@ def _add_columns(path: Place, schema: pa.Schema) -> None:
             raise
 
 
+def is_there(path: Place) -> bool:
+    """Whether a table was ever made in this folder."""
+    return (path / "_delta_log").is_dir()
+
+
 def open_table(path: Place, version: int | None = None) -> DeltaTable:
     """The table at a version (default: the newest). Raises `StoreError` where it cannot be read."""
     try:

@@ -64,7 +64,7 @@ def _files(dataset: Location) -> Iterator[Problem]:
     """Files that cannot be read to their end, log entries that are empty, versions that do not open."""
     known = refs.read(dataset.refs)
     seen: set[str] = set()
-    for table in (*TABLES, "refs"):
+    for table in (*dataset.tables(), "refs"):
         yield from _log(dataset.path / table, table)
         versions = {row.versions[table] for row in known if table in row.versions}
         for version in [None, *sorted(versions)]:
@@ -172,6 +172,17 @@ _CHECKS: Final = (
      """select n.node_id from nodes n where n.n_rollouts + n.n_unknown > 0
         and n.job_id in (select job_id from rollouts)
         and not exists (from rollouts r where r.node_id = n.node_id and r.job_id = n.job_id)"""),
+    ("search_nodes", "no parent of that id and job", "node_id",
+     """select n.node_id from search_nodes n where parent_id is not null
+        and not exists (from search_nodes p where p.node_id = n.parent_id and p.job_id = n.job_id)"""),
+    ("search_nodes", "no question of that id", "node_id", "from search_nodes anti join questions using (question_id)"),
+    ("search_nodes", "a state that is none", "node_id",
+     "from search_nodes where state is null or state not in ('kept', 'pruned', 'ended', 'cut')"),
+    ("search_nodes", "a verdict that is none", "node_id",
+     "from search_nodes where verdict not in ('correct', 'incorrect', 'unknown')"),
+    ("scores", "no question of that id", "node_id", "from scores anti join questions using (question_id)"),
+    ("scores", "a score that is not a number from 0 to 1", "node_id",
+     "from scores where score is null or not (score >= 0 and score <= 1)"),
     ("rollouts", "no node of that id and job", "rollout_id", "from rollouts anti join nodes using (node_id, job_id)"),
     ("rollouts", "no question of that id", "rollout_id", "from rollouts anti join questions using (question_id)"),
     ("rollouts", "a verdict that is none", "rollout_id",
@@ -188,6 +199,7 @@ def _ids(view: View) -> Iterator[Problem]:
 def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, int, tuple[str, ...]]]:
     """Tables with ids that are not the hash of what their rows hold: how many, and some of them."""
     for table, columns, is_right in (
+        ("search_nodes", "node_id, question_id, parent_id, step", _right_node),
         ("questions", "question_id, question, answer", _right_question),
         ("solutions", "solution_id, question_id, steps", _right_solution),
         ("labels", "label_id, solution_id, method, job_id, completer", _right_label),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from ..schema import TABLES
+from ..schema import LATER_TABLES, TABLES
 from . import query, refs, tables
 from .hold import Location
 from .refs import MAIN
@@ -39,6 +39,8 @@ class View:
 
     def files(self, table: str) -> list[str]:
         """The Parquet files of a table."""
+        if table not in self.versions and table in LATER_TABLES:
+            return []
         if table not in self._files:
             self._files[table] = tables.files(self.dataset.path / table, self.versions[table])
         return list(self._files[table])
@@ -114,7 +116,7 @@ def view_at(location: Location, ref: str = MAIN) -> View:
     if ref != MAIN:
         return View(location, ref, dict(refs.find(location.refs, location.name, ref).versions))
     for _ in range(ATTEMPTS):
-        states = {name: tables.newest(location.path / name) for name in reversed(list(TABLES))}
+        states = {name: tables.newest(location.path / name) for name in reversed(location.tables())}
         # A rollback takes files out of one table after another, labels first: if one ran meanwhile, read again.
         if isinstance(location.path, RemotePath) or all(
             set(states[name][1]) <= set(tables.newest(location.path / name)[1]) for name in states

@@ -3,7 +3,7 @@
 from .evidence import Labeling, Node, Outcome, Rollout
 from .facts import Grade, Label, LabelSet, Provenance, Question, Record, Solution, StepLabel, Verdict
 from .sampling import Completion, Ended, FinishReason, Prefix, SampledStep, Sampling
-from .search import Candidate, SearchResult
+from .search import Candidate, NodeState, SearchNode, SearchResult
 from .spending import Budget, Usage
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LabelSet",
     "Labeling",
     "Node",
+    "NodeState",
     "Outcome",
     "Prefix",
     "Provenance",
@@ -25,6 +26,7 @@ __all__ = [
     "Rollout",
     "SampledStep",
     "Sampling",
+    "SearchNode",
     "SearchResult",
     "Solution",
     "StepLabel",

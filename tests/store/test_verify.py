@@ -21,7 +21,7 @@ from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.jobs.plan import Plan
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
-from openr_data.schema import REFS, TABLES
+from openr_data.schema import LATER_TABLES, REFS, TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, tables
 from openr_data.store.rollback import rollback
 from openr_data.store.rows import solution_of
@@ -97,7 +97,7 @@ def is_measured(row: Row) -> bool:
 def test_nothing_is_said_of_a_dataset_that_is_whole(dataset: Dataset) -> None:
     assert list(verify(dataset)) == []
     counts = dataset.view().counts()
-    assert min(counts[name] for name in TABLES) > 0
+    assert min(counts[name] for name in TABLES if name not in LATER_TABLES) > 0
 
 
 def test_nothing_is_said_of_an_empty_dataset(store: Store) -> None:
