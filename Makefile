@@ -32,12 +32,11 @@ demo: $(READY) ## Label the arithmetic world, ask SQL, train a reward model, cho
 	$(BIN)/openr-data eval search --limit 100 --source-seed 1 --reward arithmetic-reward --reward demo/prm \
 	  --plot demo/best-of-n.svg
 
-# A process a core, each with one thread: more threads than cores only wait for each other. Servers and their clients,
-# whose tests are about who comes first, have the machine to themselves (5: no test was asked for there).
+# A process a core, each with one thread: more threads than cores only wait for each other. A file stays in one
+# process, and so do all tests about which request comes first (the group "servers"); long files begin (tests/conftest.py).
 test: $(READY) ## Run all tests that need no GPU and no vLLM
-	$(BIN)/python -m pytest -m 'not gpu and not vllm' tests/inference $(PYTEST_OPTIONS) || [ $$? -eq 5 ]
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu and not vllm' -n auto --dist loadfile \
-	  --ignore tests/inference $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu and not vllm' -n auto --dist loadgroup \
+	  --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 # The CPU build comes with CUDA builds of three packages that it does not need and that break transformers.
 $(VLLM_READY): constraints.txt

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,33 @@ from openr_data.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PIECES = re.findall(r"^(##+ [^\n]+)$|^```(sh|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def blocks_by_section() -> dict[str, list[tuple[str, str]]]:
+    """The code blocks of the README, by the heading that they stand under."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    heading = ""
+    for title, kind, text in PIECES:
+        if title:
+            heading = title.lstrip("# ")
+        else:
+            sections.setdefault(heading, []).append((kind, text))
+    return sections
+
+
+FIRST = ("One minute", "Label your own questions")
+"""The sections that every reader has run: each group begins with a copy of the store that they leave."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "train": ("Train a reward model", "Verdicts and reasons", "Better answers"),
+    "cost": ("What it costs", "Stop, go on, look"),
+    "methods": (
+        "Methods", "Which method is better, and what did it cost", "Judges and consensus", "Is this answer that answer?",
+        "Datasets", "Ask", "Versions", "Formats", "The Hub",
+    ),
+    "world": ("The arithmetic world", "When something is wrong"),
+}  # fmt: skip
+"""What is run in one folder, in the order of the README; the longest first."""
 OUTSIDE = ("make ",)
 """`make` targets are checked to exist; CI runs them."""
 
@@ -37,19 +64,42 @@ def test_no_document_points_to_a_file_that_is_not_there(name: str) -> None:
         assert (ROOT / path).exists() or "mine" in path, path
 
 
-@pytest.mark.slow
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+def run_blocks(sections: tuple[str, ...], folder: Path) -> int:
+    """Run the blocks of some sections in a folder; how many there were."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
     environment.pop("OPENR_STORE", None)
     ran = 0
-    for kind, block in BLOCKS:
-        if kind == "python":
-            command = [sys.executable, "-c", block]
-        else:
-            lines = [line for line in block.splitlines() if not line.startswith(OUTSIDE)]
-            command = ["sh", "-eu", "-c", "\n".join(lines)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-        ran += 1
-    assert ran >= 6
+    for section in sections:
+        for kind, block in blocks_by_section()[section]:
+            if kind == "python":
+                command = [sys.executable, "-c", block]
+            else:
+                lines = [line for line in block.splitlines() if not line.startswith(OUTSIDE)]
+                command = ["sh", "-eu", "-c", "\n".join(lines)]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+            ran += 1
+    return ran
+
+
+@pytest.fixture(scope="session")
+def after_the_first_sections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the sections that every reader begins with have been run. Copy it."""
+    folder = tmp_path_factory.mktemp("first")
+    assert run_blocks(FIRST, folder) >= 3
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "group", [pytest.param(name, marks=pytest.mark.xdist_group(f"readme-{name}")) for name in GROUPS]
+)
+def test_every_command_of_the_readme_runs(after_the_first_sections: Path, tmp_path: Path, group: str) -> None:
+    folder = tmp_path / "here"
+    shutil.copytree(after_the_first_sections, folder)
+    assert run_blocks(GROUPS[group], folder) >= 2
+
+
+def test_every_section_with_commands_is_run_once() -> None:
+    assert sorted([*FIRST, *(name for group in GROUPS.values() for name in group)]) == sorted(blocks_by_section())
     assert "first_error" in README

@@ -1,5 +1,6 @@
 """Run the command line in an empty folder, on a dataset with the labels of a scripted job."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,14 +45,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
-@pytest.fixture
-def labelled(run: Run, tmp_path: Path) -> str:
-    """A dataset `d` with the labels of a scripted job; returns the job's id."""
-    store = Store.open(tmp_path / "openr-store", create=True)
+@pytest.fixture(scope="session")
+def labelled_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with a dataset `d` that holds the labels of a scripted job, and the id of the job. Copy it."""
+    folder = tmp_path_factory.mktemp("labelled") / "openr-store"
+    store = Store.open(folder, create=True)
     config = LabelConfig(source="test", method="omegaprm", policy="scripted", into="d", options={"k": 4})
     questions = [a_question(f"Question {i}?", level="3") for i in range(4)]
     labeler = OmegaPRM(OmegaPRMConfig(searches=4, screening=8, k=4), Sampling())
     policy = ScriptedPolicy(four_steps)
     job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
     run_label(job, config, questions, store.dataset("d", create=True), labeler, policy, MathGrader())
-    return job.job_id
+    return folder, job.job_id
+
+
+@pytest.fixture
+def labelled(run: Run, labelled_store: tuple[Path, str], tmp_path: Path) -> str:
+    """A dataset `d` with the labels of a scripted job in ./openr-store; returns the id of the job."""
+    folder, job_id = labelled_store
+    shutil.copytree(folder, tmp_path / "openr-store")
+    return job_id

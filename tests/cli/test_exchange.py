@@ -172,7 +172,7 @@ def test_a_wrong_format_or_option_is_told_and_nothing_is_written(run: Run, argum
         ("cut.parquet", b"PAR1 and no more", "cut.parquet is not a complete Parquet file: "),
         ("half.json", b'[{"question": "1?"}, {"ques', "half.json is incomplete: the JSON array ends early"),
         ("latin.jsonl", '{"problem": "é"}\n'.encode("latin-1"), "latin.jsonl is not text in UTF-8"),
-        ("cut.jsonl.gz", gzip.compress(b'{"problem": "1?"}\n' * 99)[:-9], "Cannot read cut.jsonl.gz: "),
+        ("cut.jsonl.gz", gzip.compress(b'{"problem": "1?"}\n' * 99, mtime=0)[:-9], "Cannot read cut.jsonl.gz: "),
         ("bad.csv", b'problem,answer\n"1?,2\n', "bad.csv is not CSV: "),
     ],
 )

@@ -325,7 +325,7 @@ DAMAGED = {
     "quote.csv": (b'a,b\n"x,2\n', "is not CSV: unexpected end of data."),
     "quotes.csv": (b'a,b\n"x"y,2\n', "is not CSV: "),
     "text.jsonl.gz": (b'{"a": 1}\n', "Cannot read"),
-    "cut.jsonl.gz": (gzip.compress(b'{"a": 1}\n' * 9_000)[:-20], "Cannot read"),
+    "cut.jsonl.gz": (gzip.compress(b'{"a": 1}\n' * 9_000, mtime=0)[:-20], "Cannot read"),
     "empty.parquet": (b"", "is not a complete Parquet file"),
     "text.parquet": (b'{"a": 1}\n' * 9, "is not a complete Parquet file"),
 }

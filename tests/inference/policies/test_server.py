@@ -21,6 +21,9 @@ from openr_data.types import Completion, Prefix, Sampling
 
 from ..serving.completions_server import CompletionsServer, serving
 
+# About who comes first and who waits: one after another, never beside each other.
+pytestmark = pytest.mark.xdist_group("servers")
+
 SAMPLING = Sampling(max_tokens=20, seed=7)
 PREFIX = Prefix("How many?", ("Two and two.",))
 

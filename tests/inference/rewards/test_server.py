@@ -22,6 +22,9 @@ from ..serving.scoring_server import ScoringServer, scoring, softmax
 from ..serving.vllm_process import POLICY
 from .contract import Case, form_of, score
 
+# About who comes first and who waits: one after another, never beside each other.
+pytestmark = pytest.mark.xdist_group("servers")
+
 CASE: Case = ("How many pens?", ("Tom has 2*7=14 pens.", "She has 3+4=7 pens.", "The answer is 21."))
 
 

@@ -21,6 +21,9 @@ from openr_data.types import Prefix, Sampling
 from .completions_server import CompletionsServer, serving
 from .faulty_proxy import Faults, FaultyProxy, proxying
 
+# About who comes first and who waits: one after another, never beside each other.
+pytestmark = pytest.mark.xdist_group("servers")
+
 EVERYTHING = Faults(late=0.1, latency=0.05, too_many=0.1, broken=0.1, cut=0.1, half=0.1, slow=0.1, drop=0.005)
 FACTS = ("questions", "solutions", "nodes", "rollouts", "labels")
 
@@ -87,16 +90,18 @@ def test_a_door_that_dies_and_comes_back_costs_only_time(tmp_path: Path, behind:
     calm, stormy = Store.open(tmp_path / "calm", create=True), Store.open(tmp_path / "stormy", create=True)
     behind.seconds = 0.02
     label(calm, behind.url)
-    deaths: list[threading.Thread] = []
+    answered = len(behind.requests)
 
     def die_and_come_back(proxy: FaultyProxy) -> None:
+        # Once some requests have come through, however long the job takes to begin.
+        while len(behind.requests) < answered + 4:
+            time.sleep(0.005)
         proxy.down()
         time.sleep(0.5)
         proxy.up()
 
     with proxying(upstream(behind)) as proxy:
-        first = threading.Timer(0.3, die_and_come_back, [proxy])
-        deaths.append(first)
+        first = threading.Thread(target=die_and_come_back, args=[proxy])
         first.start()
         status = label(stormy, proxy.url, live=2)
         first.join()

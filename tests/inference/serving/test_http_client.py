@@ -4,8 +4,13 @@ import asyncio
 import gc
 import warnings
 
+import pytest
+
 from openr_data.inference.serving.http_client import Servers
 from tests.inference.serving.completions_server import serving
+
+# About who comes first and who waits: one after another, never beside each other.
+pytestmark = pytest.mark.xdist_group("servers")
 
 
 def test_requests_given_up_while_they_connect_leave_no_open_socket() -> None:

@@ -185,10 +185,27 @@ def test_a_schedule_that_makes_no_sense_is_not_built(broken: dict[str, Any]) -> 
 # Resuming.
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PrmTrainer, EncodedExamples]:
+    """A training with a dev split that never stopped: the model, its trainer, what it read."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    data = written(parity(24), folder / "x.arrow")
+    return *trained(data, SHORT, folder / "whole", dev=a_dev()), data
+
+
+@pytest.fixture(scope="module")
+def unbroken_without_dev(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, EncodedExamples]:
+    """A training without a dev split that never stopped, and what it read."""
+    folder = tmp_path_factory.mktemp("unbroken-without-dev")
+    data = written(parity(24), folder / "x.arrow")
+    return trained(data, SHORT, folder / "whole")[0], data
+
+
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
-def test_a_resumed_training_ends_as_one_that_never_stopped(tmp_path: Path, at: int) -> None:
-    data = written(parity(24), tmp_path / "x.arrow")
-    whole, trainer = trained(data, SHORT, tmp_path / "whole", dev=a_dev())
+def test_a_resumed_training_ends_as_one_that_never_stopped(
+    unbroken: tuple[Any, PrmTrainer, EncodedExamples], tmp_path: Path, at: int
+) -> None:
+    whole, trainer, data = unbroken
     assert trainer.state.max_steps == 8
     _, broken = trained(data, SHORT, tmp_path / "c", dev=a_dev(), stop=stop_at(at))
     assert broken.was_stopped
@@ -209,9 +226,10 @@ def test_a_training_that_was_done_resumes_to_what_it_was(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("torn", ["absent", "empty", "half"])
-def test_a_checkpoint_that_was_torn_by_a_kill_is_passed_over(tmp_path: Path, torn: str) -> None:
-    data = written(parity(24), tmp_path / "x.arrow")
-    whole, _ = trained(data, SHORT, tmp_path / "whole")
+def test_a_checkpoint_that_was_torn_by_a_kill_is_passed_over(
+    unbroken_without_dev: tuple[Any, EncodedExamples], tmp_path: Path, torn: str
+) -> None:
+    whole, data = unbroken_without_dev
     _, broken = trained(data, SHORT, tmp_path / "c", stop=stop_at(5))
     assert broken.state.global_step == 5
     state = (tmp_path / "c" / "checkpoint-5" / "trainer_state.json").read_text()
