@@ -14,11 +14,13 @@ VLLM_READY := $(VLLM_VENV)/.ready
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-# The environment is made anew when the list of dependencies changes.
+# The environment is made anew when the list of dependencies changes. setuptools reports every editable installation as
+# a warning of nine lines; those about the packages themselves stay visible.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
+	PYTHONWARNINGS='ignore:Editable installation' \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
 	@touch $(READY)
 
 demo: $(READY) ## Label the arithmetic world, ask SQL, train a reward model, choose better answers

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,16 @@ ROOT = Path(__file__).parents[1]
 LEAVES = ("labelers", "training", "inference", "catalogs")
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A wheel and what its build printed."""
+
+    wheel: Path
+    log: str
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     tracked = subprocess.run(
@@ -22,10 +31,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--verbose",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+    ]
+    done = subprocess.run([*command, str(source)], check=True, capture_output=True, text=True)
     (built,) = folder.glob("*.whl")
-    return built
+    return Build(built, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def wheel(build: Build) -> Path:
+    return build.wheel
+
+
+@pytest.mark.slow
+def test_the_build_finds_every_package_in_the_list(build: Build) -> None:
+    assert "adding 'openr_data/catalogs/queries/" in build.log
+    assert "is absent from the `packages` configuration" not in build.log
 
 
 @pytest.mark.slow
