@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from openr_data.errors import PolicyLost
 from openr_data.models import model_entry
 from openr_data.reasons import MOST, ReasonedStep
+from openr_data.types import StepScores
 
 from ..serving.model_files import positions
 from ..serving.served_model import DEFAULT_URL, is_whole, served_model
@@ -103,6 +104,10 @@ class RewardServer:
         Raises `InputError` for a solution that is empty or longer than the context, `PolicyError` for a request that
         is refused, `PolicyLost` where no server answers any more, none can answer this, or all was closed.
         """
+        return (await self.score_steps(question, steps)).scores
+
+    async def score_steps(self, question: str, steps: Sequence[str]) -> StepScores:
+        """What `score` returns, with the tokens of this call. Raises what `score` raises."""
         encoded = self._reader.encode(question, steps)
         return await self._own.call(lambda: self._steps.score(question, encoded))
 

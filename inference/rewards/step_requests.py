@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from openr_data.errors import PolicyError
 from openr_data.prm_format import Encoded
+from openr_data.types import StepScores
 
 from ..serving.event_loop import all_of
 from .memory import ScoreMemory, step_keys
@@ -45,26 +46,28 @@ class StepRequests:
         self._memory = ScoreMemory()
         self.tokens_asked = self.tokens_read = 0
 
-    async def score(self, question: str, encoded: Encoded) -> tuple[float, ...]:
+    async def score(self, question: str, encoded: Encoded) -> StepScores:
         """P(correct) of every step. Raises what the engine does, and `PolicyError` for answers that cannot be read."""
+        read = 0
         self.tokens_asked += len(encoded.ids)
         keys = step_keys(encoded)
         known = {key: self._memory.get(key) for key in keys} if self._reuse else dict.fromkeys(keys)
         new = [(key, at) for key, at in zip(keys, encoded.read, strict=True) if known[key] is None]
         if new:
             ask = self._pairs if self._reader.form.head == "lm_pair" else self._rows
-            found = await ask(question, encoded, [at for _, at in new])
-            for (key, _), score in zip(new, found, strict=True):
+            fresh, read = await ask(question, encoded, [at for _, at in new])
+            for (key, _), score in zip(new, fresh, strict=True):
                 known[key] = score
                 if self._reuse:
                     self._memory.put(key, score)
             self._memory.trim()
-        return tuple(value for key in keys if (value := known[key]) is not None)
+        scores = tuple(value for key in keys if (value := known[key]) is not None)
+        return StepScores(scores, len(encoded.ids), read)
 
-    async def _pairs(self, question: str, encoded: Encoded, places: Sequence[int]) -> list[float]:
+    async def _pairs(self, question: str, encoded: Encoded, places: Sequence[int]) -> tuple[list[float], int]:
         encoder = self._reader.encoder
 
-        async def one(at: int) -> float:
+        async def one(at: int) -> tuple[float, int]:
             good, bad, read = await self._engine.pair(encoded.ids[: at + 1], encoder.good, encoder.bad, question)
             self.tokens_read += read
             if not (math.isfinite(good) and math.isfinite(bad)):
@@ -72,12 +75,13 @@ class StepRequests:
                     f"{self._reader.name} answers with log-probabilities that are no numbers ({good}, {bad}). "
                     "Load it in float32."
                 )
-            return _sigmoid(good - bad)
+            return _sigmoid(good - bad), read
 
         # The shortest is asked for first: what is longer finds it in the cache.
-        return await all_of([one(at) for at in places])
+        answers = await all_of([one(at) for at in places])
+        return [score for score, _ in answers], sum(read for _, read in answers)
 
-    async def _rows(self, question: str, encoded: Encoded, places: Sequence[int]) -> list[float]:
+    async def _rows(self, question: str, encoded: Encoded, places: Sequence[int]) -> tuple[list[float], int]:
         ids = encoded.ids[: encoded.read[-1] + 1]
         start, answer, read = await self._engine.rows(ids, places[0], question)
         self.tokens_read += read
@@ -96,8 +100,8 @@ class StepRequests:
         chosen = rows[[at - start if is_by_token else steps.index(at) for at in places]]
         _check_probabilities(chosen, name)
         if form.head == "scalar":
-            return [float(value) for value in chosen[:, 0]]
-        return [float(value) for value in chosen[:, form.good_class] / chosen.sum(axis=1)]
+            return [float(value) for value in chosen[:, 0]], read
+        return [float(value) for value in chosen[:, form.good_class] / chosen.sum(axis=1)], read
 
 
 def _wanted(form: Any) -> str:

@@ -27,6 +27,7 @@ from openr_data.models import ModelEntry, model_entry
 from openr_data.prm_format import Encoded, PrmFormat
 from openr_data.reasons import MOST, ReasonedStep
 from openr_data.token_trie import TokenTrie, merge, sees
+from openr_data.types import StepScores
 
 from ..serving.local_model import cache_argument
 from ..serving.model_files import first_line, place, positions, revision
@@ -51,7 +52,7 @@ class _Request:
 
     encoded: Encoded
     keys: tuple[str, ...]
-    future: asyncio.Future[tuple[float, ...]]
+    future: asyncio.Future[StepScores]
     loop: asyncio.AbstractEventLoop
 
 
@@ -133,10 +134,17 @@ class TransformersReward:
         Raises `InputError` for a solution that is empty or longer than the context, `PolicyLost` when the model
         failed or was closed.
         """
+        return (await self.score_steps(question, steps)).scores
+
+    async def score_steps(self, question: str, steps: Sequence[str]) -> StepScores:
+        """What `score` returns, with the tokens of this call. Raises what `score` raises.
+
+        Tokens that several requests of a forward pass share count as read for the first of them.
+        """
         loop = asyncio.get_running_loop()
         encoded = self._reader.encode(question, steps)
-        found: Sequence[float] = await self._hand(_Request(encoded, step_keys(encoded), loop.create_future(), loop))
-        return found
+        reply: StepScores = await self._hand(_Request(encoded, step_keys(encoded), loop.create_future(), loop))
+        return reply
 
     async def explain(self, question: str, steps: Sequence[str], *, max_tokens: int = MOST) -> tuple[ReasonedStep, ...]:
         """Score, verdict and reason of each step; see `reasons.py`. Raises what `score` raises."""
@@ -211,7 +219,8 @@ class TransformersReward:
             keys = request.keys
             known = [self._memory.get(key) for key in keys] if self._reuse else [None] * len(keys)
             if all(value is not None for value in known):
-                _deliver(request, tuple(value for value in known if value is not None))
+                scores = tuple(value for value in known if value is not None)
+                _deliver(request, StepScores(scores, len(encoded.ids), 0))
                 continue
             # The longest beginning whose scores and states are all remembered.
             place = next((i for i in reversed(range(len(keys))) if known[i] is not None and self._has(keys[i])), None)
@@ -308,6 +317,7 @@ class TransformersReward:
         places = sorted({int(path[at]) for path, read in zip(trie.paths, reads, strict=True) for at in read})
         values = self._values(hidden[places]) if places else []
         found = dict(zip(places, values, strict=True))
+        unread = np.ones(len(trie.ids), dtype=bool)
         for request, path, read in zip(group.requests, trie.paths, reads, strict=True):
             begun = len(request.keys) - len(read)
             parent, last = group.known, 0
@@ -322,7 +332,9 @@ class TransformersReward:
                     self._memory.put(key, scores[-1])
                     self._keep(key, parent, states, past + path[last : at + 1])
                 parent, last = key, at + 1
-            _deliver(request, tuple(scores))
+            new = int(unread[path].sum())
+            unread[path] = False
+            _deliver(request, StepScores(tuple(scores), len(request.encoded.ids), new))
 
     def _keep(self, key: str, parent: str, states: States, places: np.ndarray) -> None:
         if key in self._pieces:

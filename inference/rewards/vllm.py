@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 from openr_data.errors import PolicyError
 from openr_data.models import ModelEntry, model_entry
 from openr_data.reasons import MOST, ReasonedStep
+from openr_data.types import StepScores
 
 from ..serving.model_files import positions, revision
 from ..serving.vllm_process import (
@@ -114,6 +115,10 @@ class VLLMReward:
         Raises `InputError` for a solution that is empty or longer than the context, `PolicyLost` when the engine died
         or was closed.
         """
+        return (await self.score_steps(question, steps)).scores
+
+    async def score_steps(self, question: str, steps: Sequence[str]) -> StepScores:
+        """What `score` returns, with the tokens of this call. Raises what `score` raises."""
         encoded = self._reader.encode(question, steps)
         return await self._own.call(lambda: self._steps.score(question, encoded))
 

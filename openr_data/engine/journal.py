@@ -1,9 +1,11 @@
-"""The append-only record of a policy's replies: what makes a job resumable and nothing asked twice.
+"""The append-only record of a job's replies, of its policy and of its reward model: a job resumes from it, and asks
+nothing twice.
 
     file    := segment*            a segment is one deflate stream, at most 256 KiB before compression
-    segment := record+             the first one says so (flag 1)
+    segment := record+             its first record has flag 1
     record  := header payload      payload: the next piece of the stream, flushed to a byte
     header  := magic, crc32 of all that follows, length, flags, question, key, stem, what it cost
+    flags   := 1 first of its segment, 2 scores of a reward model: without it a record holds a policy's completions
 
 A reply goes to the operating system before it is used, so `kill -9` loses at most the replies in flight; an fsync a
 second bounds what a power cut can take. A record that does not check is asked again, never believed, and so is what
@@ -37,12 +39,16 @@ KEPT: Final = 64
 _MAGIC: Final = b"\xf5oj2"
 _HEADER: Final = struct.Struct("<4sIIB8s16s16sIiIIIIII")
 _FIRST: Final = 1
+_SCORES: Final = 2
 _UNTOLD: Final = -1
 
 _WRITTEN: Final[dict[Ended, str]] = {"end": "end", "stop": "stop string", "length": "length", "abort": "abort"}
 """How the journal writes why a completion ended."""
 # Earlier versions wrote "stop" for both ways to finish. None of their jobs sent a stop string, so it was the own end.
 _READ: Final[dict[str, Ended]] = {text: ended for ended, text in _WRITTEN.items()} | {"stop": "end"}
+
+_COST: Final = struct.Struct("<III")
+"""Before the scores of a record: reward calls, tokens asked and tokens read."""
 
 # `json.dumps` with separators makes an encoder for every call.
 _as_json: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -74,15 +80,33 @@ def question_key(question: str) -> bytes:
     return blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
+def score_keys(reward: str, question: str, steps: Sequence[str]) -> tuple[bytes, ...]:
+    """The content of a request for scores as one id, 16 bytes: of no step, of the first one, … of all steps.
+
+    `reward` is the name of the reward model: model, revision and format.
+    """
+    keys: list[bytes] = []
+    digest = blake2b(b"scores", digest_size=16)
+    for part in (reward, question, *steps):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:%b" % (len(data), data))
+        keys.append(digest.digest())
+    return tuple(keys[1:])
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The header of one record: who asked, for what, and what was paid; no `place` where it cannot be read."""
+    """The header of one record: who asked, for what, and what was paid; no `place` where it cannot be read.
+
+    `is_scores`: a reward model's record, not a policy's.
+    """
 
     place: Place | None
     question: bytes
     key: bytes
     stem: bytes
     usage: Usage
+    is_scores: bool = False
 
 
 class Journal:
@@ -137,32 +161,51 @@ class Journal:
 
     def at(self, place: Place) -> tuple[int, tuple[Completion, ...]]:
         """The seed and the reply of the record at a place. Raises `StoreError` where the file has changed."""
-        start, index = place
-        pieces = self._open_pieces if start == self._open_start else self._decode(start, index)
-        seed, prompt, cached, items = json.loads(pieces[index])
+        seed, prompt, cached, items = json.loads(self._payload(place))
         return seed, tuple(
             Completion(text, n, _READ[ended], logprob, prompt, cached, tuple(draw) if draw else None, reused)
             for text, n, ended, logprob, draw, reused in items
         )
 
+    def get_scores(self, key: bytes) -> tuple[tuple[float, ...], Usage] | None:
+        """The scores of an earlier request with this key and what they cost, or None."""
+        place = self._places.get(key)
+        if place is None:
+            return None
+        payload = self._payload(place)
+        calls, asked, read = _COST.unpack_from(payload)
+        scores = struct.unpack_from(f"<{(len(payload) - _COST.size) // 8}d", payload, _COST.size)
+        return scores, Usage(reward_calls=calls, reward_tokens=asked, reward_tokens_read=read)
+
+    def put_scores(self, key: bytes, stem: bytes, question: bytes, scores: Sequence[float], usage: Usage) -> None:
+        """Remember the scores of a request, bit by bit, and what they cost: a crash of the process does not lose them.
+
+        `stem` is the key of the question without steps.
+        """
+        cost = _COST.pack(usage.reward_calls, usage.reward_tokens, usage.reward_tokens_read)
+        self._append(cost + struct.pack(f"<{len(scores)}d", *scores), _SCORES, question, key, stem, usage)
+
     def put(self, key: bytes, stem: bytes, question: bytes, seed: int, reply: Sequence[Completion]) -> Usage:
         """Remember a reply: after this call a crash of the process does not lose it. Returns what it cost."""
-        if self._failure is not None:
-            raise unwritable(self.path, self._failure)
         items = [[c.text, c.n_tokens, _WRITTEN[c.ended], c.logprob, c.draw, c.reused] for c in reply]
         first = next((c for c in reply if not c.reused), reply[0] if reply else Completion("", 0, "end"))
         payload = _as_json([seed, first.prompt_tokens, first.cached_tokens, items]).encode()
         usage = usage_of(reply)
+        self._append(payload, 0, question, key, stem, usage)
+        return usage
+
+    def _append(self, payload: bytes, flags: int, question: bytes, key: bytes, stem: bytes, usage: Usage) -> None:
+        if self._failure is not None:
+            raise unwritable(self.path, self._failure)
         if self._written > SEGMENT:
             self._begin()
         piece = self._stream.compress(payload) + self._stream.flush(zlib.Z_SYNC_FLUSH)
-        flags = 0 if self._open_pieces else _FIRST
+        flags |= 0 if self._open_pieces else _FIRST
         self._write(_pack(piece, flags, question, key, stem, usage))
         self._remember(key, (self._open_start, len(self._open_pieces)), question)
         self._open_pieces.append(payload)
         self._written += len(payload)
         self.paid.add(usage)
-        return usage
 
     def forget(self, question: bytes) -> None:
         """Let go of the places of a question that is finished: it asks nothing any more."""
@@ -228,8 +271,14 @@ class Journal:
                 self._end = max(self._end, offset)
                 # Where its stream has lost a piece a record cannot be read, though it was paid for.
                 self.damaged += broken
-                yield Entry(None if broken else (segment, index), question, key, stem, _usage(fields))
+                place = None if broken else (segment, index)
+                yield Entry(place, question, key, stem, _usage(fields), bool(flags & _SCORES))
                 index += 1
+
+    def _payload(self, place: Place) -> bytes:
+        start, index = place
+        pieces = self._open_pieces if start == self._open_start else self._decode(start, index)
+        return pieces[index]
 
     def _decode(self, start: int, index: int) -> list[bytes]:
         pieces = self._decoded.get(start, [])
@@ -288,6 +337,9 @@ def _pack(piece: bytes, flags: int, question: bytes, key: bytes, stem: bytes, us
     cached = _UNTOLD if usage.cached_tokens is None else usage.cached_tokens
     counts = (usage.prompt_tokens, cached, usage.completion_tokens, usage.cut_tokens)
     numbers = (usage.requests, usage.completions, usage.truncated, usage.reused)
+    if flags & _SCORES:
+        counts = (usage.reward_tokens, _UNTOLD, usage.reward_tokens_read, 0)
+        numbers = (usage.reward_calls, 0, 0, 0)
     header = _HEADER.pack(_MAGIC, 0, len(piece), flags, question, key, stem, *counts, *numbers)
     return _MAGIC + zlib.crc32(piece, zlib.crc32(header[8:])).to_bytes(4, "little") + header[8:] + piece
 
@@ -320,6 +372,8 @@ def _next_record(file: BinaryIO, offset: int) -> int | None:
 
 def _usage(fields: tuple[Any, ...]) -> Usage:
     prompt, cached, completion, cut, requests, completions, truncated, reused = fields[7:]
+    if fields[3] & _SCORES:
+        return Usage(reward_calls=requests, reward_tokens=prompt, reward_tokens_read=completion)
     return Usage(
         requests=requests,
         completions=completions,

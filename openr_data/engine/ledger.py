@@ -1,47 +1,34 @@
 """A policy with a memory and an account: every reply is journaled, counted, and asked for once.
 
-`JournaledPolicy` stands between an algorithm and a backend. A reply that is in the journal is given back without a
-call; two requests with the same content share one call; samples that earlier jobs have paid for come first where reuse
-is wanted. What is paid is counted by job (the journal's own total, so it outlives every crash) and by question.
+`JournaledPolicy` stands between an algorithm and a backend. A reply in the journal is returned without a call; two
+requests with the same content share one call; where reuse is wanted, samples that earlier jobs have paid for come
+first. What is paid is counted by job and by question (`accounts.py`).
 """
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
-from ..errors import BudgetReached
 from ..types import Completion, Prefix, Sampling, Usage
+from .accounts import Account, Accounts
 from .admission import Admission
-from .journal import Journal, question_key, request_key, stem_key, usage_of
+from .journal import Journal, request_key, stem_key, usage_of
 from .protocols import Backend
 from .reuse import Rollouts, beyond
+from .shared_calls import SharedCalls
 
 WINDOW: Final = 10.0
 """Seconds over which the speed "now" is taken."""
 
 
-@dataclass(slots=True, eq=False)
-class Account:
-    """What one question has asked for. `age` is its place in the job: lower ones go first."""
-
-    age: int = 0
-    key: bytes = question_key("")
-    usage: Usage = field(default_factory=Usage)
-    counted: set[bytes] = field(default_factory=set)
-    seconds: float = 0.0
-    taken: dict[bytes, int] = field(default_factory=dict)
-
-
-_ACCOUNT: ContextVar[Account | None] = ContextVar("account", default=None)
-
-
 class JournaledPolicy:
-    """The `Policy` an algorithm is given in a job. `limit` says why nothing more may be asked, or nothing."""
+    """The `Policy` of an algorithm in a job. `limit` returns why nothing more may be asked, or an empty string.
+
+    `accounts` are those of the job: its `JournaledReward` is opened over them.
+    """
 
     def __init__(
         self,
@@ -50,17 +37,14 @@ class JournaledPolicy:
         rollouts: Rollouts | None = None,
         limit: Callable[[], str] | None = None,
     ) -> None:
-        self._policy, self._journal, self._rollouts, self._limit = policy, journal, rollouts, limit
+        self._policy, self._journal, self._rollouts = policy, journal, rollouts
         self._name = policy.name
-        self._waiting: dict[bytes, asyncio.Future[tuple[Completion, ...]]] = {}
+        self._calls: SharedCalls[tuple[Completion, ...]] = SharedCalls()
         self._recent: deque[tuple[float, int]] = deque()
-        self._nobody = Account()
+        self.accounts = Accounts(journal, limit)
         self.admission = Admission(policy.room, lambda: policy.places)
         self.in_flight = 0
-        self.hits = 0
-        self.cancelled = 0
         self.fresh_tokens = 0
-        self.stopped_by = ""
 
     @property
     def name(self) -> str:
@@ -73,7 +57,22 @@ class JournaledPolicy:
     @property
     def paid(self) -> Usage:
         """All that the job has paid for so far, in this process and before."""
-        return self._journal.paid
+        return self.accounts.paid
+
+    @property
+    def hits(self) -> int:
+        """Requests that the journal has answered in this process."""
+        return self.accounts.hits
+
+    @property
+    def cancelled(self) -> int:
+        """Calls that were given up under way in this process."""
+        return self.accounts.cancelled
+
+    @property
+    def stopped_by(self) -> str:
+        """Why nothing more is asked, or an empty string."""
+        return self.accounts.stopped_by
 
     @property
     def retries(self) -> int:
@@ -86,72 +85,45 @@ class JournaledPolicy:
         return self._policy.gpus
 
     def stop(self, reason: str) -> None:
-        """Ask for nothing more: what is under way is waited for, and what would come next meets `BudgetReached`."""
-        self.stopped_by = self.stopped_by or reason
+        """Ask for nothing more: calls under way are waited for, and the next ones raise `BudgetReached`."""
+        self.accounts.stop(reason)
 
     def steps_of(self, text: str) -> tuple[str, ...]:
         return self._policy.steps_of(text)
 
-    @contextmanager
-    def account(self, question: str, age: int) -> Iterator[Account]:
+    def account(self, question: str, age: int) -> AbstractContextManager[Account]:
         """Count what is asked inside, also in tasks that are started there, for this question."""
-        opened = Account(age, question_key(question))
-        token = _ACCOUNT.set(opened)
-        began = time.monotonic()
-        try:
-            yield opened
-        finally:
-            opened.seconds = time.monotonic() - began
-            _ACCOUNT.reset(token)
+        return self.accounts.open(question, age)
 
     def forget(self, question: str) -> None:
-        """A question is finished: its replies stay in the file, their places need no memory any more."""
-        self._journal.forget(question_key(question))
+        """Free the memory of a finished question: its replies stay in the file."""
+        self.accounts.forget(question)
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         """The reply from the journal, from a call already under way, or from the policy.
 
         Raises `BudgetReached` where the job may ask for nothing more.
         """
-        account = _ACCOUNT.get() or self._nobody
+        account = self.accounts.current
         stem = stem_key(self._name, prefix, sampling)
         key = request_key(stem, n, sampling.seed)
-        while True:
-            known = self._journal.get(key)
-            if known is not None:
-                self.hits += 1
-                usage = usage_of(known)
+
+        def remembered() -> tuple[Completion, ...] | None:
+            reply = self._journal.get(key)
+            if reply is not None:
+                self.accounts.hits += 1
+                usage = usage_of(reply)
                 if usage.reused and key not in account.counted:
                     account.taken[stem] = account.taken.get(stem, 0) + usage.reused
-                self._count(account, key, usage)
-                return known
-            waiting = self._waiting.get(key)
-            if waiting is None:
-                break
-            try:
-                return await asyncio.shield(waiting)
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if not waiting.cancelled() or (task is not None and task.cancelling()):
-                    raise
-                # Whoever had asked was cancelled, we were not: ask ourselves.
-        future: asyncio.Future[tuple[Completion, ...]] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = future
-        try:
-            reply = await self._ask(account, stem, prefix, n, sampling)
-            self._count(account, key, self._journal.put(key, stem, account.key, sampling.seed, reply))
-            future.set_result(reply)
+                account.count(key, usage)
             return reply
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        except BaseException as error:
-            future.set_exception(error)
-            # Nobody else may be waiting: then this error is told once, by whoever asked.
-            future.exception()
-            raise
-        finally:
-            del self._waiting[key]
+
+        async def ask() -> tuple[Completion, ...]:
+            reply = await self._ask(account, stem, prefix, n, sampling)
+            account.count(key, self._journal.put(key, stem, account.key, sampling.seed, reply))
+            return reply
+
+        return await self._calls.reply(key, remembered, ask)
 
     async def _ask(
         self, account: Account, stem: bytes, prefix: Prefix, n: int, sampling: Sampling
@@ -162,7 +134,7 @@ class JournaledPolicy:
         before = self._rollouts.take(account.key, stem, taken, n)
         if not before:
             return await self._ask_policy(account, prefix, n, sampling)
-        # Before anybody else asks for the same prefix: no sample is given twice.
+        # Counted before another task asks for the same prefix: no sample is given twice.
         account.taken[stem] = taken + len(before)
         if len(before) == n:
             return before
@@ -175,19 +147,15 @@ class JournaledPolicy:
         return before + tuple(replace(item, draw=(sampling.seed, i)) for i, item in enumerate(fresh))
 
     async def _ask_policy(self, account: Account, prefix: Prefix, n: int, sampling: Sampling) -> tuple[Completion, ...]:
-        self._check_limit()
+        self.accounts.check_limit()
         characters = len(prefix.question) + sum(map(len, prefix.steps)) + 2 * len(prefix.steps)
         tokens = self.admission.weigh(characters, n, sampling.max_tokens)
         await self.admission.enter(account.age, tokens)
         self.in_flight += n
         try:
-            # Others were answered while this one waited.
-            self._check_limit()
-            fresh = tuple(await self._policy.sample(prefix, n, sampling))
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            account.usage.cancelled += 1
-            raise
+            # The limit is checked again here: other requests were answered while this one waited.
+            with self.accounts.call():
+                fresh = tuple(await self._policy.sample(prefix, n, sampling))
         finally:
             self.in_flight -= n
             self.admission.leave(tokens)
@@ -197,19 +165,6 @@ class JournaledPolicy:
         if fresh:
             self.admission.learn(characters, fresh[0].prompt_tokens, sampled, n)
         return fresh
-
-    def _check_limit(self) -> None:
-        if self._limit is not None and not self.stopped_by:
-            self.stopped_by = self._limit()
-        if self.stopped_by:
-            raise BudgetReached(self.stopped_by)
-
-    @staticmethod
-    def _count(account: Account, key: bytes, usage: Usage) -> None:
-        if key in account.counted:
-            return
-        account.counted.add(key)
-        account.usage.add(usage)
 
     def speed_now(self) -> float:
         """Completion tokens a second over the last ten seconds."""

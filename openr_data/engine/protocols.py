@@ -5,7 +5,18 @@ from typing import Protocol, runtime_checkable
 
 from ..grading.grader import Grader as Grader
 from ..reasons import ReasonedStep
-from ..types import Budget, Completion, Label, Labeling, Prefix, Question, Sampling, SearchResult, Solution
+from ..types import (
+    Budget,
+    Completion,
+    Label,
+    Labeling,
+    Prefix,
+    Question,
+    Sampling,
+    SearchResult,
+    Solution,
+    StepScores,
+)
 
 
 class Policy(Protocol):
@@ -51,7 +62,10 @@ class Backend(Policy, Protocol):
 
 
 class RewardModel(Protocol):
-    """Scores the steps of a process: `len(scores) == len(steps)`, each in [0, 1]."""
+    """Scores the steps of a process: `len(scores) == len(steps)`, each in [0, 1].
+
+    The score of a step depends on the question and the steps up to it, not on later ones.
+    """
 
     async def score(self, question: str, steps: Sequence[str]) -> Sequence[float]: ...
 
@@ -59,8 +73,8 @@ class RewardModel(Protocol):
 class RewardBackend(RewardModel, Protocol):
     """A reward model that holds a model or a connection. `name` is model, revision and format.
 
-    Below `threshold` a step counts as wrong. `tokens_asked` are those of all solutions that were scored, `tokens_read`
-    what the model had to read for them.
+    Below `threshold` a step counts as wrong. `score_steps` returns what `score` does, with the tokens of this call;
+    `tokens_asked` are those of all solutions that were scored, `tokens_read` what the model had to read for them.
     """
 
     tokens_asked: int
@@ -71,6 +85,8 @@ class RewardBackend(RewardModel, Protocol):
 
     @property
     def threshold(self) -> float: ...
+
+    async def score_steps(self, question: str, steps: Sequence[str]) -> StepScores: ...
 
     def close(self) -> None: ...
 

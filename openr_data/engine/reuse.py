@@ -43,7 +43,7 @@ class Rollouts:
 
     def _read(self, number: int, questions: Collection[bytes]) -> None:
         for entry in self._journals[number].entries():
-            if entry.place is None or entry.question not in questions:
+            if entry.place is None or entry.is_scores or entry.question not in questions:
                 continue
             name = self._names.setdefault(entry.stem, len(self._keys))
             if name == len(self._keys):

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..checked_lines import CheckedLines
 from ..config import as_dict
+from ..engine.accounts import Account
 from ..engine.journal import Journal, question_key
-from ..engine.ledger import Account, JournaledPolicy
+from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
 from ..engine.protocols import Backend, Grader, Labeler
 from ..engine.reuse import Rollouts

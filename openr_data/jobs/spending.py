@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..engine.ledger import Account
+from ..engine.accounts import Account
 from ..engine.prices import Price
 
 

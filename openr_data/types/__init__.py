@@ -3,6 +3,7 @@
 from .evidence import Labeling, Node, Outcome, Rollout
 from .facts import Grade, Label, LabelSet, Provenance, Question, Record, Solution, StepLabel, Verdict
 from .sampling import Completion, Ended, FinishReason, Prefix, SampledStep, Sampling
+from .scoring import StepScores
 from .search import Candidate, NodeState, SearchNode, SearchResult
 from .spending import Budget, Usage
 
@@ -30,6 +31,7 @@ __all__ = [
     "SearchResult",
     "Solution",
     "StepLabel",
+    "StepScores",
     "Usage",
     "Verdict",
 ]

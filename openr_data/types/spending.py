@@ -23,10 +23,13 @@ class Budget:
 class Usage:
     """What was paid for, added up as replies arrive; replies read back from a journal are not paid for again.
 
-    `prompt_tokens` counts a prompt once a request, `cached_tokens` the part of them that the engine says it had read
-    before (None: it says nothing). `completion_tokens` are all sampled ones, `cut_tokens` those of the `truncated`
+    `prompt_tokens` counts a prompt once a request, `cached_tokens` the part of them that the engine had read before
+    (None: it does not report that). `completion_tokens` are all sampled ones, `cut_tokens` those of the `truncated`
     completions, which ended at their limit. `reused` completions were paid for by another job; `cancelled` counts
-    requests, whose tokens nobody tells.
+    requests that were given up, whose tokens are not known.
+
+    `reward_calls` are calls of the reward model, `reward_tokens` those of all solutions it was asked to score,
+    `reward_tokens_read` what it had to read for them: a solution that begins like an earlier one is read from there on.
     """
 
     requests: int = 0
@@ -38,6 +41,9 @@ class Usage:
     cut_tokens: int = 0
     reused: int = 0
     cancelled: int = 0
+    reward_calls: int = 0
+    reward_tokens: int = 0
+    reward_tokens_read: int = 0
 
     def add(self, more: "Usage") -> None:
         """Add the numbers of another account to this one."""
@@ -51,3 +57,6 @@ class Usage:
         self.cut_tokens += more.cut_tokens
         self.reused += more.reused
         self.cancelled += more.cancelled
+        self.reward_calls += more.reward_calls
+        self.reward_tokens += more.reward_tokens
+        self.reward_tokens_read += more.reward_tokens_read

@@ -55,7 +55,7 @@ async def ask(policy: JournaledPolicy, question: str = "q", n: int = 1, seed: in
 
 def is_clean(policy: JournaledPolicy) -> bool:
     gate = policy.admission
-    return (gate.requests, gate.tokens, policy.in_flight, policy._waiting, gate.is_open) == (0, 0, 0, {}, True)
+    return (gate.requests, gate.tokens, policy.in_flight, policy._calls.under_way, gate.is_open) == (0, 0, 0, {}, True)
 
 
 # --- nothing is asked twice -------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from openr_data.types import StepScores
+
 Score = Callable[[str, Sequence[str]], Sequence[float]]
 
 
@@ -23,13 +25,16 @@ class ScriptedReward:
         self._score, self._before = score, before
 
     async def score(self, question: str, steps: Sequence[str]) -> Sequence[float]:
+        return (await self.score_steps(question, steps)).scores
+
+    async def score_steps(self, question: str, steps: Sequence[str]) -> StepScores:
         await asyncio.sleep(0)
         if self._before is not None:
             self._before(len(self.asked))
         self.asked.append((question, tuple(steps)))
         self.tokens_asked += 10
         self.tokens_read += 4
-        return self._score(question, steps)
+        return StepScores(tuple(self._score(question, steps)), 10, 4)
 
     def close(self) -> None:
         """Nothing is held."""

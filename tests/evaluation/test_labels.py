@@ -11,7 +11,7 @@ import pytest
 
 from openr_data.catalogs.arithmetic.problems import problems
 from openr_data.catalogs.arithmetic.source import ArithmeticSource, to_question
-from openr_data.engine.ledger import Account
+from openr_data.engine.accounts import Account
 from openr_data.engine.prices import Price
 from openr_data.errors import MissingDependency, StoreError, UnknownName, UsageError
 from openr_data.evaluation import truth
