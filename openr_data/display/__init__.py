@@ -1,1 +1,1 @@
-"""Show records and jobs to people."""
+"""Shows records, jobs and evaluations in the terminal and as plots."""

@@ -1,4 +1,4 @@
-"""What a comparison of labeling methods looks like: quality over the price of a located first error."""
+"""Plots a comparison of labeling methods: quality over the cost of a located first error."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".svg", ".png")
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Told apart by everybody (Okabe and Ito)."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 
 INK: Final = "#333333"
 FAINT: Final = "#dddddd"
@@ -29,21 +29,21 @@ STYLE: Final[Any] = {
     "axes.spines.right": False,
     "xtick.color": INK,
     "ytick.color": INK,
-    # Text stays text, and the same comparison gives the same file.
+    # Keep text as text, and write the same file for the same comparison.
     "svg.fonttype": "none",
     "svg.hashsalt": "openr-data",
-    # A name is no formula.
+    # A "$" in a name must not start a formula.
     "text.parse_math": False,
 }
 _PANELS: Final = (
-    ("Exact first errors", "Share of solutions whose first error is exactly the true one, or rightly none"),
+    ("Exact first errors", "Share of solutions with exactly the true first error, or correctly none"),
     ("Wrong steps", "F1 of the label “bad” over steps up to the first true error"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """A method in a panel: what it costs, how good it is, the ends of its interval where it has one."""
+    """A method in a panel: its cost (x), its quality (y) and the ends of its interval, if it has one."""
 
     name: str
     colour: str
@@ -53,9 +53,12 @@ class _Point:
 
 
 def check_plot(path: str) -> None:
-    """Raises `UsageError` for a file that is no plot, `MissingDependency` without matplotlib: before any work."""
+    """Check before any work that a plot can be written.
+
+    Raises `UsageError` for a file name with another suffix, `MissingDependency` without matplotlib.
+    """
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path!r} is no plot: expected a file that ends in .svg or .png.")
+        raise UsageError(f"{path!r} is not a plot file: expected a name that ends in .svg or .png.")
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
@@ -67,50 +70,50 @@ def check_plot(path: str) -> None:
 
 @contextmanager
 def drawing(path: str) -> Iterator["Figure"]:
-    """An empty figure in our style, saved to the file once it is drawn."""
+    """Yield an empty figure in the project's style and save it to the file afterwards."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained", facecolor="white")
         yield figure
-        kept: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
-        figure.savefig(path, metadata=kept)
+        metadata: dict[str, Any] = {"Date": None} if path.lower().endswith(".svg") else {"Software": None}
+        figure.savefig(path, metadata=metadata)
 
 
 def plot_comparison(comparison: Comparison, path: str) -> list[str]:
-    """Write the plot to a file, .svg or .png; return the names of those that have no place in it.
+    """Write the plot to a file, .svg or .png; return the names of the methods that it leaves out.
 
-    One point a method: the exact hits (with 95 % interval) and the F1 of "bad" over completion tokens per located first
-    error. Raises `UsageError` where no method has both a quality and a cost, and what `check_plot` raises.
+    Each method is one point: the exact hits (with 95 % interval) and the F1 of "bad" over completion tokens per located
+    first error. Raises `UsageError` if no method has both a quality and a cost, and what `check_plot` raises.
     """
     check_plot(path)
-    shown = [item for item in comparison.contenders if _cost(item) and item.quality.exact_hit.rate is not None]
-    left_out = [item.name for item in comparison.contenders if item not in shown]
+    shown = [method for method in comparison.contenders if _cost(method) and method.quality.exact_hit.rate is not None]
+    left_out = [method.name for method in comparison.contenders if method not in shown]
     if not shown:
         raise UsageError(
             f"There is nothing to plot for {comparison.dataset}: no method has both tokens per located first error and "
-            "a known truth. See what is known with: openr-data compare " + comparison.dataset
+            "a known truth. Show the figures with: openr-data compare " + comparison.dataset
         )
     with drawing(path) as figure:
         _draw(figure, comparison, shown)
     return left_out
 
 
-def _cost(item: Contender) -> float | None:
-    return item.tokens_per_located
+def _cost(method: Contender) -> float | None:
+    return method.tokens_per_located
 
 
 def _draw(figure: "Figure", comparison: Comparison, shown: Sequence[Contender]) -> None:
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(shown))]
     panels: list[list[_Point]] = [[], []]
-    for item, colour in zip(shown, colours, strict=True):
-        cost, hit = _cost(item), item.quality.exact_hit
+    for method, colour in zip(shown, colours, strict=True):
+        cost, hit = _cost(method), method.quality.exact_hit
         assert cost is not None
         assert hit.rate is not None
-        panels[0].append(_Point(item.name, colour, cost, hit.rate, hit.interval))
-        if item.quality.f1_bad is not None:
-            panels[1].append(_Point(item.name, colour, cost, item.quality.f1_bad))
+        panels[0].append(_Point(method.name, colour, cost, hit.rate, hit.interval))
+        if method.quality.f1_bad is not None:
+            panels[1].append(_Point(method.name, colour, cost, method.quality.f1_bad))
     costs = [point.x for point in panels[0]]
     drawn: list[Axes] = list(figure.subplots(1, 2, sharex=True))
     for axes, points, (title, what) in zip(drawn, panels, _PANELS, strict=True):
@@ -120,17 +123,17 @@ def _draw(figure: "Figure", comparison: Comparison, shown: Sequence[Contender]) 
     truth = " and ".join(f"{kind}, {count:,} solutions" for kind, count in comparison.truth.items())
     figure.supxlabel("Completion tokens per located first error (fewer is cheaper)", fontsize=10, color=INK)
     figure.suptitle(
-        f"{comparison.dataset}: quality of step labels and their price   (truth: {truth})",
+        f"{comparison.dataset}: quality and cost of step labels   (truth: {truth})",
         x=0.01, ha="left", fontsize=11, color=INK,
     )  # fmt: skip
-    # Places of texts are known once everything else has its own.
+    # Names can be placed only once everything else has its final position.
     figure.draw_without_rendering()
     for axes, points in zip(drawn, panels, strict=True):
         _name(axes, points)
 
 
 def _frame(axes: "Axes", title: str, what: str, points: Sequence[_Point], costs: Sequence[float]) -> None:
-    """Axes with their words and room around the points."""
+    """Set titles, scales and limits with room around the points."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
     axes.set_title(f"{title}\n", loc="left", fontsize=11, fontweight="bold", color=INK)
@@ -149,7 +152,7 @@ def _frame(axes: "Axes", title: str, what: str, points: Sequence[_Point], costs:
     ends = [end for point in points for end in (point.interval or (point.y, point.y))] or [0.0, 1.0]
     room = max(0.06, 0.15 * (max(ends) - min(ends)))
     bottom, top = max(0.0, min(ends) - room), min(1.0, max(ends) + room)
-    # A little above 1, so that a point at 1 is whole.
+    # The limit is a little above 1, so that a point at 1 is not cut off.
     axes.set_ylim(bottom, top + 0.02 * (top - bottom))
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -163,7 +166,7 @@ def _mark(axes: "Axes", point: _Point) -> None:
 
 
 def _name(axes: "Axes", points: Sequence[_Point]) -> None:
-    """Put each name beside its point, where it meets the fewest points, bars and names."""
+    """Put each name beside its point, in the place where it overlaps the fewest points, bars and names."""
     from matplotlib.transforms import Bbox
 
     inside = axes.get_window_extent()
@@ -184,8 +187,8 @@ def _name(axes: "Axes", points: Sequence[_Point]) -> None:
             hits = sum(box.overlaps(other) for other in taken)
             out = not (inside.x0 <= box.x0 and box.x1 <= inside.x1 + 20 and inside.y0 <= box.y0 <= box.y1 <= inside.y1)
             tried.append((hits + 2 * out, order, text, box))
-        _, _, _, box = best = min(tried, key=lambda item: item[:2])
-        for item in tried:
-            if item is not best:
-                item[2].remove()
+        _, _, _, box = best = min(tried, key=lambda attempt: attempt[:2])
+        for attempt in tried:
+            if attempt is not best:
+                attempt[2].remove()
         taken.append(box)

@@ -1,4 +1,4 @@
-"""Labelled steps in the terminal: shape and number as well as colour, so that nothing hangs on colour alone.
+"""Shows labelled steps in the terminal with shapes and numbers as well as colour, so that no reader depends on colour.
 
 ▌● 0.62 (5/8)   a good step, measured
 ▌○ 0.00 (0/8)   a bad step            ← first error
@@ -26,7 +26,7 @@ _COLOURS = {1: "blue", 0: "cyan", -1: "dark_orange", None: "bright_black"}
 
 
 def record_lines(record: Mapping[str, Any]) -> Iterator["Text"]:
-    """A row of `records` as lines: question, header, one line or more a step."""
+    """Render a row of `records`: header, question, answers, and one or more lines per step."""
     from rich.text import Text
 
     outcome = {True: "right", False: "wrong", None: "unknown"}[record["outcome"]]
@@ -54,29 +54,29 @@ def record_lines(record: Mapping[str, Any]) -> Iterator["Text"]:
             yield from _reason_lines(reasons[index], record["label"][index])
 
 
-def explained_lines(record: Mapping[str, Any], said: Sequence[ReasonedStep]) -> Iterator["Text"]:
-    """A row of `records` with what a reward model says of its steps: score, label and step, the reason below."""
+def explained_lines(record: Mapping[str, Any], verdicts: Sequence[ReasonedStep]) -> Iterator["Text"]:
+    """Render a row of `records` with a reward model's view of its steps: score, label and step, the reason below."""
     from rich.text import Text
 
     yield Text(f"{record['solution_id'][:10]}  ", style="bold").append(record["method"], style="not bold")
     yield Text(record["question"], style="italic")
-    for index, (step, item) in enumerate(zip(record["steps"], said, strict=True)):
-        verdict, label = 1 if item.is_good else -1, record["label"][index]
+    for index, (step, reasoned) in enumerate(zip(record["steps"], verdicts, strict=True)):
+        verdict, label = 1 if reasoned.is_good else -1, record["label"][index]
         lines = step.split("\n")
         first = Text(" ▌", style=_COLOURS[verdict])
         first.append(f"{_SHAPES[verdict]} ", style=f"bold {_COLOURS[verdict]}")
-        first.append(f"{item.score:.2f} | {_SHAPES[label]}".ljust(16))
+        first.append(f"{reasoned.score:.2f} | {_SHAPES[label]}".ljust(16))
         first.append(lines[0])
         if record["first_error"] == index:
             first.append("   ← first error", style=f"bold {_COLOURS[-1]}")
         yield first
         yield from (Text(" ▌", style=_COLOURS[verdict]).append(" " * 18 + line) for line in lines[1:])
-        if item.reason:
-            yield from _reason_lines(item.reason, verdict)
+        if reasoned.reason:
+            yield from _reason_lines(reasoned.reason, verdict)
 
 
 def _reasons(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The reasons of a row; what is no list of reasons is for `train` to refuse."""
+    """Return the reasons of a row, or none if they are malformed; `train` reports that error."""
     try:
         return reasons_of(record.get("label_metadata") or "{}", len(record["steps"]))
     except ValueError:
@@ -91,7 +91,7 @@ def _reason_lines(reason: str, label: int | None) -> Iterator["Text"]:
 
 
 def step_lines(record: Mapping[str, Any], index: int, step: str) -> Iterator["Text"]:
-    """One step: bar, shape, value, counts, text; the first error is pointed at."""
+    """Render one step: bar, shape, value, counts, text, and a mark at the first error."""
     from rich.text import Text
 
     label = record["label"][index]
@@ -121,7 +121,7 @@ def _evidence(record: Mapping[str, Any], index: int) -> str:
 
 
 def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
-    """The numbers of a running job on four lines, for a terminal and for a log alike."""
+    """Render the figures of a running job on four lines, for a terminal or a log."""
     per_error = status["calls_per_located"]
     eta = status["eta_seconds"]
     share = (status["done"] + status["failed"]) / status["total"] if status["total"] else 1.0
@@ -139,7 +139,7 @@ def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
 
 
 def spent(status: Mapping[str, Any]) -> str:
-    """Tokens, GPU-hours and money; a price that is not known is called so."""
+    """Render tokens, GPU-hours and money; an unknown price is shown as unknown."""
     cached, reused = status.get("cached_tokens"), status.get("reused")
     cost, limit, hours = status.get("cost"), status.get("max_cost"), status.get("gpu_hours")
     parts = [
@@ -155,12 +155,12 @@ def spent(status: Mapping[str, Any]) -> str:
 
 
 def money(amount: float, currency: str) -> str:
-    """An amount for people; small ones keep their digits."""
+    """Format an amount of money; small amounts keep three significant digits."""
     return f"{amount:,.2f} {currency}" if amount >= 1 or not amount else f"{amount:.3g} {currency}"
 
 
 def duration(seconds: float) -> str:
-    """A time span for people."""
+    """Format a time span."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,1 +1,1 @@
-"""Datasets on the Hugging Face Hub: published from a snapshot, and taken back."""
+"""Publishes snapshots to the Hugging Face Hub and pulls them back."""

@@ -1,7 +1,7 @@
-"""The card of a published dataset: YAML that the Hub and `load_dataset` read, and a page for people.
+"""Writes the card of a published dataset: YAML that the Hub and `load_dataset` read, and a page for people.
 
-Everything in it is said by the snapshot itself: methods, models, options, the rule of the labels, cost, known noise,
-the commands that make it again.
+Its content comes from the snapshot alone: methods, models, options, the rule for labels, cost, known noise, and the
+commands that rebuild the dataset.
 """
 
 import json
@@ -21,15 +21,15 @@ CONFIGS: Final = {
     "questions": "a question with its gold answer",
     "solutions": "a process without a label set",
     "nodes": "a measured or certified prefix with its Monte-Carlo counts",
-    "rollouts": "one sampled completion with its verdict: the evidence behind every label",
+    "rollouts": "one sampled completion with its verdict: the evidence for every label",
     "search_nodes": "one node of the tree of a search, kept or dropped",
     "scores": "the score a reward model gives to one prefix",
-    "jobs": "what made it: configuration, versions and cost",
+    "jobs": "one event of a job that made the dataset: configuration, versions and cost",
 }
 
 
 def card(view: View, layout: Layout, repo: str, license_: str) -> str:
-    """The text of README.md."""
+    """Return the text of README.md."""
     from datasets import DatasetInfo, Features, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
@@ -81,7 +81,7 @@ def _body(view: View, layout: Layout, repo: str) -> str:
         *_labels(view),
         *_cost(view),
         *_noise(view),
-        *_again(view, repo),
+        *_rebuild(view, repo),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
 
@@ -99,7 +99,7 @@ def _labels(view: View) -> list[str]:
         "count(first_error) as first_errors from labels group by all order by label_sets desc, 1, 2 limit 20"
     ).to_pylist()
     if not rows:
-        return ["No labels yet: questions alone.", ""]
+        return ["No labels yet: only questions.", ""]
     return [
         "## Labels",
         "",
@@ -135,18 +135,18 @@ def _cost(view: View) -> list[str]:
 
 
 def _noise(view: View) -> list[str]:
-    found = view.sql(
+    verdicts = view.sql(
         "select count(*) as n, count(*) filter (verdict = 'unknown') as unknown from rollouts"
     ).to_pylist()[0]
     lines = []
-    if found["n"]:
+    if verdicts["n"]:
         lines.append(
-            f"- {found['unknown']:,} of {found['n']:,} rollouts have no verdict (cut off, or no readable answer); they "
-            "count neither way."
+            f"- {verdicts['unknown']:,} of {verdicts['n']:,} rollouts have no verdict (cut off, or no readable "
+            "answer); they count neither as correct nor as wrong."
         )
         lines.append(
-            "- A measured 0 of k may be bad luck: with a true rate p it happens with probability (1 - p)^k. A good "
-            "step may be a wrong one from which the policy still reached the answer."
+            "- A measured 0 of k may be bad luck: with a true rate p it happens with probability (1 - p)^k. A step "
+            "labelled good may be a wrong one from which the policy still reached the answer."
         )
     for row in view.sql("select * from agreement order by 1, 2").to_pylist():
         lines.append(
@@ -159,7 +159,7 @@ def _noise(view: View) -> list[str]:
     return ["## Known noise", "", *lines, ""] if lines else []
 
 
-def _again(view: View, repo: str) -> list[str]:
+def _rebuild(view: View, repo: str) -> list[str]:
     name = view.dataset.name
     commands = []
     oldest = 'select distinct on (job_id) * from jobs order by job_id, "at"'
@@ -189,7 +189,7 @@ def _again(view: View, repo: str) -> list[str]:
         "",
     ]
     if commands:
-        lines += ["## How to make it again", "", "```sh", *dict.fromkeys(commands), "```", ""]
+        lines += ["## How to rebuild it", "", "```sh", *dict.fromkeys(commands), "```", ""]
     return lines
 
 
@@ -218,7 +218,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _json(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        value = json.loads(text or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -1,13 +1,13 @@
-"""A snapshot as the folder that `load_dataset` reads: sharded Parquet by configuration and split, and a manifest.
+"""Writes a snapshot as a folder that `load_dataset` reads: sharded Parquet by configuration and split, and a manifest.
 
     data/records/train-00000-of-00003.parquet    question, process and one label set
     data/steps/…  data/questions/…  data/nodes/…  data/rollouts/…  data/search_nodes/…  data/scores/…
     data/jobs/…  data/solutions/… (without a label set)
-    openr_data.json                               what the snapshot was: digests by table, by which `pull` checks
+    openr_data.json                               the snapshot's identity: a digest per table, which `pull` checks
     README.md                                     the card
 
-The same snapshot gives the same bytes, so files that did not change are not sent again; they are written with
-content-defined chunks, so of a file that changed a little only that much is.
+The same snapshot gives the same bytes, so unchanged files are not sent again. Content-defined chunking has the same
+effect within a file: only the changed chunks are sent.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from ..store import View, query, storage
 
 MANIFEST: Final = "openr_data.json"
 SHARD: Final = 1_000_000_000
-"""Bytes of Arrow in a shard; Parquet is about a quarter of it."""
+"""Bytes of Arrow data per shard; the Parquet file has about a quarter of that."""
 MEMORY: Final = "2GB"
 _TRAIN: Final = "train"
 
@@ -56,7 +56,7 @@ QUERIES: Final[Mapping[str, str]] = {
         order by question_id, node_id, reward""",
     "jobs": 'select * from job_events where $split = $split order by "at", job_id',
 }
-"""Configuration to the rows of one split."""
+"""For each configuration, the query for the rows of one split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A written folder and what it holds."""
+    """A written folder and its contents."""
 
     folder: Path
     parts: tuple[Part, ...]
@@ -81,7 +81,7 @@ class Layout:
     card: str = field(default="", compare=False)
 
     def configs(self) -> list[dict[str, Any]]:
-        """The `configs` of the card; `records` is the default one."""
+        """Return the `configs` of the card; `records` is the default one."""
         names = list(dict.fromkeys(part.config for part in self.parts))
         return [
             {
@@ -140,22 +140,22 @@ def _sha256(path: Path) -> str:
 
 
 def _split_names(splits: Sequence[str]) -> dict[str, str]:
-    """Split to a name that `load_dataset` takes: words of letters, digits and underscores, all different."""
-    # A name that is good as it is keeps itself; the others make way.
-    found = {split: split for split in splits if re.fullmatch(r"\w+", split, flags=re.ASCII)}
+    """Map each split to a distinct name that `load_dataset` accepts: letters, digits and underscores only."""
+    # Valid names stay unchanged; other splits get a name that does not collide with them.
+    names = {split: split for split in splits if re.fullmatch(r"\w+", split, flags=re.ASCII)}
     for split in splits:
-        if split in found:
+        if split in names:
             continue
         plain = re.sub(r"\W+", "_", split, flags=re.ASCII).strip("_") or _TRAIN
         name, number = plain, 2
-        while name in found.values():
+        while name in names.values():
             name, number = f"{plain}_{number}", number + 1
-        found[split] = name
-    return found
+        names[split] = name
+    return names
 
 
 def _write(folder: Path, config: str, split: str, rows: Any) -> Part | None:
-    """The shards of one configuration and split; None where it has no rows."""
+    """Write the shards of one configuration and split; return None if it has no rows."""
     target = folder / "data" / config
     schema: pa.Schema | None = None
     written: list[Path] = []

@@ -1,7 +1,7 @@
-"""Take a published dataset back into a store: the inverse of `publish`, and everything is checked on the way.
+"""Pulls a published dataset into a store: the inverse of `publish`, with a check of every file, digest and id.
 
-The tables are made again from the files; ids are hashed anew, and the digests of the manifest have to hold, before a
-row is written. What the dataset has already is passed over, a higher revision supersedes.
+The tables are rebuilt from the files. Before any row is written, all ids are hashed again and the digests must match
+the manifest. Rows that the dataset already has are skipped; a higher revision supersedes a row.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from ..ids import config_id
 from ..schema import KEYS, SCHEMA_VERSION, TABLES
 from ..store import Dataset, Snapshot, Store, query
 from ..store.verify import ids_are_right
-from .client import KIND, hub_api, told
+from .client import KIND, as_hub_error, hub_api
 from .layout import MANIFEST
 
 BATCH: Final = 50_000
@@ -45,12 +45,12 @@ _SOURCES: Final[Mapping[str, str]] = {
     "scores": "select * from read_parquet($scores)",
     "jobs": "select * from read_parquet($jobs)",
 }
-"""How each table is made again from the published configurations."""
+"""How each table is rebuilt from the published configurations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What came of it: rows added by table, and the snapshot."""
+    """The result of a pull: rows added by table, and the new snapshot."""
 
     dataset: str
     revision: str
@@ -59,10 +59,10 @@ class Pulled:
 
 
 def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pulled:
-    """Bring `ORG/NAME` into the dataset `into` (default: the name it had) of a store, which is made if need be.
+    """Pull `ORG/NAME` into the dataset `into` (default: its published name) of a store, creating both if needed.
 
-    Raises `HubError`; `InputError` for a repository that `publish` did not write, and `StoreError` where what came is
-    not what was published; then nothing was written.
+    Raises `HubError`, `InputError` for a repository that `publish` did not write, and `StoreError` if the files differ
+    from those that were published; then nothing is written.
     """
     folder = Path(tempfile.mkdtemp(prefix="openr-pull-"))
     try:
@@ -78,7 +78,7 @@ def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pu
             return _write(connection, dataset, manifest, repo, commit)
         except duckdb.Error as error:
             raise StoreError(
-                f"The files of {repo} are not as they were published: {' '.join(str(error).split())[:200]}"
+                f"The files of {repo} differ from those that were published: {' '.join(str(error).split())[:200]}"
             ) from error
         finally:
             connection.close()
@@ -89,15 +89,15 @@ def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pu
 def _download(repo: str, revision: str, folder: Path) -> str:
     from huggingface_hub.errors import RevisionNotFoundError
 
-    with told(repo, "reading"):
+    with as_hub_error(repo, "reading"):
         api = hub_api()
         try:
             commit = str(api.dataset_info(repo, revision=revision or None).sha)
         except RevisionNotFoundError as error:
-            there = api.list_repo_refs(repo, repo_type=KIND)
-            names = ", ".join(item.name for item in (*there.branches, *there.tags))
+            refs = api.list_repo_refs(repo, repo_type=KIND)
+            names = ", ".join(ref.name for ref in (*refs.branches, *refs.tags))
             raise MissingRef(
-                f'No revision "{revision}" of {repo} on the Hub (there are: {names}). Take one of those: '
+                f'No revision "{revision}" of {repo} on the Hub (there are: {names}). Choose one of those: '
                 f"openr-data pull {repo}@REVISION"
             ) from error
         api.snapshot_download(
@@ -110,16 +110,16 @@ def _manifest(folder: Path, repo: str) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(
-            f"{repo} was not published by openr-data: it has no {MANIFEST}. Bring in what it holds with: "
+            f"{repo} was not published by openr-data: it has no {MANIFEST}. Import its rows with: "
             f"openr-data import NAME hf:{repo}"
         )
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        version = int(found["schema_version"])
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = int(manifest["schema_version"])
         kinds = {"tables": dict, "files": dict, "dataset": str, "snapshot": str, "digest": str}
-        if not all(isinstance(found[name], kind) for name, kind in kinds.items()):
+        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
             raise ValueError("not a manifest")
-        if not set(found["tables"]) >= {"questions", "solutions", "nodes", "labels"}:
+        if not set(manifest["tables"]) >= {"questions", "solutions", "nodes", "labels"}:
             raise ValueError("not all tables")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{MANIFEST} of {repo} is damaged. Publish the dataset again.") from error
@@ -128,30 +128,29 @@ def _manifest(folder: Path, repo: str) -> dict[str, Any]:
             f"{repo} has schema version {version}, newer than {SCHEMA_VERSION}, which this openr-data reads. Update "
             "with: pip install -U openr-data"
         )
-    return dict(found)
+    return dict(manifest)
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any], repo: str) -> None:
-    """Raises `StoreError` where a file is missing or is not the one that was published."""
+    """Check every file against its hash. Raises `StoreError` if one is missing or differs."""
     for name, digest in manifest["files"].items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            raise StoreError(f"{repo} is not complete: it lacks {name}. Nothing was written.")
+            raise StoreError(f"{repo} is incomplete: it lacks {name}. Nothing was written.")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise StoreError(
-                    f"{name} of {repo} is not the file that was published: it was changed or is damaged. Nothing was "
-                    "written."
+                    f"{name} of {repo} is not the published file: it was changed or is damaged. Nothing was written."
                 )
 
 
 def _open(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Make the tables again, as views over the files."""
+    """Rebuild the tables as views over the files."""
     connection.execute("set enable_progress_bar = false")
-    there = {item.name for item in (folder / "data").iterdir()} if (folder / "data").is_dir() else set()
+    configs = {path.name for path in (folder / "data").iterdir()} if (folder / "data").is_dir() else set()
     for config in CONFIGS:
-        files = sorted((folder / "data" / config).glob("*.parquet")) if config in there else []
-        # A table that had no rows has no file; its columns are made up by those of an empty one.
+        files = sorted((folder / "data" / config).glob("*.parquet")) if config in configs else []
+        # A table without rows has no file; an empty table supplies its columns.
         listed = "[" + ", ".join(f"'{query.quoted(str(file))}'" for file in files) + "]"
         definition = f"select * from read_parquet({listed}, union_by_name = true)"
         if not files:
@@ -177,28 +176,28 @@ def _empty(config: str) -> pa.Table:
 
 
 def _check(connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], repo: str) -> None:
-    """Raises `StoreError` where a digest does not hold or an id is not the hash of what it names."""
+    """Check digests and ids. Raises `StoreError` if a digest differs or an id is not the hash of its content."""
     try:
-        found = query.table_digests(connection)
+        digests = query.table_digests(connection)
         whole = query.digest(connection, str(manifest["digest"]))
     except StoreError as error:
         raise StoreError(f"A file of {repo} is damaged: {error.__cause__}. Nothing was written.") from error
-    # Without the rollouts the digest of all cannot hold; those of the tables have to.
+    # The overall digest includes the rollouts, so without them only the digests of the tables can match.
     if "rollouts" in manifest["tables"] and whole != manifest["digest"]:
         raise StoreError(
-            f"{repo} is not the snapshot that its {MANIFEST} names: the digest is {whole} and not "
+            f"{repo} is not the snapshot that its {MANIFEST} names: the digest is {whole}, expected "
             f"{manifest['digest']}. Nothing was written."
         )
     for table, digest in manifest["tables"].items():
-        if found.get(table) != digest:
+        if digests.get(table) != digest:
             rows = str(digest).partition(":")[0]
             raise StoreError(
-                f"The {table} of {repo} are not those that were published ({rows} rows): they were changed or are not "
-                "complete. Nothing was written."
+                f"The {table} of {repo} differ from those that were published ({rows} rows): they were changed or are "
+                "incomplete. Nothing was written."
             )
     for table, count, examples in ids_are_right(connection):
         raise StoreError(
-            f"{count:,} ids of {table} of {repo} are not the hash of what they name ({', '.join(examples)}). Nothing "
+            f"{count:,} ids of {table} of {repo} are not the hash of their content ({', '.join(examples)}). Nothing "
             "was written."
         )
 
@@ -225,7 +224,7 @@ def _write(
 
 
 def _missing(connection: duckdb.DuckDBPyConnection, table: str, files: list[str]) -> Iterator[pa.Table]:
-    """The published rows that the dataset does not hold, or holds at a lower revision."""
+    """Yield the published rows that the dataset lacks or holds at a lower revision."""
     key = ", ".join(f'"{name}"' for name in KEYS[table])
     revised = "revision" in TABLES[table].names
     statement = f'select * from "{table}"'

@@ -1,1 +1,1 @@
-"""What scores are worth: metrics of step scores and of solutions against the truth, from numbers alone."""
+"""Metrics of step scores and of solutions against the truth, computed from plain numbers."""

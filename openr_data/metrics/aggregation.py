@@ -1,7 +1,7 @@
-"""From the candidates of one question to one answer.
+"""Chooses one answer from the candidates of a question.
 
-A reducer makes one path value of the step scores of a candidate; a rule chooses by votes, by the largest value, or by
-votes that weigh as much as their values. The names in OpenR (arXiv 2410.09671) and here:
+A reducer turns the step scores of a candidate into one path value. A rule chooses by votes, by the largest value, or by
+votes weighted by their values. The names in OpenR (arXiv 2410.09671) and here:
 
     majority_vote   majority
     prm_min_max     min-max          prm_min_vote    min-vote
@@ -9,9 +9,9 @@ votes that weigh as much as their values. The names in OpenR (arXiv 2410.09671) 
 
 Deviations from OpenR:
 1. Votes count per group of equal answers (1/2 and 0.5 are one), not per string.
-2. A candidate without an answer neither votes nor wins; OpenR makes a string of its text.
-3. A candidate without scores is an error; OpenR gives it -1.
-4. Ties do not go to whoever came first: see `choose`.
+2. A candidate without an answer neither votes nor wins; OpenR uses its text as the answer.
+3. A candidate without scores is an error; OpenR scores it -1.
+4. Ties do not go to the first candidate: see `choose`.
 """
 
 import math
@@ -24,8 +24,8 @@ from typing import Final, Literal
 Reducer = Literal["last", "min", "product", "mean"]
 
 SAME_TOTAL: Final = 1e-9
-"""Totals of votes that differ by less than this share of the largest are equal: the order of addition decides
-nothing."""
+"""Totals of votes that differ by less than this share of the largest are equal, so that the order of addition does not
+matter."""
 
 
 def _last(scores: Sequence[float]) -> float:
@@ -39,15 +39,15 @@ def _mean(scores: Sequence[float]) -> float:
 REDUCERS: Final[Mapping[Reducer, Callable[[Sequence[float]], float]]] = MappingProxyType(
     {"last": _last, "min": min, "product": math.prod, "mean": _mean}
 )
-"""From the step scores of a path, at least one, to its value; `reduce_scores` checks them first."""
+"""Functions from the step scores of a path (at least one) to its value; `reduce_scores` checks the scores first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One finished solution of a question, as the chooser sees it: without the truth.
 
-    `group` is the cluster of equal answers it belongs to, None where no answer was extracted. `scores` are those of a
-    reward model, one per step; empty where there is none.
+    `group` is its cluster of equal answers, None if no answer was extracted. `scores` are those of a reward model, one
+    per step; empty without a reward model.
     """
 
     group: int | None
@@ -56,9 +56,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one candidate is chosen.
+    """A way to choose one candidate.
 
-    With `votes` the group with the largest sum of path values wins, else the candidate with the largest path value.
+    With `votes`, the group with the largest sum of path values wins, else the candidate with the largest path value.
     Without a reducer every path is worth 1.
     """
 
@@ -68,19 +68,19 @@ class Rule:
 
 
 def _rules() -> dict[str, Rule]:
-    found = {"majority": Rule("majority", None, votes=True)}
+    rules = {"majority": Rule("majority", None, votes=True)}
     for reducer in REDUCERS:
         for kind in ("max", "vote"):
-            found[f"{reducer}-{kind}"] = Rule(f"{reducer}-{kind}", reducer, votes=kind == "vote")
-    return found
+            rules[f"{reducer}-{kind}"] = Rule(f"{reducer}-{kind}", reducer, votes=kind == "vote")
+    return rules
 
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(_rules())
-"""majority, and a "-max" and a "-vote" of every reducer."""
+"""All rules by name: majority, and "-max" and "-vote" for every reducer."""
 
 
 def reduce_scores(scores: Sequence[float], reducer: Reducer) -> float:
-    """The value of a path from its step scores. Raises `ValueError` where there are none, or one is not finite."""
+    """Return the value of a path from its step scores. Raises `ValueError` without scores or for a non-finite score."""
     if not scores:
         raise ValueError(f'no step scores, expected at least one for "{reducer}"')
     if not all(map(math.isfinite, scores)):
@@ -89,9 +89,9 @@ def reduce_scores(scores: Sequence[float], reducer: Reducer) -> float:
 
 
 def path_values(candidates: Sequence[Candidate], rule: Rule) -> list[float | None]:
-    """What every candidate weighs under the rule; None for those without an answer, whose scores nobody reads.
+    """Return the weight of every candidate under the rule; None for candidates without an answer, scores ignored.
 
-    Raises `ValueError` where the rule needs scores and a candidate with an answer has none.
+    Raises `ValueError` if the rule needs scores and a candidate with an answer has none.
     """
     values: list[float | None] = []
     for index, candidate in enumerate(candidates):
@@ -108,20 +108,20 @@ def path_values(candidates: Sequence[Candidate], rule: Rule) -> list[float | Non
 
 
 def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
-    """The index of the chosen candidate, None if nobody has an answer.
+    """Return the index of the chosen candidate, None if no candidate has an answer.
 
-    Of a group that won by votes it is the candidate with the largest path value. Ties, be it of candidates or of
-    groups, go to the higher path value, then to the group with more votes, then to the smaller index. Expected curves
-    share ties instead: see `curves.py`.
+    From a group that won by votes, this is the candidate with the largest path value. Ties between candidates or groups
+    go to the higher path value, then to the group with more votes, then to the smaller index. Expected curves share
+    ties instead: see `curves.py`.
 
-    Raises `ValueError` where the rule needs scores and a candidate with an answer has none.
+    Raises `ValueError` if the rule needs scores and a candidate with an answer has none.
     """
     values = path_values(candidates, rule)
-    votes = Counter(item.group for item in candidates if item.group is not None)
+    votes = Counter(candidate.group for candidate in candidates if candidate.group is not None)
     weighed = [
-        (value, item.group, index)
-        for index, (value, item) in enumerate(zip(values, candidates, strict=True))
-        if value is not None and item.group is not None
+        (value, candidate.group, index)
+        for index, (value, candidate) in enumerate(zip(values, candidates, strict=True))
+        if value is not None and candidate.group is not None
     ]
     if not weighed:
         return None
@@ -129,8 +129,8 @@ def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
         members: defaultdict[int, list[float]] = defaultdict(list)
         for value, group, _ in weighed:
             members[group].append(value)
-        totals = {group: sum(items) for group, items in members.items()}
+        totals = {group: sum(weights) for group, weights in members.items()}
         most = max(totals.values())
         least = most - SAME_TOTAL * abs(most)
-        weighed = [item for item in weighed if totals[item[1]] >= least]
-    return max(weighed, key=lambda item: (item[0], votes[item[1]], -item[2]))[2]
+        weighed = [entry for entry in weighed if totals[entry[1]] >= least]
+    return max(weighed, key=lambda entry: (entry[0], votes[entry[1]], -entry[2]))[2]

@@ -1,17 +1,18 @@
-"""The accuracy to expect from k candidates, for every k up to N, out of one run of N.
+"""Estimates the expected accuracy with k candidates, for every k up to N, from one run with N.
 
-Sources: pass@k, arXiv 2107.03374, section 2.1; best of k in closed form, anchors: inference 2.6.
+Sources: pass@k, arXiv 2107.03374, section 2.1. Best of k has a closed form by the same counting of subsets: see
+`best_curve`.
 
-A curve is the mean over all subsets of k of the N candidates (drawn without replacement) of the accuracy of what is
-chosen from the subset. Ties are shared evenly: a curve must not depend on which candidate came first. Candidates
-without an answer are in the subsets but never win; where nobody in a subset has an answer it is worth 0.
+A curve is the mean, over all subsets of k of the N candidates (drawn without replacement), of the accuracy of the
+choice from the subset. Ties are shared evenly, because a curve must not depend on the order of the candidates.
+Candidates without an answer are in the subsets but never win; a subset without any answer counts 0.
 
-All are exact but weighted votes. Of those there is no closed form, so subsets are sampled, unless there are no more
-of them than would be sampled (always so for k = N, and for k = 1 by its closed form).
+All curves are exact except weighted votes, which have no closed form. For those, subsets are sampled, or enumerated if
+they are no more than the samples (always for k = N; k = 1 has a closed form).
 
-Curves are float arrays [K], aligned with `ks`; `ks` None stands for 1 to N. All functions raise `ValueError` where
-there are no candidates, where lists differ in length, where a k is not in 1 to N, and where a value is missing or not
-finite. Shapes below: N candidates, G groups, D subsets.
+Curves are float arrays [K], aligned with `ks`; `ks` None means 1 to N. All functions raise `ValueError` without
+candidates, for lists of different lengths, for a k outside 1 to N, and for a value that is missing or not finite.
+Shapes below: N candidates, G groups, D subsets.
 """
 
 import math
@@ -29,23 +30,23 @@ from .aggregation import SAME_TOTAL, Candidate, Rule, path_values
 Curve = NDArray[np.float64]
 
 MOST_CANDIDATES: Final = 1000
-"""Of an exact majority; with more, the number of subsets leaves the range of floats."""
+"""The limit of an exact majority: with more candidates, the number of subsets exceeds the range of floats."""
 
 
 def oracle_curve(correct: Sequence[bool], ks: Sequence[int] | None = None) -> Curve:
-    """The chance that at least one of k is correct: 1 - C(n - c, k) / C(n, k) (pass@k)."""
+    """Return the probability that at least one of k is correct: 1 - C(n - c, k) / C(n, k) (pass@k)."""
     n = len(correct)
     return _shares(1 - _within(n, n - sum(correct))[_sizes(n, ks)])
 
 
 def random_curve(correct: Sequence[bool], ks: Sequence[int] | None = None) -> Curve:
-    """The accuracy of a candidate picked blindly, the same for every k; one without an answer may be picked."""
+    """Return the accuracy of a random candidate, the same for every k; it may be one without an answer."""
     sizes = _sizes(len(correct), ks)
     return np.full(len(sizes), sum(correct) / len(correct))
 
 
 def best_curve(values: Sequence[float | None], correct: Sequence[bool], ks: Sequence[int] | None = None) -> Curve:
-    """The accuracy of the candidate with the largest value among k; None is one without an answer.
+    """Return the accuracy of the candidate with the largest value among k; None is a candidate without an answer.
 
     Equal values share evenly. Without ties this is the sum over ranks r (0 is best) of
     correct(r) C(n - 1 - r, k - 1) / C(n, k).
@@ -61,20 +62,20 @@ def best_curve(values: Sequence[float | None], correct: Sequence[bool], ks: Sequ
         block = blocks[value]
         worse -= len(block)
         after = _within(n, worse)
-        # The best of the subset lies in this block: none is better, and not all are worse.
+        # Weight of the subsets whose best lies in this block: no member is better, and not all are worse.
         curve += sum(block) / len(block) * (before - after)
         before = after
     return _shares(curve[sizes])
 
 
 def majority_curve(groups: Sequence[int | None], correct: Sequence[bool], ks: Sequence[int] | None = None) -> Curve:
-    """The accuracy of the largest group among k, exactly; None is a candidate without an answer.
+    """Return the exact accuracy of the largest group among k; None is a candidate without an answer.
 
     Groups of equal size share evenly. A group is as correct as the share of its members that are.
 
-    Subsets are counted by their largest number of votes: the coefficient of x^k in a product over groups of
-    polynomials in x. All terms are positive, so floats lose nothing. About N^3 log N operations; raises `ValueError`
-    for more than `MOST_CANDIDATES`.
+    Subsets are counted by their largest number of votes, which is the coefficient of x^k in a product over groups of
+    polynomials in x. All terms are positive, so floats do not cancel. Takes about N^3 log N operations; raises
+    `ValueError` for more than `MOST_CANDIDATES`.
     """
     n = len(groups)
     sizes = _sizes(n, ks)
@@ -97,14 +98,14 @@ def vote_curve(
     rng: np.random.Generator,
     draws: int = 200,
 ) -> Curve:
-    """The accuracy of the group with the largest sum of weights among k; None is a candidate without an answer.
+    """Return the accuracy of the group with the largest sum of weights among k; None is a candidate without an answer.
 
-    Equal sums share evenly (equal up to `SAME_TOTAL`). A group is as correct as the share of its members that are.
-    The weights of candidates without an answer are not read.
+    Equal sums share evenly (equal up to `SAME_TOTAL`). The accuracy of a group is the share of its members that are
+    correct. The weights of candidates without an answer are ignored.
 
-    Equal positive weights are a majority, which is exact. Otherwise every k with more than `draws` subsets is the
-    mean over that many random ones: its standard error is at most 0.5 / sqrt(draws) per question. The subsets of one
-    draw are nested, so the curve is smooth in k, and errors at different k are not independent.
+    Equal positive weights give a majority, which is exact. Otherwise, for a k with more than `draws` subsets, the value
+    is the mean over `draws` random ones, with a standard error of at most 0.5 / sqrt(draws) per question. The subsets
+    of one draw are nested, so the curve is smooth in k, and errors at different k are not independent.
     """
     n = len(groups)
     sizes = _sizes(n, ks)
@@ -119,7 +120,7 @@ def vote_curve(
         return majority_curve(groups, correct, ks)
 
     members = _members(groups, correct)
-    right = np.array([sum(items) / len(items) for items in members.values()])
+    right = np.array([sum(verdicts) / len(verdicts) for verdicts in members.values()])
     member = np.array([[group == name for name in members] for group in groups], dtype=np.float64)
     rank: NDArray[np.intp] | None = None
     curve = np.zeros(len(sizes))
@@ -146,20 +147,20 @@ def rule_curve(
     rng: np.random.Generator,
     draws: int = 200,
 ) -> Curve:
-    """The curve of any rule; only votes with unequal weights take anything from `rng`.
+    """Return the curve of any rule; only votes with unequal weights use `rng`.
 
-    Raises `ValueError` also where the rule needs scores and a candidate with an answer has none.
+    Raises `ValueError` also if the rule needs scores and a candidate with an answer has none.
     """
     values = path_values(candidates, rule)
     if not rule.votes:
         return best_curve(values, correct, ks)
-    return vote_curve([item.group for item in candidates], values, correct, ks, rng=rng, draws=draws)
+    return vote_curve([candidate.group for candidate in candidates], values, correct, ks, rng=rng, draws=draws)
 
 
 def mean_curve(per_question: Sequence[Curve] | NDArray[np.float64]) -> Curve:
-    """The mean over questions of curves at the same ks: from [questions, K] to [K].
+    """Return the mean over questions of curves at the same ks: from [questions, K] to [K].
 
-    Raises `ValueError` where there is no question, or curves differ in length.
+    Raises `ValueError` without questions or for curves of different lengths.
     """
     if not len(per_question):
         raise ValueError("no questions to take the mean of")
@@ -171,7 +172,7 @@ def mean_curve(per_question: Sequence[Curve] | NDArray[np.float64]) -> Curve:
 
 
 def _sizes(n: int, ks: Sequence[int] | None) -> NDArray[np.intp]:
-    """The sizes of subsets asked for, checked."""
+    """Return the requested sizes of subsets after checking them."""
     if not n:
         raise ValueError("no candidates")
     sizes = list(range(1, n + 1)) if ks is None else list(ks)
@@ -188,21 +189,21 @@ def _finite(value: float | None) -> float:
 
 
 def _shares(curve: Curve) -> Curve:
-    """Rounding must not put an accuracy outside of 0 to 1."""
+    """Clip a curve, because rounding must not put an accuracy outside 0 to 1."""
     return np.clip(curve, 0.0, 1.0)
 
 
 def _members(groups: Sequence[int | None], correct: Sequence[bool]) -> dict[int, list[bool]]:
-    """The verdicts of each group."""
-    found: defaultdict[int, list[bool]] = defaultdict(list)
+    """Return the verdicts of each group."""
+    verdicts: defaultdict[int, list[bool]] = defaultdict(list)
     for group, right in zip(groups, correct, strict=True):
         if group is not None:
-            found[group].append(right)
-    return found
+            verdicts[group].append(right)
+    return verdicts
 
 
 def _within(n: int, m: int) -> NDArray[np.float64]:
-    """C(m, k) / C(n, k) for k from 0 to n: the chance that k of n all lie within m given ones."""
+    """Return C(m, k) / C(n, k) for k from 0 to n: the probability that k of n all lie within m given ones."""
     drawn = np.arange(n, dtype=np.float64)
     chance = np.ones(n + 1)
     np.cumprod(np.maximum(m - drawn, 0) / (n - drawn), out=chance[1:])
@@ -211,29 +212,29 @@ def _within(n: int, m: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=2 * MOST_CANDIDATES)
 def _binomials(n: int) -> NDArray[np.float64]:
-    """C(n, i) for i from 0 to n, each the float nearest to it."""
+    """Return C(n, i) for i from 0 to n, each as the nearest float."""
     row = np.array([float(math.comb(n, i)) for i in range(n + 1)])
     row.flags.writeable = False
     return row
 
 
 def _times(rows: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Every row, a polynomial along the last axis, times one polynomial, cut to the length of the row."""
-    kept, beyond = rows.shape[-1], len(factor) - 1
+    """Multiply every row, a polynomial along the last axis, by one polynomial, and truncate to the row's length."""
+    length, beyond = rows.shape[-1], len(factor) - 1
     if not beyond:
         return rows * float(factor[0])
-    # One long convolution is that of each row once zeros between the rows take what runs over.
+    # Zeros between the rows absorb the overflow, so one long convolution equals that of each row.
     padded = np.concatenate((rows, np.zeros((*rows.shape[:-1], beyond))), axis=-1)
     product: NDArray[np.float64] = np.convolve(padded.ravel(), factor)[: padded.size].reshape(padded.shape)
-    return product[..., :kept]
+    return product[..., :length]
 
 
 def _won_with(votes: int, blocs: Sequence[tuple[int, float]], n: int, largest: int) -> NDArray[np.float64]:
-    """Of subsets in which the leading groups have this many votes: the sum of their accuracies, by size 0 to `largest`.
+    """Sum the accuracies of all subsets whose leading groups have this many votes, by subset size 0 to `largest`.
 
-    `blocs` are the size and the correct share of each group. The state is a polynomial in x (the size of the subset)
-    by the number of leaders so far, twice: the number of subsets, and the sum over them of the shares of the leaders.
-    Groups too small to lead can take any number of votes, as can candidates without an answer.
+    `blocs` are the size and the correct share of each group. The state holds two polynomials in x (the size of the
+    subset) per number of leaders so far: the number of subsets, and the sum over them of the shares of the leaders.
+    Groups too small to lead can have any number of votes, and so can candidates without an answer.
     """
     able = [bloc for bloc in blocs if bloc[0] >= votes]
     free = _binomials(n - sum(size for size, _ in able))[: largest + 1]
@@ -254,7 +255,7 @@ def _won_with(votes: int, blocs: Sequence[tuple[int, float]], n: int, largest: i
 
 
 def _all_subsets(n: int, k: int) -> NDArray[np.bool_]:
-    """Every subset of k of n, as [subsets, n]."""
+    """List every subset of k of n, as [subsets, n]."""
     chosen = np.array(list(combinations(range(n), k)), dtype=np.intp)
     drawn = np.zeros((len(chosen), n), dtype=np.bool_)
     np.put_along_axis(drawn, chosen, True, axis=1)
@@ -267,9 +268,9 @@ def _vote_accuracy(
     mass: NDArray[np.float64],
     right: NDArray[np.float64],
 ) -> float:
-    """The mean over subsets of the accuracy of the group with the largest sum of weights.
+    """Return the mean over subsets of the accuracy of the group with the largest sum of weights.
 
-    Takes what each subset holds [D, N], who belongs to which group [N, G], weights [N] and correct shares [G].
+    Takes the members of each subset [D, N], the group of each candidate [N, G], weights [N] and correct shares [G].
     """
     present = drawn @ member > 0
     totals = np.where(present, drawn @ (member * mass[:, None]), -np.inf)

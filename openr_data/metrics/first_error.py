@@ -1,16 +1,16 @@
-"""Where a solution first goes wrong, told from its step scores: ProcessBench's protocol (arXiv 2412.06559).
+"""Scores how well step scores locate the first error of a solution: ProcessBench's protocol (arXiv 2412.06559).
 
 The predicted first error is the first step whose score is below a threshold, or none. Two accuracies count: on
-solutions with an error (exactly its first step is named) and on those without (none is named). Their harmonic mean is
-the F1 of a subset; the headline of the benchmark is the unweighted mean over its four subsets, so call this once per
-subset.
+solutions with an error (exactly its first step is predicted) and on those without (none is predicted). Their harmonic
+mean is the F1 of a subset; the headline of the benchmark is the unweighted mean over its four subsets, so call this
+once per subset.
 
-Thresholds: 0.5 for probabilities; for scores of another range the best one on the GSM8K
-subset, applied to all. A threshold tuned on the solutions it is reported on flatters; the curve shows by how much.
+Thresholds: 0.5 for probabilities; for scores in another range, the best one on the GSM8K subset, applied to all
+subsets. A threshold tuned on the reported solutions overstates F1; the curve shows by how much.
 
-What decides is the running minimum of a solution's scores: at threshold t step i is predicted where score i < t and
-every earlier score >= t. So the true first error is hit for t in one half-open interval at most, and the counts at
-every threshold follow from a single sweep over the ends of those intervals.
+The running minimum of a solution's scores decides: at threshold t, step i is predicted if score i < t and every earlier
+score >= t. So the true first error is hit for t in at most one half-open interval, and a single sweep over the ends of
+those intervals gives the counts at every threshold.
 """
 
 import math
@@ -24,10 +24,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The scores of one solution, a step each, and the 0-based index of its first error; None where it has none.
+    """The scores of one solution, one per step, and the 0-based index of its first error, None if it has none.
 
-    Scores need not be probabilities. Raises `ValueError` for a score that is not finite, and for a first error that
-    is not one of the scored steps.
+    Scores need not be probabilities. Raises `ValueError` for a score that is not finite and for a first error that is
+    not one of the scored steps.
     """
 
     scores: tuple[float, ...]
@@ -40,7 +40,7 @@ class Scored:
             raise ValueError(f"The first error is step {self.first_error}, but {len(self.scores)} steps have scores")
 
     def predicted(self, threshold: float) -> int | None:
-        """0-based index of the first step whose score is below the threshold, or None."""
+        """Return the 0-based index of the first step whose score is below the threshold, or None."""
         return next((index for index, score in enumerate(self.scores) if score < threshold), None)
 
 
@@ -48,7 +48,7 @@ class Scored:
 class FirstErrorMetrics:
     """Hits among the solutions with an error and among those without, at one threshold.
 
-    Counts are fields, rates are derived from them, and a rate of nothing is None.
+    Fields are counts, rates are derived from them, and a rate over zero solutions is None.
     """
 
     erroneous: int = 0
@@ -59,31 +59,31 @@ class FirstErrorMetrics:
 
     @property
     def accuracy_erroneous(self) -> float | None:
-        """Of the solutions with an error, those whose first error is exactly the predicted one."""
+        """Share of the solutions with an error whose first error is exactly the predicted one."""
         return self.erroneous_hit / self.erroneous if self.erroneous else None
 
     @property
     def accuracy_correct(self) -> float | None:
-        """Of the solutions without an error, those in which none is predicted."""
+        """Share of the solutions without an error for which none is predicted."""
         return self.correct_hit / self.correct if self.correct else None
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of both accuracies: 0 where both are, None where one of the two is None."""
+        """Harmonic mean of both accuracies: 0 if both are 0, None if either is None."""
         if not self.erroneous or not self.correct:
             return None
-        # In whole numbers, so that equal F1 are equal floats and ties between thresholds are seen.
+        # Whole numbers make equal F1 equal floats, so that ties between thresholds are detected.
         crossed = self.erroneous_hit * self.correct + self.correct_hit * self.erroneous
         return 2 * self.erroneous_hit * self.correct_hit / crossed if crossed else 0.0
 
     @property
     def exact(self) -> float | None:
-        """Hits of both kinds, of all solutions."""
+        """Share of all solutions that are hits of either kind."""
         solutions = self.erroneous + self.correct
         return (self.erroneous_hit + self.correct_hit) / solutions if solutions else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, flat."""
+        """Return all figures as a flat dictionary."""
         return {
             "threshold": self.threshold,
             "f1": self.f1,
@@ -99,7 +99,7 @@ class FirstErrorMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
-    """The hits at every threshold: entry i of both holds where exactly i of the `turns` (ascending) are below it."""
+    """The hits at every threshold: entry i of both lists applies if exactly i of the ascending `turns` are below it."""
 
     turns: tuple[float, ...]
     erroneous: int
@@ -134,11 +134,11 @@ def first_error_metrics(items: Iterable[Scored], threshold: float = 0.5) -> Firs
 def first_error_curve(
     items: Iterable[Scored], thresholds: Iterable[float] | None = None, *, most: int | None = 200
 ) -> tuple[FirstErrorMetrics, ...]:
-    """The figures at each of the thresholds, in their order; by default at all thresholds that differ in a count.
+    """Return the figures at each of the thresholds, in order; by default at all thresholds that differ in a count.
 
-    By default one threshold stands for each range in which no count changes, ascending, its midpoint. Above `most` of
-    them the curve is thinned evenly, and keeps its ends and the threshold that `best_threshold` names; `most=None`
-    keeps all. Takes O(s + n log n) for n solutions of s steps together, and O(log n) for each threshold.
+    By default each range in which no count changes is represented by its midpoint, ascending. A curve of more than
+    `most` points is thinned evenly but keeps its ends and the threshold of `best_threshold`; `most=None` keeps all.
+    Takes O(s + n log n) for n solutions with s steps in total, and O(log n) for each threshold.
     """
     sweep = _sweep(items)
     if thresholds is not None:
@@ -148,15 +148,15 @@ def first_error_curve(
     points = sweep.points()
     if most is None or len(points) <= most:
         return tuple(points)
-    kept = {index * (len(points) - 1) // (most - 2) for index in range(most - 1)}
+    indices = {index * (len(points) - 1) // (most - 2) for index in range(most - 1)}
     best = max(range(len(points)), key=lambda index: _merit(points[index]))
-    return tuple(points[index] for index in sorted(kept | {best}))
+    return tuple(points[index] for index in sorted(indices | {best}))
 
 
 def best_threshold(items: Iterable[Scored]) -> float:
-    """The threshold of the highest F1: the midpoint of its range; of several such ranges the one nearest to 0.5.
+    """Return the threshold of the highest F1: the midpoint of its range, or of the one nearest to 0.5 if several tie.
 
-    Raises `ValueError` where there is no F1, for want of solutions with an error or of ones without.
+    Raises `ValueError` if F1 is undefined because all solutions or none have an error.
     """
     sweep = _sweep(items)
     if not sweep.erroneous or not sweep.correct:
@@ -167,13 +167,13 @@ def best_threshold(items: Iterable[Scored]) -> float:
 
 
 def last_is_lowest(items: Iterable[Scored]) -> float | None:
-    """The share of solutions whose last step scores below every other one; None where none has two steps or more.
+    """Return the share of solutions whose last step scores below every other one; None if no solution has two steps.
 
-    A high share tells of a PRM turned ORM, one that judges the answer and not the way to it (arXiv 2501.07301).
+    A high share indicates a PRM that has become an ORM: it judges the answer and not the steps (arXiv 2501.07301).
     Truths do not matter. A tie for the lowest does not count, so that a constant score does not look like an ORM.
     """
-    found = [item.scores[-1] < min(item.scores[:-1]) for item in items if len(item.scores) > 1]
-    return sum(found) / len(found) if found else None
+    is_lowest = [item.scores[-1] < min(item.scores[:-1]) for item in items if len(item.scores) > 1]
+    return sum(is_lowest) / len(is_lowest) if is_lowest else None
 
 
 def _check(threshold: float) -> float:
@@ -187,7 +187,7 @@ def _merit(point: FirstErrorMetrics) -> tuple[float, float, float]:
 
 
 def _between(low: float, high: float) -> float:
-    """The midpoint, of (low, high]: of two neighbouring floats it is the higher one."""
+    """Return the midpoint in (low, high]: for two neighbouring floats this is the higher one."""
     middle = low / 2 + high / 2
     return middle if low < middle <= high else high
 

@@ -1,7 +1,8 @@
-"""How sure a mean over questions is, and a difference of two means over the same questions.
+"""Computes confidence intervals of a mean over questions and of a paired difference of two such means.
 
-Questions are drawn, not candidates: those of one question are not independent. Percentile bootstrap (Efron and
-Tibshirani 1993, section 13.3). It is too narrow for few questions, and has no width where all values are equal.
+The method is the percentile bootstrap (Efron and Tibshirani 1993, section 13.3). It draws questions, not candidates,
+because candidates of one question are not independent. The interval is too narrow for few questions, and has no width
+if all values are equal.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VALUES_AT_ONCE: Final = 1 << 21
-"""Resampled values held in memory, by which the draws are cut in chunks."""
+"""Resampled values held in memory at a time; the draws are split into chunks of this size."""
 
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -28,19 +29,18 @@ class Estimate:
 
     @property
     def clear_of_zero(self) -> bool:
-        """The interval lies on one side of 0: of a difference, that it is not chance."""
+        """Whether the interval lies on one side of 0; for a difference, that it is unlikely to be chance."""
         return self.low > 0 or self.high < 0
 
     def as_dict(self, name: str) -> dict[str, float | int]:
-        """The mean under this name, the ends of its interval, and the number of questions."""
+        """Return the mean under this name, the ends of its interval, and the number of questions."""
         return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high, f"{name}_n": self.n}
 
 
 def bootstrap_mean(values: Values, rng: np.random.Generator, draws: int = 2000, level: float = 0.95) -> Estimate:
-    """The mean of one value per question, with its percentile bootstrap interval.
+    """Return the mean of one value per question, with its percentile bootstrap interval.
 
-    Raises `ValueError` where there is no question, a value is not finite, there are no draws, or the level is not
-    between 0 and 1.
+    Raises `ValueError` without questions or draws, for a value that is not finite, and for a level not between 0 and 1.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or not len(sample):
@@ -59,16 +59,16 @@ def bootstrap_mean(values: Values, rng: np.random.Generator, draws: int = 2000, 
     )
     mean = float(sample.mean())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    # Neither few draws nor rounding may leave the mean itself outside.
+    # With few draws, or through rounding, the mean itself could lie outside its interval.
     return Estimate(mean, min(float(low), mean), max(float(high), mean), n)
 
 
 def paired_difference(
     a: Values, b: Values, rng: np.random.Generator, draws: int = 2000, level: float = 0.95
 ) -> Estimate:
-    """The mean of a - b over the same questions in the same order, with its interval.
+    """Return the mean of a - b over the same questions in the same order, with its interval.
 
-    Raises `ValueError` as `bootstrap_mean` does, and where the two differ in length.
+    Raises `ValueError` as `bootstrap_mean` does, and if the two differ in length.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values, expected one each per question")

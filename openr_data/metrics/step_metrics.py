@@ -1,13 +1,13 @@
-"""Step probabilities against the truth of each step: discrimination, sharpness, calibration.
+"""Compares step probabilities with the truth of each step: discrimination, sharpness, calibration.
 
-A score is the probability that a step is good. A truth is a verdict (a bool, 0 or 1) or soft, the share of correct
-rollouts (MC). Log loss, Brier score and calibration take a soft truth as it is; what needs two classes takes a step
-as good where its truth is above `good_above`, by default 0 as the hard MC label does (Math-Shepherd, arXiv 2312.08935).
+A score is the probability that a step is good. A truth is a verdict (a bool, 0 or 1) or soft: the share of correct
+rollouts (MC). Log loss, Brier score and calibration use a soft truth directly; metrics of two classes count a step as
+good if its truth is above `good_above`, by default 0 as for the hard MC label (Math-Shepherd, arXiv 2312.08935).
 
 Calibration error is that of Guo et al. (arXiv 1706.04599, eq. 3), with two deviations:
-1. Bins hold equal mass, not equal width: PRM scores crowd at the ends, and bins in the middle would be noise.
-2. Steps of equal score are in one bin, whatever that does to its mass. Bins may be fewer than asked for.
-Like every binned estimate it is biased upwards on few steps: n steps in n bins measure no calibration.
+1. Bins have equal mass, not equal width: PRM scores crowd at the ends, and bins in the middle would be noise.
+2. Steps of equal score share a bin, even if its mass becomes larger. There may be fewer bins than requested.
+Like every binned estimate it is biased upwards on few steps: n steps in n bins do not measure calibration.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 LOG_CLIP: Final = 1e-7
-"""Log loss takes scores as at least this far from 0 and 1, so that one sure mistake costs 16 nats, not infinity."""
+"""Log loss clips scores to this distance from 0 and 1, so that one certain mistake costs 16 nats, not infinity."""
 
 HEAVIEST: Final = 1e100
 """Weights up to this keep every sum and product finite."""
@@ -30,7 +30,7 @@ Numbers = Sequence[float] | npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Steps with scores from `low` to `high`, both among them; `share` is their part of the whole weight."""
+    """Steps with scores from `low` to `high`, both included; `share` is their part of the total weight."""
 
     low: float
     high: float
@@ -42,11 +42,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """How well scores tell good steps from bad ones; a rate of nothing is None.
+    """How well scores separate good steps from bad ones; a rate over zero steps is None.
 
-    `good_share` is the share of good steps, the accuracy of calling everything good. `accuracy` and
-    `balanced_accuracy` (the mean of the accuracies on good and on bad steps) call a step good whose score is at least
-    `threshold`. `auroc` is the chance that a good step scores above a bad one, ties counted half. `log_loss` is in
+    `good_share` is the share of good steps, which is also the accuracy of calling everything good. `accuracy` and
+    `balanced_accuracy` (the mean of the accuracies on good and on bad steps) call a step good if its score is at least
+    `threshold`. `auroc` is the probability that a good step scores above a bad one, ties counted half. `log_loss` is in
     nats; `brier` is the mean square of score minus truth; `ece` the mean over the bins of |mean score - mean truth|.
     `auroc` and `balanced_accuracy` are None where one class is missing.
     """
@@ -63,7 +63,7 @@ class StepMetrics:
     threshold: float = 0.5
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, flat; the bins last."""
+        """Return all figures as a flat dictionary, the bins last."""
         return {
             "steps": self.steps,
             "threshold": self.threshold,
@@ -74,7 +74,7 @@ class StepMetrics:
             "log_loss": self.log_loss,
             "brier": self.brier,
             "ece": self.ece,
-            "bins": [asdict(item) for item in self.bins],
+            "bins": [asdict(each) for each in self.bins],
         }
 
 
@@ -87,11 +87,11 @@ def step_metrics(
     bins: int = 15,
     good_above: float = 0.0,
 ) -> StepMetrics:
-    """The metrics of scores against truths; all three columns have one entry per step, in the same order.
+    """Compute the metrics of scores against truths; all three columns have one entry per step, in the same order.
 
-    A weight of 2 counts as the step twice; steps of weight 0 are left out, of `steps` too. Sorts once: O(n log n).
-    Raises `ValueError` for columns that differ in length or have more than one dimension, for a score or truth that
-    is NaN or outside of 0 to 1, a negative or infinite weight, and for settings without sense.
+    A weight of 2 counts the step twice; steps of weight 0 are left out, also from `steps`. Sorts once: O(n log n).
+    Raises `ValueError` for columns that differ in length or have more than one dimension, for a score or truth that is
+    NaN or outside 0 to 1, for a negative or infinite weight, and for invalid settings.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, not from 0 to 1")
@@ -121,7 +121,7 @@ def step_metrics(
         auroc=_auroc(_sums(rank, weight * good), _sums(rank, weight * ~good)),
         log_loss=float(np.average(-truth * np.log(clipped) - (1 - truth) * np.log1p(-clipped), weights=weight)),
         brier=float(np.average((score - truth) ** 2, weights=weight)),
-        ece=min(sum(item.share * abs(item.mean_score - item.mean_truth) for item in reliability), 1.0),
+        ece=min(sum(each.share * abs(each.mean_score - each.mean_truth) for each in reliability), 1.0),
         bins=reliability,
         threshold=threshold,
     )
@@ -144,12 +144,12 @@ def _share(chosen: npt.NDArray[np.bool_], weight: Floats) -> float | None:
 
 
 def _sums(group: npt.NDArray[np.intp], values: Floats) -> Floats:
-    """The sum of the values of each group, by its number."""
+    """Return the sum of the values of each group, indexed by group number."""
     return np.asarray(np.bincount(group, values), dtype=np.float64)
 
 
 def _auroc(good: Floats, bad: Floats) -> float | None:
-    """Mann and Whitney's U as a share, from the weights of good and bad steps at each distinct score, ascending."""
+    """Return Mann and Whitney's U as a share, from weights of good and bad steps at each distinct score, ascending."""
     all_good, all_bad = good.sum(), bad.sum()
     if not all_good or not all_bad:
         return None
@@ -160,7 +160,7 @@ def _auroc(good: Floats, bad: Floats) -> float | None:
 def _reliability(
     distinct: Floats, rank: npt.NDArray[np.intp], truth: Floats, weight: Floats, bins: int
 ) -> tuple[ReliabilityBin, ...]:
-    """Bins of equal mass; a distinct score belongs to the bin in which the middle of its mass lies."""
+    """Return bins of equal mass; a distinct score belongs to the bin that contains the middle of its mass."""
     ends = np.concatenate(([0.0], np.cumsum(_sums(rank, weight))))
     middle = (ends[:-1] + ends[1:]) / 2
     wanted = np.minimum((bins * middle / ends[-1]).astype(np.intp), bins - 1)

@@ -1,4 +1,4 @@
-"""The plot of a comparison: every method at its place, under its name, with its interval."""
+"""Checks the plot of a comparison: every method is in its place, with its name and its interval."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ Drawn = Callable[..., tuple[Figure, list[str]]]
 
 
 def a_contender(name: str, tokens: int | None = 7_000, hits: int = 80, missed: int = 10, **more: Any) -> Contender:
-    """A method with ten first errors, and this share of a hundred solutions hit exactly."""
+    """Make a method with ten first errors that hits this share of a hundred solutions exactly."""
     quality = Quality(100, 0, Share(hits - 40, 60), Share(40, 40), true_bad=40, false_bad=10, missed_bad=missed)
     return Contender(name, name, "j", tokens=tokens, **{"located": 10, "quality": quality, **more})
 
@@ -32,19 +32,19 @@ def a_comparison(*contenders: Contender, name: str = "d") -> Comparison:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drawn:
-    """Draw a comparison; the figure as it was saved, and the names left out."""
-    kept: list[Figure] = []
+    """Draw a comparison and return the saved figure and the names left out."""
+    figures: list[Figure] = []
     save = Figure.savefig
 
     def remember(self: Figure, *arguments: Any, **options: Any) -> None:
-        kept.append(self)
+        figures.append(self)
         save(self, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", remember)
 
     def draw(*contenders: Contender) -> tuple[Figure, list[str]]:
         left_out = plot_comparison(a_comparison(*contenders), str(tmp_path / "x.png"))
-        return kept.pop(), left_out
+        return figures.pop(), left_out
 
     return draw
 
@@ -80,7 +80,7 @@ def test_each_method_is_a_named_point_with_its_interval(drawn: Drawn) -> None:
 def test_the_axes_say_in_words_what_they_show(drawn: Drawn) -> None:
     figure, _ = drawn(a_contender("m"))
     assert figure.get_supxlabel() == "Completion tokens per located first error (fewer is cheaper)"
-    assert figure.get_suptitle().startswith("d: quality of step labels")
+    assert figure.get_suptitle().startswith("d: quality and cost of step labels")
     assert "(truth: oracle, 1,200 solutions)" in figure.get_suptitle()
     assert [axes.get_title("left").strip() for axes in figure.axes] == ["Exact first errors", "Wrong steps"]
     assert figure.get_facecolor() == (1.0, 1.0, 1.0, 1.0)
@@ -135,9 +135,9 @@ def test_nothing_to_plot_is_told_and_no_file_is_made(tmp_path: Path, contenders:
 
 
 def test_svg_holds_its_words_as_text_and_is_the_same_each_time(tmp_path: Path) -> None:
-    found = a_comparison(a_contender("omegaprm", 1_000), a_contender("a$b$", 90_000), name="math-aps@v1")
+    comparison = a_comparison(a_contender("omegaprm", 1_000), a_contender("a$b$", 90_000), name="math-aps@v1")
     for name in ("a.svg", "b.SVG"):
-        plot_comparison(found, str(tmp_path / name))
+        plot_comparison(comparison, str(tmp_path / name))
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.SVG").read_text()
     words = re.findall(r">([^<>]+)</text>", text)
@@ -157,7 +157,7 @@ def test_png_is_a_picture_on_white(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["x.jpg", "x", "png", "x.png.txt"])
 def test_a_file_of_another_kind_is_refused(path: str) -> None:
-    with pytest.raises(UsageError, match=r"is no plot: expected a file that ends in \.svg or \.png"):
+    with pytest.raises(UsageError, match=r"is not a plot file: expected a name that ends in \.svg or \.png"):
         check_plot(path)
 
 

@@ -1,4 +1,4 @@
-"""The plot of an evaluation: a line of bins and a curve of F1 for each set, marked where it was measured."""
+"""Checks the plot of an evaluation: each set has a line of bins and a curve of F1 with marks at its thresholds."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def an_evaluation(*names: str, dev: float | None = None) -> PrmEvaluation:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def saved_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     save = Figure.savefig
 
@@ -41,9 +41,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def drawn(found: PrmEvaluation, kept: list[Figure], path: Path) -> tuple[Axes, Axes]:
-    plot_prm(found, str(path))
-    left, right = kept[-1].axes
+def drawn(evaluation: PrmEvaluation, saved_figures: list[Figure], path: Path) -> tuple[Axes, Axes]:
+    plot_prm(evaluation, str(path))
+    left, right = saved_figures[-1].axes
     return left, right
 
 
@@ -51,14 +51,14 @@ def xy(line: Line2D) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # type: ignore[arg-type]
 
 
-def test_a_set_is_a_line_of_its_bins_and_a_strip_of_where_they_lie(kept: list[Figure], tmp_path: Path) -> None:
-    found = an_evaluation("a", "b")
-    left, _ = drawn(found, kept, tmp_path / "x.png")
+def test_a_set_is_a_line_of_its_bins_and_a_strip_of_where_they_lie(saved_figures: list[Figure], tmp_path: Path) -> None:
+    evaluation = an_evaluation("a", "b")
+    left, _ = drawn(evaluation, saved_figures, tmp_path / "x.png")
     diagonal, *lines = left.lines
     assert xy(diagonal) == [(0, 0), (1, 1)]
-    for line, item in zip(lines, found.sets, strict=True):
+    for line, item in zip(lines, evaluation.sets, strict=True):
         assert xy(line) == [(each.mean_score, each.mean_truth) for each in item.steps.bins]
-    bins = [each for item in found.sets for each in item.steps.bins]
+    bins = [each for item in evaluation.sets for each in item.steps.bins]
     assert len(left.patches) == len(bins)
     bottom, _ = left.get_ylim()
     for patch, each in zip(left.patches, bins, strict=True):
@@ -69,29 +69,31 @@ def test_a_set_is_a_line_of_its_bins_and_a_strip_of_where_they_lie(kept: list[Fi
     assert lines[0].get_color() != lines[1].get_color()
 
 
-def test_a_bin_is_the_darker_the_more_steps_lie_in_the_same_space(kept: list[Figure], tmp_path: Path) -> None:
+def test_a_bin_is_the_darker_the_more_steps_lie_in_the_same_space(saved_figures: list[Figure], tmp_path: Path) -> None:
     each = judged("a", *[(1,)] * 60)
     scores = scored(each, *[(0.5,)] * 30, *[(0.6 + i / 100,) for i in range(30)])
-    found = PrmEvaluation("m", "m@1", 0.5, tuple(figures_of(each, scores, 0.5)))
-    left, _ = drawn(found, kept, tmp_path / "x.png")
+    evaluation = PrmEvaluation("m", "m@1", 0.5, tuple(figures_of(each, scores, 0.5)))
+    left, _ = drawn(evaluation, saved_figures, tmp_path / "x.png")
     shades = [patch.get_alpha() or 0 for patch in left.patches]
     assert len(shades) > 3
     assert shades[0] == 1.0
     assert all(0.1 < shade < 0.5 for shade in shades[1:])
 
 
-def test_the_curve_of_a_set_is_marked_at_the_thresholds_it_was_measured_at(kept: list[Figure], tmp_path: Path) -> None:
-    found = an_evaluation("a", "b", dev=0.47)
-    _, right = drawn(found, kept, tmp_path / "x.png")
+def test_the_curve_of_a_set_is_marked_at_the_thresholds_it_was_measured_at(
+    saved_figures: list[Figure], tmp_path: Path
+) -> None:
+    evaluation = an_evaluation("a", "b", dev=0.47)
+    _, right = drawn(evaluation, saved_figures, tmp_path / "x.png")
     curves, marks = right.lines[:2], right.lines[2:]
-    for line, item in zip(curves, found.sets, strict=True):
+    for line, item in zip(curves, evaluation.sets, strict=True):
         points = xy(line)
         assert (points[0][0], points[-1][0]) == (0.0, 1.0)
         assert dict(points)[0.5] == item.at_half.f1
     expected = [
         (at.threshold, at.f1)
         for name in ("at_half", "at_own", "at_dev")
-        for item in found.sets
+        for item in evaluation.sets
         if (at := getattr(item, name)) is not None
     ]
     assert [xy(line) for line in marks] == [[point] for point in expected]
@@ -100,21 +102,25 @@ def test_the_curve_of_a_set_is_marked_at_the_thresholds_it_was_measured_at(kept:
     assert [text.get_text() for text in legend.get_texts()] == ["0.5", "own, 0.4", "best on tuned, 0.47"]
 
 
-def test_without_a_dev_set_there_is_no_mark_for_it_and_groups_are_not_drawn(kept: list[Figure], tmp_path: Path) -> None:
-    found = an_evaluation("folder/a")
-    assert len(found.rows) == 3
-    left, right = drawn(found, kept, tmp_path / "x.png")
+def test_without_a_dev_set_there_is_no_mark_for_it_and_groups_are_not_drawn(
+    saved_figures: list[Figure], tmp_path: Path
+) -> None:
+    evaluation = an_evaluation("folder/a")
+    assert len(evaluation.rows) == 3
+    left, right = drawn(evaluation, saved_figures, tmp_path / "x.png")
     assert len(left.lines) == 2
     assert len(right.lines) == 1 + 2
-    (legend,) = kept[-1].legends
-    ece = found.sets[0].steps.ece
+    (legend,) = saved_figures[-1].legends
+    ece = evaluation.sets[0].steps.ece
     assert [text.get_text() for text in legend.get_texts()] == [f"a (9 steps, ECE {ece:.3f})"]
 
 
-def test_a_set_without_f1_or_without_scores_is_drawn_as_far_as_it_goes(kept: list[Figure], tmp_path: Path) -> None:
+def test_a_set_without_f1_or_without_scores_is_drawn_as_far_as_it_goes(
+    saved_figures: list[Figure], tmp_path: Path
+) -> None:
     each = judged("a", (1, 1), (1, 1))
     rows = (*figures_of(each, scored(each, (0.9, 0.8), (0.7, 0.6)), 0.5), *figures_of(judged("b", (1, -1)), {}, 0.5))
-    left, right = drawn(PrmEvaluation("m", "m@1", 0.5, rows), kept, tmp_path / "x.png")
+    left, right = drawn(PrmEvaluation("m", "m@1", 0.5, rows), saved_figures, tmp_path / "x.png")
     assert [len(xy(line)) for line in left.lines] == [2, 4, 0]
     assert [len(xy(line)) for line in right.lines] == [0, 0]
 
@@ -130,6 +136,6 @@ def test_svg_holds_its_words_as_text_and_is_the_same_each_time(tmp_path: Path) -
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no plot"):
+    with pytest.raises(UsageError, match="is not a plot file"):
         plot_prm(an_evaluation("a"), str(tmp_path / "x.pdf"))
     assert not list(tmp_path.iterdir())

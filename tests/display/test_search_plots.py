@@ -1,4 +1,4 @@
-"""The plot of a search names its curves and holds every point."""
+"""Checks that the plot of a search names its curves and contains every point."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,5 +32,5 @@ def test_without_a_reward_model_and_with_one_candidate_there_is_a_plot_too(tmp_p
 
 
 def test_another_suffix_is_refused() -> None:
-    with pytest.raises(UsageError, match="is no plot"):
+    with pytest.raises(UsageError, match="is not a plot file"):
         plot_search(evaluate([TWO_WRONG], None), "t", "plot.pdf")

@@ -1,4 +1,4 @@
-"""Steps as lines: nothing hangs on colour alone."""
+"""Checks steps as lines: no information is in colour only."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the tests of publish and pull need: a labelled dataset of three splits, a stand-in Hub, the command line."""
+"""Fixtures for publish and pull: a labelled dataset with three splits, a stand-in Hub, the command line."""
 
 import shutil
 import time
@@ -30,7 +30,7 @@ run = commands.run
 
 
 def plain_client(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A client without Xet, telemetry and the user's own token, which notes how long it would wait."""
+    """Switch off Xet, telemetry and the user's own token, and record waits instead of sleeping."""
     asked: list[float] = []
     for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         monkeypatch.setattr(constants, name, True)
@@ -47,7 +47,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
-    """A Hub that demands a token, which the environment holds."""
+    """Start a Hub that demands a token, and put the token into the environment."""
     with StandInHub(token=TOKEN) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -58,7 +58,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the dataset `d`: six questions of three splits, labelled by OmegaPRM; copy it, leave it as it is."""
+    """Make a store with the dataset `d`: six questions in three splits, labelled by OmegaPRM. Tests copy it."""
     folder = tmp_path_factory.mktemp("made") / "openr-store"
     store = Store.open(folder, create=True)
     config = LabelConfig(source="test", method="omegaprm", policy="scripted", into="d", options={"k": 4})
@@ -72,14 +72,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(made: Path, tmp_path: Path) -> Dataset:
-    """The dataset `d` in ./openr-store of the folder in which `run` runs."""
+    """Copy the dataset `d` to ./openr-store in the folder in which `run` runs."""
     shutil.copytree(made, tmp_path / "openr-store")
     return Store.open(tmp_path / "openr-store").dataset("d")
 
 
 @pytest.fixture(scope="session")
 def sent(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repo]:
-    """A store whose dataset `d` was published, and the repository `org/d`; copy both, leave them as they are."""
+    """Publish the dataset `d` as the repository `org/d`; tests use copies of the store and of the repository."""
     folder = tmp_path_factory.mktemp("sent") / "openr-store"
     shutil.copytree(made, folder)
     with pytest.MonkeyPatch.context() as patch, StandInHub(token=TOKEN) as hub, warnings.catch_warnings():
@@ -93,7 +93,7 @@ def sent(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Re
 
 @pytest.fixture
 def published(sent: tuple[Path, Repo], hub: StandInHub, tmp_path: Path) -> Dataset:
-    """The dataset `d` in ./openr-store, and on the Hub as `org/d`."""
+    """Copy the dataset `d` to ./openr-store and to the Hub as `org/d`."""
     folder, repo = sent
     shutil.copytree(folder, tmp_path / "openr-store")
     hub.repos["org/d"] = replace(

@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlencode
 
-# What the .gitattributes of a new dataset sends to LFS, as far as tests meet it.
+# The file types that the .gitattributes of a new dataset sends to LFS, as far as the tests use them.
 LFS_SUFFIXES = tuple(".7z .arrow .bin .bz2 .gz .h5 .npy .npz .parquet .pkl .pt .safetensors .tar .xz .zip .zst".split())
 LFS_ABOVE = 10 * 2**20
 BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -35,7 +35,7 @@ When = Callable[[str, str], bool]
 
 
 class Request(NamedTuple):
-    """A request as it arrived: `path` without its query, `body` as far as it was read."""
+    """A received request: `path` without its query, `body` as far as it was read."""
 
     method: str
     path: str
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        """The paths that a commit adds or deletes."""
+        """Return the paths that a commit adds or deletes."""
         return [json.loads(line)["value"]["path"] for line in self.body.splitlines()[1:]]
 
 
@@ -57,14 +57,14 @@ class File:
         return hashlib.sha256(self.data).hexdigest()
 
     @property
-    def kept(self) -> bytes:
-        """What git itself keeps: the bytes, or the pointer to the LFS object."""
+    def stored(self) -> bytes:
+        """Return what git itself stores: the bytes, or the pointer to the LFS object."""
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n"
         return pointer.encode() if self.lfs else self.data
 
     @cached_property
     def blob_id(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % len(self.kept) + self.kept).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(self.stored) + self.stored).hexdigest()
 
     @property
     def etag(self) -> str:
@@ -72,7 +72,7 @@ class File:
 
     def lfs_info(self, name: str) -> dict[str, Any]:
         size = len(self.data)
-        return {"lfs": {name: self.sha256, "size": size, "pointerSize": len(self.kept)}} if self.lfs else {}
+        return {"lfs": {name: self.sha256, "size": size, "pointerSize": len(self.stored)}} if self.lfs else {}
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Repo:
     def resolve(self, revision: str) -> Commit:
         if (target := self.branches.get(revision) or self.tags.get(revision)) is not None:
             return self.commits[target]
-        found = [commit for key, commit in self.commits.items() if len(revision) >= 7 and key.startswith(revision)]
-        if len(found) != 1:
+        matches = [commit for key, commit in self.commits.items() if len(revision) >= 7 and key.startswith(revision)]
+        if len(matches) != 1:
             raise Refusal(404, f"Invalid rev id: {revision}", {"X-Error-Code": "RevisionNotFound"})
-        return found[0]
+        return matches[0]
 
     def history(self, commit: Commit | None) -> Iterator[Commit]:
         while commit is not None:
@@ -126,7 +126,7 @@ class Reply:
 
 
 class Refusal(Exception):
-    """An error of the Hub; by the X-Error-Code of its headers the client chooses the exception that it raises."""
+    """An error of the Hub; its X-Error-Code header determines which exception the client raises."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -135,7 +135,7 @@ class Refusal(Exception):
     def reply(self, path: str) -> Reply:
         said = self.message.encode("ascii", "replace").decode()
         headers = {"Content-Type": "application/json", "X-Error-Message": said, **self.headers}
-        # Of an https Hub the client takes such a 401 for "no such repo"; over http only the code says so.
+        # From an https Hub the client reads such a 401 as "no such repo"; over http it needs the header.
         if self.status == 401 and self.message != BAD_TOKEN and re.match(r"/api/datasets/.|.+/resolve/", path):
             headers.setdefault("X-Error-Code", "RepoNotFound")
         return Reply(self.status, json.dumps({"error": self.message}).encode(), headers)
@@ -147,7 +147,7 @@ def anything(method: str, path: str) -> bool:
 
 @dataclass
 class Fault:
-    """What befalls the next `left` requests that `when` accepts; `left` is 0 once all of them are struck."""
+    """A fault that hits the next `left` requests that `when` accepts; `left` counts down to 0."""
 
     left: int
     when: When
@@ -159,7 +159,7 @@ class Fault:
 
 @dataclass
 class Call:
-    """A request on its way: `names` are the parts of its path that the route names."""
+    """A request being handled: `names` are the parts of its path that the route names."""
 
     method: str
     path: str
@@ -193,7 +193,7 @@ def route(methods: str, path: str, access: Access) -> Callable[[Route], Route]:
 
 
 class StandInHub:
-    """The server and all that it keeps: `with StandInHub() as hub: HfApi(endpoint=hub.url)`.
+    """The server and all its state: `with StandInHub() as hub: HfApi(endpoint=hub.url)`.
 
     With a `token`, writes and private repos demand it, and another token is refused everywhere, as by the Hub. Files of
     more than `part_size` bytes are asked for in parts; listings are cut into pages of `page_size`.
@@ -233,7 +233,7 @@ class StandInHub:
         headers: Mapping[str, str] | None = None,
         carried_out: bool = False,
     ) -> Fault:
-        """Answer the next requests with an error; `carried_out` does the work first, as when a gateway times out."""
+        """Answer the next requests with an error; `carried_out` does the work first, like a gateway that times out."""
         self.faults.append(Fault(next, when, Refusal(status, message, headers), carried_out))
         return self.faults[-1]
 
@@ -247,24 +247,24 @@ class StandInHub:
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self.lock:
-            found = next((fault for fault in self.faults if fault.left > 0 and fault.when(method, path)), None)
-            if found is not None:
-                found.left -= 1
-            return found
+            fault = next((fault for fault in self.faults if fault.left > 0 and fault.when(method, path)), None)
+            if fault is not None:
+                fault.left -= 1
+            return fault
 
     def asked(self, method: str, path: str) -> list[Request]:
-        """The requests so far with this method whose path holds `path`, a regular expression."""
+        """Return the requests so far with this method whose path matches the regular expression `path`."""
         return [
             request for request in list(self.requests) if request.method == method and re.search(path, request.path)
         ]
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
-        """What a revision holds, past the API."""
+        """Return the files of a revision, bypassing the API."""
         with self.lock:
             return {path: file.data for path, file in self.repos[repo].resolve(revision).files.items()}
 
     def environment(self, home: Path) -> dict[str, str]:
-        """What a new process needs to take this server for the Hub and `home` for its caches, whatever ours has set."""
+        """Return the environment in which a new process uses this server as the Hub and `home` for its caches."""
         settings = {"ENDPOINT": self.url, "HOME": str(home), "HUB_CACHE": f"{home}/hub", "UPDATE_DOWNLOAD_COUNTS": "0"}
         settings |= {f"HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS", "UPDATE_CHECK")}
         settings |= {"DATASETS_CACHE": f"{home}/datasets"} | ({"TOKEN": self.token} if self.token else {})
@@ -274,8 +274,8 @@ class StandInHub:
     def answer(self, call: Call) -> Reply:
         try:
             for method, pattern, access, function in ROUTES:
-                if call.method == method and (found := pattern.fullmatch(call.path)):
-                    call.names = {name: unquote(part) for name, part in found.groupdict().items() if part is not None}
+                if call.method == method and (match := pattern.fullmatch(call.path)):
+                    call.names = {name: unquote(part) for name, part in match.groupdict().items() if part is not None}
                     with self.lock:
                         self._admit(call, access)
                         reply = function(self, call)
@@ -351,7 +351,7 @@ class StandInHub:
         return about | {"private": call.repo.private, "siblings": siblings}
 
     def _describe(self, call: Call, path: str) -> list[dict[str, Any]]:
-        """The file or the folder as listings show it, and nothing where there is neither."""
+        """Describe a file or a folder as listings do; the list is empty if there is neither."""
         if (file := call.commit.files.get(path)) is not None:
             size = len(file.data)
             return [{"type": "file", "path": path, "oid": file.blob_id, "size": size, **file.lfs_info("oid")}]
@@ -363,20 +363,20 @@ class StandInHub:
     def _tree(self, call: Call) -> Any:
         folder = call.names.get("path", "").strip("/")
         start = len(folder.split("/")) if folder else 0
-        found: set[str] = set()
+        paths: set[str] = set()
         for path in call.commit.files:
             if not folder or path.startswith(f"{folder}/"):
                 parts = path.split("/")
                 stop = len(parts) if call.query.get("recursive") == "true" else start + 1
-                found |= {"/".join(parts[:level]) for level in range(start + 1, stop + 1)}
-        if folder and not found:
+                paths |= {"/".join(parts[:level]) for level in range(start + 1, stop + 1)}
+        if folder and not paths:
             raise Refusal(404, f"{folder} does not exist", {"X-Error-Code": "EntryNotFound"})
-        return self._page(call, [item for path in sorted(found) for item in self._describe(call, path)])
+        return self._page(call, [entry for path in sorted(paths) for entry in self._describe(call, path)])
 
     @route("POST", "/api/datasets/{repo}/paths-info/{rev}", "read")
     def _paths_info(self, call: Call) -> Any:
         paths = [value.strip("/") for name, value in parse_qsl(call.body.decode()) if name == "paths"]
-        return [item for path in paths for item in self._describe(call, path)]
+        return [entry for path in paths for entry in self._describe(call, path)]
 
     @route("GET", "/api/datasets/{repo}/commits/{rev}", "read")
     def _commits(self, call: Call) -> Any:
@@ -521,20 +521,20 @@ class _Server(ThreadingHTTPServer):
         self.hub = hub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle is no news; all else is a fault of this file or of a `when`."""
+        """Ignore clients that disconnect; any other error is a mistake in this file or in a `when`."""
         if isinstance(error := sys.exception(), Exception) and not isinstance(error, OSError):
             self.hub.crashes.append(error)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request a connection: neither side keeps a socket that a later test would find closed."""
+    """Handles one request per connection, so that no later test meets a socket that was closed."""
 
     protocol_version = "HTTP/1.1"
     timeout = 20
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
-        """The hub keeps the requests; nothing is printed."""
+        """Print nothing; the hub records the requests."""
 
     def serve(self) -> None:
         self.close_connection = True
@@ -544,7 +544,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size // 2 if cut == "request" else size)
         hub.requests.append(Request(self.command, path, body))
         if fault and fault.reset:
-            # Closed with a zero linger, a socket sends no FIN but a RST.
+            # With a zero linger, closing a socket sends a RST instead of a FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if cut == "request" or len(body) < size:
             return self.hang_up()
@@ -564,7 +564,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.hang_up() if cut else None
 
     def hang_up(self) -> None:
-        """Before the server can, which would send a FIN first."""
+        """Close the socket before the server does, because the server would send a FIN first."""
         self.connection.close()
 
 

@@ -1,4 +1,4 @@
-"""The folder that is published: the same bytes each time, and load_dataset reads every configuration and split."""
+"""Checks the published folder: the same bytes each time, and load_dataset reads every configuration and split."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def bring(store: Store, name: str, rows: list[dict[str, Any]]) -> Dataset:
-    """A dataset of rows in the formats `records` or `questions`."""
+    """Make a dataset from rows in the format `records` or `questions`."""
     dataset = store.dataset(name, create=True)
     kind = RecordsFormat if "steps" in rows[0] else QuestionsFormat
     form = kind(NoOptions(), name, "")
@@ -54,18 +54,18 @@ LOAD = """
 import collections, json, sys
 import datasets
 folder = sys.argv[1]
-found = {}
+splits = {}
 for config in datasets.get_dataset_config_names(folder):
     for split, data in datasets.load_dataset(folder, config).items():
-        found[f"{config}/{split}"] = data.to_list()
+        splits[f"{config}/{split}"] = data.to_list()
 one = datasets.load_dataset(folder, split=sys.argv[2])
-found["default"] = sorted(one.column_names)
-print(json.dumps(found))
+splits["default"] = sorted(one.column_names)
+print(json.dumps(splits))
 """
 
 
 def loaded(folder: Path, home: Path, split: str = "train") -> dict[str, Any]:
-    """What load_dataset makes of a folder, in a new process without a network and with empty caches."""
+    """Load a folder with load_dataset, in a new process without a network and with empty caches."""
     with StandInHub() as hub:
         environment = {**hub.environment(home), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(
@@ -77,8 +77,8 @@ def loaded(folder: Path, home: Path, split: str = "train") -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    splits: dict[str, Any] = json.loads(done.stdout)
+    return splits
 
 
 def test_the_same_snapshot_gives_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_a_store_that_came_to_the_same_by_another_way_gives_the_same_bytes(tmp_p
     two = bring(other, "s", list(reversed(rows)))
     made_layout(one, tmp_path / "a")
     made_layout(two, tmp_path / "b")
-    known, found = hashes(tmp_path / "a"), hashes(tmp_path / "b")
-    # What was done and how long it took is not the same.
-    assert {name for name in known if known[name] != found[name]} <= {
+    first, second = hashes(tmp_path / "a"), hashes(tmp_path / "b")
+    # The events of the jobs and their durations differ.
+    assert {name for name in first if first[name] != second[name]} <= {
         "data/jobs/train-00000-of-00001.parquet", "README.md", MANIFEST
     }  # fmt: skip
     tables = [json.loads((tmp_path / name / MANIFEST).read_text())["tables"] for name in "ab"]
@@ -132,21 +132,21 @@ def test_without_rollouts_the_folder_and_its_manifest_have_none(dataset: Dataset
 @pytest.mark.slow
 def test_load_dataset_reads_every_configuration_and_split(dataset: Dataset, tmp_path: Path) -> None:
     layout = made_layout(dataset, tmp_path / "a")
-    found = loaded(tmp_path / "a", tmp_path / "home")
-    assert set(found) == {f"{part.config}/{part.split}" for part in layout.parts} | {"default"}
+    splits = loaded(tmp_path / "a", tmp_path / "home")
+    assert set(splits) == {f"{part.config}/{part.split}" for part in layout.parts} | {"default"}
     for part in layout.parts:
-        assert len(found[f"{part.config}/{part.split}"]) == part.rows
+        assert len(splits[f"{part.config}/{part.split}"]) == part.rows
     view = dataset.view()
     for config in ("records", "steps", "questions", "nodes", "rollouts"):
-        rows = [row for name, rows in found.items() if name.startswith(f"{config}/") for row in rows]
+        rows = [row for name, rows in splits.items() if name.startswith(f"{config}/") for row in rows]
         assert len(rows) == view.sql(f"select count(*) as n from {config}")["n"][0].as_py()
-    known = {row["label_id"]: row for row in view.arrow("records").to_pylist()}
-    for name, rows in found.items():
+    records = {row["label_id"]: row for row in view.arrow("records").to_pylist()}
+    for name, rows in splits.items():
         for row in rows if name.startswith("records/") else ():
-            same = known[row["label_id"]]
-            assert {field: row[field] for field in same} == same
-    assert "steps" in found["default"]
-    assert "label" in found["default"]
+            record = records[row["label_id"]]
+            assert {field: row[field] for field in record} == record
+    assert "steps" in splits["default"]
+    assert "label" in splits["default"]
 
 
 def test_splits_are_kept_apart_and_named_as_load_dataset_takes_them(dataset: Dataset, tmp_path: Path) -> None:
@@ -184,9 +184,9 @@ def test_load_dataset_reads_questions_alone_in_several_shards(tmp_path: Path, mo
     (part,) = (part for part in layout.parts if part.config == "questions")
     assert len(part.files) > 2
     assert part.files[0] == f"data/questions/test-00000-of-{len(part.files):05d}.parquet"
-    found = loaded(tmp_path / "a", tmp_path / "home", split="test")
-    assert sorted(row["question"] for row in found["questions/test"]) == sorted(str(row["problem"]) for row in rows)
-    assert "answer" in found["default"]
+    splits = loaded(tmp_path / "a", tmp_path / "home", split="test")
+    assert sorted(row["question"] for row in splits["questions/test"]) == sorted(str(row["problem"]) for row in rows)
+    assert "answer" in splits["default"]
 
 
 def test_the_card_is_read_by_the_hub_and_names_what_it_is_of(dataset: Dataset, tmp_path: Path) -> None:

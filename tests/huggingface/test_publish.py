@@ -1,4 +1,4 @@
-"""Publishing to a Hub that answers as the true one does, also where it refuses, fails or hangs up."""
+"""Publishes to a Hub that answers like the real one, including refusals, failures and closed connections."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from tests.cli.conftest import Answer, Run
 from tests.huggingface.conftest import TOKEN
 from tests.huggingface.stand_in import StandInHub, When
 
-# httpx2 deprecates the `data=` by which huggingface_hub 2.4 sends LFS files.
+# httpx2 deprecates the `data=` argument with which huggingface_hub 2.4 sends LFS files.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 REPO = "org/d"
 
@@ -41,12 +41,12 @@ STAGES: Mapping[str, When] = {
 
 
 def writes(hub: StandInHub) -> list[str]:
-    """The requests that change something."""
-    return [f"{item.method} {item.path}" for item in hub.requests if item.method not in ("GET", "HEAD")]
+    """List the requests that change something."""
+    return [f"{each.method} {each.path}" for each in hub.requests if each.method not in ("GET", "HEAD")]
 
 
 def data_commits(hub: StandInHub) -> int:
-    """Commits beside the one that makes a repository."""
+    """Count the commits, without the one that creates a repository."""
     return len(hub.repos[REPO].commits) - 1 if REPO in hub.repos else 0
 
 
@@ -55,14 +55,14 @@ def published(run: Run, *arguments: str) -> Answer:
 
 
 def questions(dataset: Dataset, *texts: str, split: str = "train") -> None:
-    """Add questions and take a snapshot; each time as a job of its own."""
+    """Add questions and take a snapshot, as a new job each time."""
     rows = [(text, {"problem": text, "answer": "1", "split": split}) for text in texts]
     import_rows(dataset, ImportConfig("questions", texts[0]), QuestionsFormat(NoOptions(), "q", ""), rows, "q.jsonl")
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a dataset `d` of a few questions: publishing it is quick."""
+    """Make a store with a dataset `d` of a few questions, which is quick to publish."""
     folder = tmp_path_factory.mktemp("few") / "openr-store"
     dataset = Store.open(folder, create=True).dataset("d", create=True)
     questions(dataset, "1?", "2?", "3?")
@@ -72,21 +72,21 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(few: Path, tmp_path: Path) -> Dataset:
-    """The dataset of `few` in ./openr-store, to write to."""
+    """Copy the dataset of `few` to ./openr-store for a test that writes."""
     shutil.copytree(few, tmp_path / "openr-store")
     return Store.open(tmp_path / "openr-store").dataset("d")
 
 
 def is_one_sentence(answer: Answer, *words: str) -> None:
-    """A failure told as it should be: code 1, nothing on stdout, the thing named, no traceback."""
-    told = [line for line in answer.err.splitlines() if not line.startswith("  ")]
+    """Check that a failure gives code 1, nothing on stdout, one line that names the thing, and no traceback."""
+    lines = [line for line in answer.err.splitlines() if not line.startswith("  ")]
     assert answer.code == 1
     assert answer.out == ""
-    assert len(told) == 1, answer.err
-    assert "Unexpected" not in told[0]
+    assert len(lines) == 1, answer.err
+    assert "Unexpected" not in lines[0]
     assert "Traceback" not in answer.err
     for word in words:
-        assert word in told[0]
+        assert word in lines[0]
 
 
 def test_a_snapshot_is_published_with_its_commit_its_tag_and_its_card(
@@ -232,9 +232,9 @@ def test_a_dry_run_of_a_small_repository_that_is_not_there_needs_no_token(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["d", "d"], "'d' is no name on the Hub: write ORG/NAME"),
-        (["d", "a/b/c"], "is no name on the Hub"),
-        (["d", "org/"], "is no name on the Hub"),
+        (["d", "d"], "'d' is not a valid name on the Hub: write ORG/NAME"),
+        (["d", "a/b/c"], "is not a valid name on the Hub"),
+        (["d", "org/"], "is not a valid name on the Hub"),
         (["d@v9", REPO], 'No snapshot "v9" in d'),
         (["e", REPO], "No dataset 'e'"),
         (["d@", REPO], "is not a dataset name"),
@@ -312,7 +312,7 @@ def test_a_connection_that_drops_is_made_good(
     hub.drop(when=STAGES[stage], during=during, reset=reset)
     answer = published(run)
     if answer.code:
-        # Where the client does not try again by itself, the same command does.
+        # If the client does not retry by itself, running the same command again does.
         is_one_sentence(answer, REPO, "run the same command again")
         answer = published(run)
     assert answer.code == 0, answer.err
@@ -347,13 +347,13 @@ def test_an_upload_that_always_drops_is_told_and_resumed_where_it_was(
     fault = hub.drop(next=10_000, when=third)
     is_one_sentence(published(run), REPO, "run the same command again")
     assert data_commits(hub) == 0
-    kept = set(hub.repos[REPO].lfs)
-    assert len(kept) >= 1
+    uploaded = set(hub.repos[REPO].lfs)
+    assert len(uploaded) >= 1
     fault.left = 0
     hub.requests.clear()
     assert published(run).code == 0
     sent = {item.path.rpartition("/")[2] for item in hub.asked("PUT", "/lfs/")}
-    assert not sent & kept
+    assert not sent & uploaded
     assert data_commits(hub) == 1
 
 

@@ -1,4 +1,4 @@
-"""Pull: what was published comes back row for row, and what was changed on the way is found."""
+"""Checks that pull restores a published dataset row for row and detects every change to its files."""
 
 import io
 import json
@@ -24,7 +24,8 @@ from tests.cli.conftest import Answer, Run
 from tests.huggingface.conftest import TOKEN
 from tests.huggingface.stand_in import StandInHub
 
-# httpx2 deprecates the `data=` by which huggingface_hub 2.4 sends LFS files; `verify` leaves files to the collector.
+# httpx2 deprecates the `data=` argument with which huggingface_hub 2.4 sends LFS files; `verify` leaves open files to
+# the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
@@ -34,7 +35,7 @@ MANIFEST = "openr_data.json"
 
 
 def recommit(hub: StandInHub, files: Mapping[str, bytes | None]) -> None:
-    """Change files of the published dataset as a stranger with the right to write would."""
+    """Change files of the published dataset as another user with write access would."""
     operations = [
         CommitOperationDelete(name) if data is None else CommitOperationAdd(name, data) for name, data in files.items()
     ]
@@ -42,7 +43,7 @@ def recommit(hub: StandInHub, files: Mapping[str, bytes | None]) -> None:
 
 
 def remake(hub: StandInHub, **changes: Any) -> None:
-    """Change the manifest; None takes a field away."""
+    """Change the manifest; None removes a field."""
     manifest = json.loads(hub.files(REPO)[MANIFEST])
     for name, value in changes.items():
         if value is None:
@@ -76,7 +77,7 @@ def at(name: str) -> Dataset:
 
 
 def is_refused(answer: Answer, code: int, *words: str) -> None:
-    """Told in one sentence, with this code, and no dataset was written."""
+    """Check that the failure is one sentence with this code, and that no dataset was written."""
     assert (answer.code, answer.out) == (code, "")
     assert len(answer.err.splitlines()) == 1
     assert "Unexpected" not in answer.err
@@ -93,7 +94,7 @@ def test_what_was_published_comes_back_row_for_row(run: Run, published: Dataset,
     assert contents(back) == contents(published)
     assert back.snapshots()[0].digest == published.snapshots()[0].digest
     assert list(verify(back)) == []
-    # What each question took comes back with them, as it was stored.
+    # The cost of each question comes back with the rows, as it was stored.
     costs = "select * from question_costs order by job_id, question_id"
     spent = [item.view().sql(costs).to_pylist() for item in (back, published)]
     assert spent[0] == spent[1]
@@ -166,7 +167,7 @@ def test_labels_that_were_superseded_supersede_again(run: Run, hub: StandInHub) 
     first = run("pull", f"{REPO}@snapshot-1", "--into", "first")
     assert first.code == 0
     assert at("first").snapshots()[-1].digest == whole.snapshots()[0].digest
-    # An older state of the Hub takes nothing back.
+    # Pulling an older state of the Hub removes nothing.
     older = json.loads(run("pull", f"{REPO}@snapshot-1", "--into", "back", "--json").out)
     assert older["added"]["labels"] == 0
     assert list(verify(back)) == []
@@ -197,10 +198,10 @@ def test_solutions_without_labels_and_all_kinds_of_values_come_back(run: Run, hu
 def test_a_publication_without_rollouts_comes_back_without_them(run: Run, dataset: Dataset, hub: StandInHub) -> None:
     run("publish", "d", REPO, "--no-rollouts")
     assert pulled(run).code == 0
-    found, known = contents(at("back")), contents(dataset)
-    assert found.pop("rollouts") == []
-    known.pop("rollouts")
-    assert found == known
+    pulled_rows, published_rows = contents(at("back")), contents(dataset)
+    assert pulled_rows.pop("rollouts") == []
+    published_rows.pop("rollouts")
+    assert pulled_rows == published_rows
     assert list(verify(at("back"))) == []
 
 
@@ -243,7 +244,7 @@ def test_a_revision_that_is_not_there_is_one_sentence_and_writes_nothing(run: Ru
 
 
 def first_file(hub: StandInHub, config: str) -> tuple[str, bytearray]:
-    """The name and the bytes of the first file of a configuration."""
+    """Return the name and the bytes of the first file of a configuration."""
     name = next(name for name in sorted(hub.files(REPO)) if name.startswith(f"data/{config}/"))
     return name, bytearray(hub.files(REPO)[name])
 
@@ -332,7 +333,7 @@ def test_a_file_that_is_gone_is_found(run: Run, published: Dataset, hub: StandIn
         name = next(name for name in sorted(hub.files(REPO)) if name.startswith(f"data/{config}/"))
         data = hub.files(REPO)[name]
         recommit(hub, {name: None})
-        is_refused(pulled(run), 1, REPO, "not complete", "Nothing was written")
+        is_refused(pulled(run), 1, REPO, "incomplete", "Nothing was written")
         recommit(hub, {name: data})
     assert pulled(run).code == 0
 
@@ -374,7 +375,7 @@ def test_a_changed_job_is_found(run: Run, published: Dataset, hub: StandInHub) -
 def test_a_manifest_with_a_wrong_digest_of_a_table_is_found(run: Run, published: Dataset, hub: StandInHub) -> None:
     tables = json.loads(hub.files(REPO)[MANIFEST])["tables"]
     remake(hub, tables={**tables, "labels": "7:" + "0" * 32})
-    is_refused(pulled(run), 1, f"The labels of {REPO} are not those that were published (7 rows)")
+    is_refused(pulled(run), 1, f"The labels of {REPO} differ from those that were published (7 rows)")
 
 
 def test_a_manifest_with_a_wrong_digest_of_all_is_found(run: Run, published: Dataset, hub: StandInHub) -> None:

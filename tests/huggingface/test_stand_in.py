@@ -1,4 +1,4 @@
-"""The real client against the stand-in: what it stores, what it sends again, and what it makes of faults."""
+"""Runs the real client against the stand-in: what it stores, what it sends again, and how it reports faults."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 
 from tests.huggingface.stand_in import File, StandInHub
 
-# httpx2 deprecates the `data=` by which huggingface_hub 2.4 sends LFS files.
+# httpx2 deprecates the `data=` argument with which huggingface_hub 2.4 sends LFS files.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 NAME, DATASET = "org/steps", "dataset"
 BINARY = bytes(range(256)) * 40

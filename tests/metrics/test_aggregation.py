@@ -1,4 +1,4 @@
-"""From candidates to one answer: every rule on small cases, ties, and what must not matter."""
+"""Checks the choice of one answer: every rule on small cases, ties, and changes that must not matter."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ RULE = st.sampled_from(sorted(RULES)).map(RULES.__getitem__)
 
 
 def of(*pairs: tuple[int | None, float]) -> list[Candidate]:
-    """Candidates of one step."""
+    """Make candidates with one step each."""
     return [Candidate(group, (score,)) for group, score in pairs]
 
 

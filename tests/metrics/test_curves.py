@@ -1,4 +1,4 @@
-"""Expected accuracy for every k: each exact curve against all subsets counted one by one, in fractions."""
+"""Checks expected accuracy for every k: each exact curve against an enumeration of all subsets, in fractions."""
 
 import math
 from collections import Counter
@@ -43,7 +43,7 @@ def columns(samples: Sequence[Sample]) -> tuple[list[int | None], list[float], l
 
 
 def with_truth(samples: Sequence[Sample], right: set[int]) -> list[Sample]:
-    """The same samples, with one verdict for all of a group."""
+    """Return the same samples, with one verdict for each whole group."""
     return [(group, weight, group in right) for group, weight, _ in samples]
 
 
@@ -52,7 +52,7 @@ def values_of(samples: Sequence[Sample]) -> list[float | None]:
 
 
 def counted(samples: Sequence[Sample], accuracy: Callable[[Sequence[Sample]], Fraction]) -> list[float]:
-    """The mean accuracy over all subsets, for every size."""
+    """Return the mean accuracy over all subsets, for every size."""
     n = len(samples)
     return [
         float(sum((accuracy(subset) for subset in combinations(samples, k)), Fraction()) / math.comb(n, k))
@@ -73,7 +73,7 @@ def best_of(subset: Sequence[Sample]) -> Fraction:
 
 
 def voted(subset: Sequence[Sample]) -> Fraction:
-    """The mean over the heaviest groups of the share of their members in the subset that are correct."""
+    """Return the mean, over the heaviest groups, of the share of their members in the subset that are correct."""
     totals: dict[int, Fraction] = {}
     for group, weight, _ in subset:
         if group is not None:

@@ -1,4 +1,4 @@
-"""ProcessBench's protocol against hand-worked cases, and its sweep over thresholds against brute force."""
+"""Checks ProcessBench's protocol against hand-worked cases, and its sweep over thresholds against brute force."""
 
 import json
 import math
@@ -34,18 +34,18 @@ BOTH_KINDS = ITEMS.filter(lambda items: len({item.first_error is None for item i
 
 
 def every_threshold(items: Sequence[Scored]) -> list[float]:
-    """One threshold of each kind: at every score, just above it, and below all."""
+    """Return one threshold of each kind: at every score, just above it, and below all."""
     scores = {score for item in items for score in item.scores}
     return sorted({-math.inf, 0.5, *scores, *(math.nextafter(score, math.inf) for score in scores)})
 
 
-def hits(found: FirstErrorMetrics) -> tuple[int, int]:
-    return found.erroneous_hit, found.correct_hit
+def hits(metrics: FirstErrorMetrics) -> tuple[int, int]:
+    return metrics.erroneous_hit, metrics.correct_hit
 
 
-def f1_of(found: FirstErrorMetrics) -> float:
-    assert found.f1 is not None
-    return found.f1
+def f1_of(metrics: FirstErrorMetrics) -> float:
+    assert metrics.f1 is not None
+    return metrics.f1
 
 
 # One threshold
@@ -77,20 +77,20 @@ def test_the_figures_of_six_solutions_are_those_worked_out_by_hand() -> None:
         Scored((0.9, 0.5)),
         Scored((0.9, 0.4)),  # A false alarm.
     ]
-    found = first_error_metrics(items)
-    assert found == FirstErrorMetrics(erroneous=4, erroneous_hit=2, correct=2, correct_hit=1, threshold=0.5)
-    assert (found.accuracy_erroneous, found.accuracy_correct, found.f1, found.exact) == (0.5, 0.5, 0.5, 0.5)
+    metrics = first_error_metrics(items)
+    assert metrics == FirstErrorMetrics(erroneous=4, erroneous_hit=2, correct=2, correct_hit=1, threshold=0.5)
+    assert (metrics.accuracy_erroneous, metrics.accuracy_correct, metrics.f1, metrics.exact) == (0.5, 0.5, 0.5, 0.5)
     # At 0.4 the last two are right: accuracies of 0.5 and 1.
     assert first_error_metrics(items, 0.4).f1 == pytest.approx(2 / 3)
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.integers(1, 300), st.integers(0, 300))
 def test_f1_is_the_harmonic_mean_of_both_accuracies(erroneous: int, missed: int, correct: int, alarms: int) -> None:
-    found = FirstErrorMetrics(erroneous, max(erroneous - missed, 0), correct, max(correct - alarms, 0))
-    bad, good = found.accuracy_erroneous, found.accuracy_correct
+    metrics = FirstErrorMetrics(erroneous, max(erroneous - missed, 0), correct, max(correct - alarms, 0))
+    bad, good = metrics.accuracy_erroneous, metrics.accuracy_correct
     assert bad is not None
     assert good is not None
-    assert found.f1 == (pytest.approx(2 / (1 / bad + 1 / good)) if bad and good else 0)
+    assert metrics.f1 == (pytest.approx(2 / (1 / bad + 1 / good)) if bad and good else 0)
 
 
 def test_rates_of_nothing_are_none_and_f1_of_no_hits_is_zero() -> None:
@@ -104,7 +104,7 @@ def test_rates_of_nothing_are_none_and_f1_of_no_hits_is_zero() -> None:
 
 @given(ITEMS, SCORE)
 def test_the_counts_at_a_threshold_are_those_of_the_definition(items: list[Scored], threshold: float) -> None:
-    found = first_error_metrics(items, threshold)
+    metrics = first_error_metrics(items, threshold)
     erroneous = [item for item in items if item.first_error is not None]
     hit = [
         item
@@ -114,12 +114,12 @@ def test_the_counts_at_a_threshold_are_those_of_the_definition(items: list[Score
     ]
     correct = [item for item in items if item.first_error is None]
     silent = [item for item in correct if not any(score < threshold for score in item.scores)]
-    assert found == FirstErrorMetrics(len(erroneous), len(hit), len(correct), len(silent), threshold)
+    assert metrics == FirstErrorMetrics(len(erroneous), len(hit), len(correct), len(silent), threshold)
 
 
 def test_the_dictionary_is_flat_json() -> None:
-    found = first_error_metrics([Scored((0.9, 0.1), 1), Scored((0.9,)), Scored((0.2,))], 0.25)
-    assert json.loads(json.dumps(found.as_dict())) == {
+    metrics = first_error_metrics([Scored((0.9, 0.1), 1), Scored((0.9,)), Scored((0.2,))], 0.25)
+    assert json.loads(json.dumps(metrics.as_dict())) == {
         "threshold": 0.25, "f1": pytest.approx(2 / 3), "accuracy_erroneous": 1.0, "accuracy_correct": 0.5,
         "exact": pytest.approx(2 / 3), "erroneous": 1, "erroneous_hit": 1, "correct": 2, "correct_hit": 1,
     }  # fmt: skip
@@ -277,10 +277,10 @@ def test_a_tie_for_the_lowest_is_no_sign_of_an_orm() -> None:
 @given(ITEMS)
 def test_a_last_step_is_lowest_exactly_where_some_threshold_predicts_it_alone(items: list[Scored]) -> None:
     long = [item for item in items if len(item.scores) > 1]
-    found = [
+    metrics = [
         any(item.predicted(threshold) == len(item.scores) - 1 for threshold in every_threshold([item])) for item in long
     ]
-    assert last_is_lowest(items) == (sum(found) / len(long) if long else None)
+    assert last_is_lowest(items) == (sum(metrics) / len(long) if long else None)
 
 
 # Errors

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over questions: what they cover, what they refuse, and what memory they take."""
+"""Checks bootstrap intervals over questions: their coverage, the inputs they refuse, and their memory."""
 
 import tracemalloc
 
@@ -18,20 +18,20 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 @given(VALUES, st.sampled_from([1, 50]))
 def test_the_interval_holds_the_mean_and_lies_within_the_values(values: list[float], draws: int) -> None:
-    found = bootstrap_mean(values, rng(), draws)
-    assert found.mean == pytest.approx(np.mean(values))
-    assert found.n == len(values)
-    assert found.low <= found.mean <= found.high
-    assert min(values) - 1e-12 <= found.low
-    assert found.high <= max(values) + 1e-12
+    estimate = bootstrap_mean(values, rng(), draws)
+    assert estimate.mean == pytest.approx(np.mean(values))
+    assert estimate.n == len(values)
+    assert estimate.low <= estimate.mean <= estimate.high
+    assert min(values) - 1e-12 <= estimate.low
+    assert estimate.high <= max(values) + 1e-12
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_questions() -> None:
     values = rng(1).random(2000)
-    found = bootstrap_mean(values, rng(2), draws=4000)
+    estimate = bootstrap_mean(values, rng(2), draws=4000)
     reach = 1.96 * values.std() / np.sqrt(2000)
-    assert found.high - found.mean == pytest.approx(reach, rel=0.1)
-    assert found.mean - found.low == pytest.approx(reach, rel=0.1)
+    assert estimate.high - estimate.mean == pytest.approx(reach, rel=0.1)
+    assert estimate.mean - estimate.low == pytest.approx(reach, rel=0.1)
 
 
 @pytest.mark.parametrize(("level", "least", "most"), [(0.95, 0.9, 0.99), (0.6, 0.5, 0.7)])
@@ -39,8 +39,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(level: float, l
     generator = rng(4)
     covered = 0
     for _ in range(400):
-        found = bootstrap_mean((generator.random(80) < 0.7).astype(float), generator, draws=400, level=level)
-        covered += found.low <= 0.7 <= found.high
+        estimate = bootstrap_mean((generator.random(80) < 0.7).astype(float), generator, draws=400, level=level)
+        covered += estimate.low <= 0.7 <= estimate.high
     assert least < covered / 400 < most
 
 
@@ -61,9 +61,9 @@ def test_a_difference_turned_round_is_its_negative() -> None:
 
 
 def test_a_method_does_not_differ_from_itself() -> None:
-    found = paired_difference([0.1, 0.7, 0.3], [0.1, 0.7, 0.3], rng())
-    assert found == Estimate(0.0, 0.0, 0.0, 3)
-    assert not found.clear_of_zero
+    estimate = paired_difference([0.1, 0.7, 0.3], [0.1, 0.7, 0.3], rng())
+    assert estimate == Estimate(0.0, 0.0, 0.0, 3)
+    assert not estimate.clear_of_zero
 
 
 @pytest.mark.parametrize(

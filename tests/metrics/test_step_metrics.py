@@ -1,4 +1,4 @@
-"""Step metrics against hand-worked figures, brute force, and what must not change them."""
+"""Checks step metrics against hand-worked figures, brute force, and changes that must not matter."""
 
 import json
 import math
@@ -27,8 +27,8 @@ def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def figures(found: StepMetrics) -> dict[str, Any]:
-    return {name: value for name, value in found.as_dict().items() if name not in ("steps", "bins")}
+def figures(metrics: StepMetrics) -> dict[str, Any]:
+    return {name: value for name, value in metrics.as_dict().items() if name not in ("steps", "bins")}
 
 
 def auroc_by_pairs(rows: Sequence[tuple[float, bool, float]]) -> float | None:
@@ -42,23 +42,23 @@ def auroc_by_pairs(rows: Sequence[tuple[float, bool, float]]) -> float | None:
 
 
 def test_the_figures_of_four_steps_are_those_worked_out_by_hand() -> None:
-    found = step_metrics([0.9, 0.6, 0.4, 0.2], [True, False, True, False], bins=2)
-    assert found.steps == 4
-    assert found.good_share == found.accuracy == found.balanced_accuracy == 0.5
+    metrics = step_metrics([0.9, 0.6, 0.4, 0.2], [True, False, True, False], bins=2)
+    assert metrics.steps == 4
+    assert metrics.good_share == metrics.accuracy == metrics.balanced_accuracy == 0.5
     # Good above bad: 0.9 > 0.6, 0.9 > 0.2, 0.4 > 0.2 of four pairs.
-    assert found.auroc == 0.75
-    assert found.brier == pytest.approx((0.01 + 0.36 + 0.36 + 0.04) / 4)
-    assert found.log_loss == pytest.approx(-(math.log(0.9) + 2 * math.log(0.4) + math.log(0.8)) / 4)
-    assert found.bins == (
+    assert metrics.auroc == 0.75
+    assert metrics.brier == pytest.approx((0.01 + 0.36 + 0.36 + 0.04) / 4)
+    assert metrics.log_loss == pytest.approx(-(math.log(0.9) + 2 * math.log(0.4) + math.log(0.8)) / 4)
+    assert metrics.bins == (
         ReliabilityBin(0.2, 0.4, 2, 0.5, pytest.approx(0.3), 0.5),
         ReliabilityBin(0.6, 0.9, 2, 0.5, pytest.approx(0.75), 0.5),
     )
-    assert found.ece == pytest.approx((0.2 + 0.25) / 2)
+    assert metrics.ece == pytest.approx((0.2 + 0.25) / 2)
 
 
 def test_accuracy_flatters_where_one_class_is_rare_and_balanced_accuracy_does_not() -> None:
-    found = step_metrics([0.9] * 10, [1] * 9 + [0])
-    assert (found.accuracy, found.good_share, found.balanced_accuracy, found.auroc) == (0.9, 0.9, 0.5, 0.5)
+    metrics = step_metrics([0.9] * 10, [1] * 9 + [0])
+    assert (metrics.accuracy, metrics.good_share, metrics.balanced_accuracy, metrics.auroc) == (0.9, 0.9, 0.5, 0.5)
 
 
 def test_a_score_at_the_threshold_is_called_good() -> None:
@@ -81,11 +81,11 @@ def test_nothing_has_no_rates() -> None:
 
 @pytest.mark.parametrize("truth", [0, 1])
 def test_of_one_class_alone_only_what_compares_classes_is_none(truth: int) -> None:
-    found = step_metrics([0.2, 0.9], [truth, truth])
-    assert found.auroc is None
-    assert found.balanced_accuracy is None
-    assert None not in (found.accuracy, found.log_loss, found.brier, found.ece)
-    assert found.good_share == truth
+    metrics = step_metrics([0.2, 0.9], [truth, truth])
+    assert metrics.auroc is None
+    assert metrics.balanced_accuracy is None
+    assert None not in (metrics.accuracy, metrics.log_loss, metrics.brier, metrics.ece)
+    assert metrics.good_share == truth
 
 
 # AUROC
@@ -94,8 +94,8 @@ def test_of_one_class_alone_only_what_compares_classes_is_none(truth: int) -> No
 @given(st.lists(st.tuples(SCORE, st.booleans(), st.integers(1, 5)), min_size=1, max_size=40))
 def test_auroc_is_the_chance_that_a_good_step_scores_above_a_bad_one(rows: list[tuple[float, bool, float]]) -> None:
     scores, truths, weights = columns(rows)
-    found, expected = step_metrics(scores, truths, weights=weights).auroc, auroc_by_pairs(rows)
-    assert found == (None if expected is None else pytest.approx(expected, abs=1e-12))
+    metrics, expected = step_metrics(scores, truths, weights=weights).auroc, auroc_by_pairs(rows)
+    assert metrics == (None if expected is None else pytest.approx(expected, abs=1e-12))
 
 
 @given(st.lists(st.tuples(GRID, st.booleans()), min_size=1, max_size=40))
@@ -129,11 +129,11 @@ def test_ece_lies_between_the_distance_of_the_means_and_the_mean_distance(
     rows: list[tuple[float, float]], bins: int
 ) -> None:
     scores, truths = columns(rows)
-    found = step_metrics(scores, truths, bins=bins).ece
-    assert found is not None
-    assert 0 <= found <= 1
-    assert found >= abs(np.mean(scores) - np.mean(truths)) - 1e-12
-    assert found <= np.mean(np.abs(np.subtract(scores, truths))) + 1e-12
+    metrics = step_metrics(scores, truths, bins=bins).ece
+    assert metrics is not None
+    assert 0 <= metrics <= 1
+    assert metrics >= abs(np.mean(scores) - np.mean(truths)) - 1e-12
+    assert metrics <= np.mean(np.abs(np.subtract(scores, truths))) + 1e-12
     assert step_metrics(scores, truths, bins=1).ece == pytest.approx(abs(np.mean(scores) - np.mean(truths)), abs=1e-12)
 
 
@@ -154,10 +154,10 @@ def test_a_scorer_that_is_sure_and_half_wrong_is_half_off() -> None:
 @given(SOFT_ROWS, st.integers(1, 20))
 def test_bins_are_disjoint_ranges_that_hold_every_step_once(rows: list[tuple[float, float]], bins: int) -> None:
     scores, truths = columns(rows)
-    found = step_metrics(scores, truths, bins=bins).bins
-    assert 1 <= len(found) <= bins
-    assert sum(item.share for item in found) == pytest.approx(1)
-    for item in found:
+    metrics = step_metrics(scores, truths, bins=bins).bins
+    assert 1 <= len(metrics) <= bins
+    assert sum(item.share for item in metrics) == pytest.approx(1)
+    for item in metrics:
         inside = [(score, truth) for score, truth in rows if item.low <= score <= item.high]
         own, true = columns(inside)
         assert (min(own), max(own), len(inside)) == (item.low, item.high, item.steps)
@@ -166,15 +166,15 @@ def test_bins_are_disjoint_ranges_that_hold_every_step_once(rows: list[tuple[flo
             pytest.approx(np.mean(own), abs=1e-12),
             pytest.approx(np.mean(true), abs=1e-12),
         )
-    assert sum(item.steps for item in found) == len(rows)
-    assert all(before.high < after.low for before, after in pairwise(found))
+    assert sum(item.steps for item in metrics) == len(rows)
+    assert all(before.high < after.low for before, after in pairwise(metrics))
 
 
 @given(st.lists(UNIT, min_size=30, max_size=200, unique=True), st.integers(1, 15))
 def test_bins_of_distinct_scores_hold_equally_many_steps_to_within_one(scores: list[float], bins: int) -> None:
-    found = [item.steps for item in step_metrics(scores, [1] * len(scores), bins=bins).bins]
-    assert len(found) == bins
-    assert max(found) - min(found) <= 1
+    metrics = [item.steps for item in step_metrics(scores, [1] * len(scores), bins=bins).bins]
+    assert len(metrics) == bins
+    assert max(metrics) - min(metrics) <= 1
 
 
 def test_bins_have_equal_mass_by_default_fifteen_of_them() -> None:
@@ -184,29 +184,29 @@ def test_bins_have_equal_mass_by_default_fifteen_of_them() -> None:
 
 
 def test_a_score_with_much_mass_gets_one_bin_and_swallows_others() -> None:
-    found = step_metrics([0.1, *[1.0] * 97, 0.2, 0.3], [1] * 100, bins=10).bins
-    assert [(item.low, item.high, item.steps) for item in found] == [(0.1, 0.3, 3), (1.0, 1.0, 97)]
+    metrics = step_metrics([0.1, *[1.0] * 97, 0.2, 0.3], [1] * 100, bins=10).bins
+    assert [(item.low, item.high, item.steps) for item in metrics] == [(0.1, 0.3, 3), (1.0, 1.0, 97)]
 
 
 # Soft truths
 
 
 def test_soft_truths_are_taken_as_they_are_where_no_class_is_needed() -> None:
-    found = step_metrics([0.25, 0.75], [0.5, 0.75], bins=2)
-    assert found.brier == pytest.approx(0.25**2 / 2)
-    assert found.ece == pytest.approx(0.25 / 2)
+    metrics = step_metrics([0.25, 0.75], [0.5, 0.75], bins=2)
+    assert metrics.brier == pytest.approx(0.25**2 / 2)
+    assert metrics.ece == pytest.approx(0.25 / 2)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert found.log_loss == pytest.approx((-(math.log(0.25) + math.log(0.75)) / 2 + entropy) / 2)
+    assert metrics.log_loss == pytest.approx((-(math.log(0.25) + math.log(0.75)) / 2 + entropy) / 2)
 
 
 def test_a_soft_truth_counts_as_good_above_the_bound_alone() -> None:
     scores, truths = [0.2, 0.6, 0.9], [0.0, 0.25, 1.0]
-    found = step_metrics(scores, truths)
-    assert (found.good_share, found.accuracy, found.auroc) == (pytest.approx(2 / 3), 1, 1)
+    metrics = step_metrics(scores, truths)
+    assert (metrics.good_share, metrics.accuracy, metrics.auroc) == (pytest.approx(2 / 3), 1, 1)
     stricter = step_metrics(scores, truths, good_above=0.25)
     assert (stricter.good_share, stricter.accuracy) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert stricter.balanced_accuracy == 0.75
-    assert (stricter.brier, stricter.ece, stricter.log_loss) == (found.brier, found.ece, found.log_loss)
+    assert (stricter.brier, stricter.ece, stricter.log_loss) == (metrics.brier, metrics.ece, metrics.log_loss)
 
 
 @given(st.lists(st.tuples(SCORE, st.integers(0, 8)), min_size=1, max_size=30))
@@ -245,24 +245,24 @@ def test_the_unit_of_the_weights_does_not_matter(rows: list[tuple[float, float, 
 def test_the_order_of_the_steps_does_not_matter(rows: list[tuple[float, float]], chance: random.Random) -> None:
     shuffled = list(rows)
     chance.shuffle(shuffled)
-    found, other = step_metrics(*columns(rows)), step_metrics(*columns(shuffled))
-    assert figures(found) == pytest.approx(figures(other), abs=1e-12)
-    assert [(item.low, item.steps) for item in found.bins] == [(item.low, item.steps) for item in other.bins]
+    metrics, other = step_metrics(*columns(rows)), step_metrics(*columns(shuffled))
+    assert figures(metrics) == pytest.approx(figures(other), abs=1e-12)
+    assert [(item.low, item.steps) for item in metrics.bins] == [(item.low, item.steps) for item in other.bins]
 
 
 @given(ROWS)
 def test_lists_and_arrays_bools_and_numbers_give_the_same(rows: list[tuple[float, bool]]) -> None:
     scores, truths = columns(rows)
-    found = step_metrics(scores, truths)
+    metrics = step_metrics(scores, truths)
     for kind in (bool, int, np.float32, np.int8):
-        assert step_metrics(np.array(scores), np.array(truths, dtype=kind)) == found
-    assert step_metrics(scores, [float(truth) for truth in truths], weights=np.ones(len(rows))) == found
+        assert step_metrics(np.array(scores), np.array(truths, dtype=kind)) == metrics
+    assert step_metrics(scores, [float(truth) for truth in truths], weights=np.ones(len(rows))) == metrics
 
 
 def test_the_dictionary_is_json_with_the_bins_last() -> None:
-    found = step_metrics(np.array([0.25, 0.75], dtype=np.float32), np.array([False, True]), bins=2)
-    again = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert again == found.as_dict()
+    metrics = step_metrics(np.array([0.25, 0.75], dtype=np.float32), np.array([False, True]), bins=2)
+    again = json.loads(json.dumps(metrics.as_dict(), allow_nan=False))
+    assert again == metrics.as_dict()
     assert list(again)[-1] == "bins"
     assert again["bins"][1] == {
         "low": 0.75, "high": 0.75, "steps": 1, "share": 0.5, "mean_score": 0.75, "mean_truth": 1.0,
