@@ -54,7 +54,7 @@ MANY_CUT: Final = 0.2
 """The share of rollouts that ended at their limit which is worth a word."""
 SPENT: Final = (
     "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused cancelled retries "
-    "seconds_total gpu_hours cost currency"
+    "reward_calls reward_tokens reward_tokens_read seconds_total gpu_hours cost currency"
 ).split()
 """The ledger of a job as `--json` tells it."""
 LINE_EVERY = 30.0
@@ -80,7 +80,10 @@ def run_options(function: F) -> F:
     positive = click.FloatRange(min=0, min_open=True)
     options = (
         click.option("--live", type=_COUNT, default=256, show_default=True, help="Questions under way at a time."),
-        click.option("--max-tokens", type=_Count(), help="Stop asking after so many tokens (1M: a million)."),
+        click.option("--max-tokens", type=_Count(), help="Stop asking after N tokens of the policy (1M: a million)."),
+        click.option(
+            "--max-reward-tokens", type=_Count(), help="Stop asking after N tokens of the reward model that searches."
+        ),
         click.option("--max-cost", type=positive, help="Stop asking after so much money; needs a known price."),
         click.option("--max-hours", type=positive, help="Stop asking after so many hours."),
         click.option("--target-first-errors", type=_Count(), help="Stop asking once so many are located."),

@@ -147,6 +147,8 @@ def spent(status: Mapping[str, Any]) -> str:
         f"{status.get('completion_tokens', 0):,} completion tokens",
     ]
     parts += [f"{reused:,} rollouts reused"] if reused else []
+    if status.get("reward_calls"):
+        parts.append(f"{status['reward_tokens']:,} reward tokens ({status['reward_tokens_read']:,} read)")
     parts += [f"{hours:.2f} GPU-hours"] if hours is not None else []
     parts.append("price unknown" if cost is None else f"{money(cost, status.get('currency', ''))}")
     if cost is not None and limit is not None:

@@ -12,6 +12,11 @@ from ..types import Labeling, Outcome
 
 RECENT: Final = 64
 """Finished questions that the pace is taken from."""
+_PAID: Final = (
+    "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused "
+    "reward_calls reward_tokens reward_tokens_read"
+).split()
+"""What the journal's total holds."""
 _CARRIED: Final = ("seconds_total", "gpu_hours", "retries", "cancelled")
 """What earlier runs of a job have added up, beside what the journal tells."""
 
@@ -50,6 +55,9 @@ class Status:
     cut_tokens: int = 0
     reused: int = 0
     cancelled: int = 0
+    reward_calls: int = 0
+    reward_tokens: int = 0
+    reward_tokens_read: int = 0
     retries: int = 0
     seconds_total: float = 0.0
     gpu_hours: float | None = None
@@ -82,9 +90,8 @@ class Status:
         self.seconds = time.monotonic() - started
         self.in_flight = policy.in_flight
         self.journal_hits = policy.hits
-        for name in ("requests", "completions", "prompt_tokens", "cached_tokens", "completion_tokens", "cut_tokens"):
+        for name in _PAID:
             setattr(self, name, getattr(paid, name))
-        self.reused = paid.reused
         self.tokens_per_second = policy.fresh_tokens / max(self.seconds, 1e-9)
         self.tokens_per_second_now = policy.speed_now()
         before = self.earlier

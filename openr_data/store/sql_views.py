@@ -60,19 +60,21 @@ EVENTS: Final = "job_events"
 
 
 def _spent(names: str) -> str:
-    """Columns out of the totals of an event; older ones lack some."""
+    """Columns out of the totals of an event. Older events lack some: of a reward model they are 0, else null."""
     kinds = {"calls": "bigint", "seconds": "double", "seconds_total": "double", "gpu_hours": "double", "cost": "double"}
     text = {"currency", "outcome", "question_id", "stopped_by"}
     columns = []
     for name in names.split():
         read = f"totals->>'$.{name}'"
         kind = "varchar" if name in text else kinds.get(name, "bigint")
-        columns.append(f'try_cast({read} as {kind}) as "{name}"')
+        column = f"try_cast({read} as {kind})"
+        columns.append(f'coalesce({column}, 0) as "{name}"' if name.startswith("reward_") else f'{column} as "{name}"')
     return ", ".join(columns)
 
 
 _TOKENS: Final = (
-    "requests completions prompt_tokens cached_tokens completion_tokens truncated cut_tokens reused cancelled"
+    "requests completions prompt_tokens cached_tokens completion_tokens truncated cut_tokens reused cancelled "
+    "reward_calls reward_tokens reward_tokens_read"
 )
 
 VIEWS: Final[Mapping[str, str]] = {

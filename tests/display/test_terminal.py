@@ -86,6 +86,8 @@ def test_what_was_paid_is_tokens_hours_and_money_with_its_limit() -> None:
         "1,200 prompt tokens (900 cached) · 3,400 completion tokens · 16 rollouts reused · 1.50 GPU-hours · "
         "12.90 USD of at most 40.00 USD"
     )
+    scored = {"reward_calls": 3, "reward_tokens": 2_000, "reward_tokens_read": 500, "reused": 16}
+    assert "· 16 rollouts reused · 2,000 reward tokens (500 read) · price unknown" in spent(scored)
     assert spent({"cost": 0.00123, "currency": "USD"}).endswith("· 0.00123 USD")
 
 

@@ -81,6 +81,11 @@ def test_no_limits_are_never_reached() -> None:
     ("limits", "below", "at"),
     [
         (Limits(max_tokens=100), (Usage(prompt_tokens=60, completion_tokens=39), None, 9.0, 9), "100 tokens are paid"),
+        (
+            Limits(max_reward_tokens=70),
+            (Usage(10, 10, 99, 0, 99, reward_tokens=69), None, 9.0, 9),
+            "70 tokens of the r",
+        ),
         (Limits(max_cost=1.5), (Usage(), 1.49, 9.0, 9), "1.50 are spent"),
         (Limits(max_hours=0.5), (Usage(completion_tokens=9), 9.0, 0.49, 9), "0.50 hours have passed"),
         (Limits(target_first_errors=3), (Usage(completion_tokens=9), 9.0, 9.0, 2), "3 first errors are located"),
@@ -89,7 +94,7 @@ def test_no_limits_are_never_reached() -> None:
 def test_a_limit_is_reached_where_it_stands(limits: Limits, below: tuple[Any, ...], at: str) -> None:
     assert limits
     assert limits.reached(*below) == ""
-    reached = (Usage(prompt_tokens=60, completion_tokens=40), 1.5, 0.5, 3)
+    reached = (Usage(prompt_tokens=60, completion_tokens=40, reward_tokens=70), 1.5, 0.5, 3)
     assert limits.reached(*reached).startswith(at)
 
 
