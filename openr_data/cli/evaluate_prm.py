@@ -4,18 +4,17 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
 from ..display.plots import check_plot
 from ..display.terminal import duration
-from ..evaluation.prm import Evaluated, EvaluatePrm, PrmEvaluationConfig
+from ..evaluation.prm import Evaluated, PrmEvaluationConfig, evaluate_prm
 from ..evaluation.prm_figures import DEV, OWN, PrmEvaluation
-from ..evaluation.scores import Report
+from ..evaluation.scores import Scored
 from ..evaluation.seen_questions import seen_told
-from ..store import Store
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 
@@ -77,19 +76,8 @@ def prm(
     if plot:
         check_plot(plot)
     config = PrmEvaluationConfig(model, on, dev, truth, running.backend, running.format, file_format, limit)
-    evaluation = EvaluatePrm(Store.at(store), config)
-    if (done := evaluation.done()) is not None:
-        note(f"The job {done.job_id} is done already.")
-    else:
-        sets = evaluation.read()
-        told = ", ".join(f"{item.name} ({len(item.solutions):,} solutions)" for item in sets)
-        note(f"eval prm {model} on {told}")
-        with closing(evaluation.reward(**running.live)) as reward:
-            # A store is made once the model is there.
-            opened = Store.open(store, create=True)
-            with _progress() as report:
-                command = shlex.join(["openr-data", *sys.argv[1:]])
-                done = evaluation.run(opened, reward, report=report, command=command)
+    command = shlex.join(["openr-data", *sys.argv[1:]])
+    done = evaluate_prm(store, config, running.live, progress=_progress, announce=note, command=command)
     _show(out, done)
     if plot:
         from ..display.prm_plots import plot_prm
@@ -172,7 +160,7 @@ def _tell(done: Evaluated) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def _progress() -> Iterator[Scored]:
     """A bar on a terminal, a line every 30 seconds elsewhere; both on stderr."""
     if not sys.stderr.isatty():
         began = last = time.monotonic()

@@ -24,7 +24,7 @@ from ..exchange.importer import read_items
 from ..ids import solution_id
 from ..labels import HardLabel, first_error
 from ..registry import FORMATS
-from ..store import Store, View, query
+from ..store import Dataset, Store, View, query, refs
 from ..store.refs import MAIN, DatasetName
 from ..types import Provenance, Record
 from .labels import MEMORY, judges_of, listed_methods, method_table
@@ -46,6 +46,7 @@ class JudgedSolution:
     truth: tuple[HardLabel, ...]
     source: str = ""
     generator: str = ""
+    question_id: str = ""
 
     def __post_init__(self) -> None:
         if len(self.truth) != len(self.steps):
@@ -113,12 +114,7 @@ def labelled_data(store: Store | None, what: str, file_format: str = "") -> Labe
     """
     names = store.names() if store is not None else []
     if store is not None and what.partition("@")[0] in names:
-        wanted = DatasetName.parse(what)
-        snapshots = store.dataset(wanted.name).snapshots()
-        # `main` means its newest snapshot: what other jobs are writing meanwhile has no part in this.
-        name = f"{wanted.name}@{snapshots[-1].name}" if wanted.ref == MAIN and snapshots else what
-        view = store.view(name)
-        return LabelledData(name, view.digest(), view)
+        return _data_of(store.dataset(DatasetName.parse(what).name), DatasetName.parse(what))
     path = Path(what).expanduser()
     if not path.is_file():
         raise UnknownName("labelled dataset or file", what, names, "Import a file of the field with: openr-data import")
@@ -130,6 +126,19 @@ def labelled_data(store: Store | None, what: str, file_format: str = "") -> Labe
     name = file_format or recognised(what, ahead)
     check_some(make_format(name, {}, "", ""), name, what, ahead)
     return LabelledData(what, _file_digest(path), format=name)
+
+
+def _data_of(dataset: Dataset, wanted: DatasetName) -> LabelledData:
+    """The data of a dataset, under the name and digest of its facts: scores that an evaluation adds change neither."""
+    snapshots = dataset.snapshots()
+    if wanted.ref == MAIN and not snapshots:
+        view = dataset.view()
+        return LabelledData(wanted.name, query.digest(view.connect(), without=("scores",)), view)
+    # `main` means its newest snapshot: what other jobs write meanwhile has no part in this.
+    snapshot = refs.find(dataset.refs, dataset.name, wanted.ref if wanted.ref != MAIN else snapshots[-1].name)
+    facts = refs.before_scores(refs.rows(dataset.refs), snapshot)
+    name = f"{wanted.name}@{facts.name}" if wanted.ref == MAIN else str(wanted)
+    return LabelledData(name, facts.digest, dataset.view(snapshot.name if wanted.ref == MAIN else wanted.ref))
 
 
 def _file_digest(path: Path) -> str:
@@ -175,7 +184,7 @@ _JUDGED: Final = """
         select distinct on (solution_id) solution_id, question_id, steps, coalesce(generator, '') as generator
         from solutions semi join truth using (solution_id) order by solution_id, job_id
     )
-    select solution_id, question, steps, label, coalesce(source, '') as source, generator
+    select solution_id, question_id, question, steps, label, coalesce(source, '') as source, generator
     from once join truth using (solution_id) join questions using (question_id)
     where len(label) = len(steps)
     order by question_id, solution_id
@@ -207,7 +216,9 @@ class _Records:
         known = self.known.get(key)
         if labels is None or (known is not None and known[0] == ORACLE):
             return
-        found = JudgedSolution(name, question.question, record.steps, labels, question.source, record.generator)
+        found = JudgedSolution(
+            name, question.question, record.steps, labels, question.source, record.generator, question.question_id
+        )
         # Of several that judge one solution the one that judges most of it.
         if known is None or kind == ORACLE or _judged(found) > _judged(known[1]):
             self.known[key] = kind, found

@@ -1,26 +1,27 @@
-"""Evaluate a process reward model on labelled solutions: each is scored once, everything else is computed from that.
+"""Evaluate a process reward model on labelled solutions: each is scored once, and all figures follow from the scores.
+
+`evaluate_prm` does all of `openr-data eval prm`; `evaluate_prm_async` does it inside a running event loop. Scores of
+solutions in a dataset are kept in its table `scores`, where every later evaluation by the same model finds them.
 
 <store>/jobs/<job_id>/
     job.toml        configuration, the snapshots or files read by their digests, the revision of the model
-    scores/         step scores, see `score_store.py`
+    scores/         scores that are not committed yet, and those of files (`score_table.py`, `scores.py`)
     events.jsonl    start, progress, end: what `jobs status` reads
     result.json     all figures; written last
 
-The same command goes on where it was stopped; once it is done it reads the result, and loads no model where it can
-tell that the model is the one that was evaluated.
+The same command continues a stopped evaluation. Once it is done the command reads the result, without loading the
+model if a look at its files shows that it is the model that was evaluated.
 """
 
 import asyncio
-import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ..engine.protocols import RewardBackend
-from ..errors import InputError, Interrupted, PolicyError, UsageError
+from ..errors import InputError, UsageError
 from ..ids import content_hash
 from ..jobs.job import Job
 from ..jobs.reward import open_reward
@@ -29,26 +30,25 @@ from ..overlap import count_seen
 from ..prm_format import prm_formats
 from ..registry import check
 from ..store import Store
-from ..store.refs import now
-from .judged_solutions import JudgedSet, JudgedSolution, LabelledData, labelled_data
+from .judged_solutions import JudgedSet, LabelledData, labelled_data
 from .prm_figures import PrmEvaluation, choose_threshold, figures_of
-from .scores import Report, ScoreStore, case_id, score_all
+from .score_table import EvaluationScores, ScoreTable
+from .scores import Case, Process, Scored, case_id
+from .scoring_run import SPENT, ScoringRun
 from .seen_questions import seen_questions
 
 METHOD: Final = "eval prm"
-EVENT_EVERY: Final = 10.0
-"""Seconds between two progress events in the job folder."""
 _OF_THE_MODEL: Final = ("model_revision", "threshold")
 """What of the configuration is known once the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrmEvaluationConfig:
-    """What is evaluated on what.
+    """A reward model and the data it is evaluated on.
 
-    `on` and `dev` are datasets NAME or NAME@ref, or files (in `file_format`, by default the one their rows tell);
-    `truth` as in `compare`; `limit` takes so many solutions of each set. `format` is that of the model, where it does
-    not say one itself.
+    `on` and `dev` are datasets NAME or NAME@ref, or files (in `file_format`, by default the one that their rows show);
+    `truth` as in `compare`; `limit` takes N solutions of each set. `format` is that of the model, if its files do not
+    name one.
     """
 
     model: str
@@ -69,11 +69,11 @@ class PrmEvaluationConfig:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that is done: its job, the figures, and the reasons of what could not be scored.
+    """An evaluation that is done: its job, the figures, and why some solutions could not be scored.
 
-    `failures` are rows of `set`, `solution` and `reason`, `sets` what is known of each set (`truth`, `without_truth`,
-    `unreadable`, `dropped`, `questions`, and how many of those the model has `seen_questions`, None where it does not
-    say) by name; `spent` seconds and tokens of all runs.
+    `failures` are rows of `set`, `solution` and `reason`; `sets` describes each set by name (`truth`, `without_truth`,
+    `unreadable`, `dropped`, `questions`, and the number of those that the model has seen, `seen_questions`, None if
+    the model keeps no list); `spent` are seconds and tokens of all runs.
     """
 
     job_id: str
@@ -90,7 +90,7 @@ class Evaluated:
             "total": self.total,
             "failed": len(self.failures),
             **self.evaluation.as_dict(),
-            "sets": {name: dict(told) for name, told in self.sets.items()},
+            "sets": {name: dict(facts) for name, facts in self.sets.items()},
             "failures": [dict(item) for item in self.failures],
             **self.spent,
         }
@@ -98,16 +98,13 @@ class Evaluated:
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> "Evaluated":
         """The inverse of `as_dict`."""
-        spent = {name: plain[name] for name in _SPENT}
+        spent = {name: plain[name] for name in SPENT}
         evaluation = PrmEvaluation.read(plain)
         return cls(plain["job"], plain["total"], evaluation, plain["sets"], plain["failures"], spent)
 
 
-_SPENT: Final = ("seconds", "tokens_asked", "tokens_read")
-
-
 class EvaluatePrm:
-    """One evaluation: `done` looks for its result, `read` for its solutions, `run` scores and computes.
+    """One evaluation: `done` finds its result, `read` reads its solutions, `run` scores them and computes the figures.
 
     Raises `UsageError` for a set that is named twice or is the dev set too, and for a file format without a file; and
     what `labelled_data` raises.
@@ -182,107 +179,146 @@ class EvaluatePrm:
         config = self.config
         return open_reward(config.backend, config.model, config.format, live, "eval prm")
 
-    def run(self, store: Store, reward: RewardBackend, *, report: Report | None = None, command: str = "") -> Evaluated:
-        """Score what has no scores yet, and write the result; `command` is what goes on with it.
+    def run(self, store: Store, reward: RewardBackend, *, report: Scored | None = None, command: str = "") -> Evaluated:
+        """Score the solutions without scores, and write the result; `command` is the one that continues the job.
 
-        Raises `Interrupted` after Ctrl-C or SIGTERM with what was scored written, `PolicyLost` when the model failed,
-        `PolicyError` where not one solution could be scored, `JobError` when another process runs the same.
+        Raises `Interrupted` after Ctrl-C or SIGTERM with every received score kept, `PolicyLost` when the model
+        failed, `PolicyError` if not one solution could be scored, `JobError` when another process runs the job.
         """
-        sets = self.read()
+        with self._begun(store, reward, command) as job:
+            if (done := _result(job)) is not None:
+                return done
+            scores, scoring = self._scoring(store, reward, job)
+            return self._ended(job, reward, scores, scoring, asyncio.run(scoring.run(report, signals=True)))
+
+    async def run_async(
+        self, store: Store, reward: RewardBackend, *, report: Scored | None = None, command: str = ""
+    ) -> Evaluated:
+        """`run` inside a running event loop. It leaves signals alone: cancel the task to stop the evaluation."""
+        with self._begun(store, reward, command) as job:
+            if (done := _result(job)) is not None:
+                return done
+            scores, scoring = self._scoring(store, reward, job)
+            return self._ended(job, reward, scores, scoring, await scoring.run(report, signals=False))
+
+    @contextmanager
+    def _begun(self, store: Store, reward: RewardBackend, command: str) -> Iterator[Job]:
+        self.read()
         flat = {**self._flat(), "model_revision": reward.name, "threshold": reward.threshold}
         job = Job.begin(store, "eval", flat, {"model_mark": self.mark, "command": command})
         with job.lock():
-            if (found := _result(job)) is not None:
-                return found
-            every = [item for each in (*sets, *([self._dev] if self._dev else [])) for item in each.solutions]
-            kept = ScoreStore(job.path)
-            scored = _Scoring(job, reward, kept)
-            failures = scored.run({case_id(item.question, item.steps): item for item in every}, report)
-            evaluation = self._evaluation(reward, kept)
-            seen = seen_questions(self.config.model, is_local=self.config.backend != "openai")
-            told = {item.name: _told(item, seen) for item in (*sets, *([self._dev] if self._dev else []))}
-            done = Evaluated(job.job_id, scored.total, evaluation, told, list(_listed(sets, failures)), scored.spent)
-            job.finish(done.as_dict())
-            return done
+            yield job
 
-    def _evaluation(self, reward: RewardBackend, kept: ScoreStore) -> PrmEvaluation:
+    def _scoring(self, store: Store, reward: RewardBackend, job: Job) -> tuple[EvaluationScores, ScoringRun]:
+        """The scores that are there, and the run that scores the other solutions."""
+        of_dataset: dict[str, list[Process]] = {}
+        cases: dict[str, Case] = {}
+        data = [*self.on, *([self.dev] if self.dev else [])]
+        for source, judged in zip(data, self._every(), strict=True):
+            for item in judged.solutions:
+                cases[case_id(item.question, item.steps)] = item.question, item.steps
+                if source.view is not None:
+                    process = Process(item.question_id, item.question, item.steps)
+                    of_dataset.setdefault(source.view.dataset.name, []).append(process)
+        tables = [
+            ScoreTable(store, store.dataset(name, write=True), job, reward.name, processes)
+            for name, processes in of_dataset.items()
+        ]
+        scores = EvaluationScores(store, job, reward.name, tables, set(cases))
+        return scores, ScoringRun(job, reward, scores, cases)
+
+    def _ended(
+        self,
+        job: Job,
+        reward: RewardBackend,
+        scores: EvaluationScores,
+        scoring: ScoringRun,
+        failures: Mapping[str, str],
+    ) -> Evaluated:
+        evaluation = self._evaluation(reward, scores)
+        seen = seen_questions(self.config.model, is_local=self.config.backend != "openai")
+        sets = {item.name: _described(item, seen) for item in self._every()}
+        done = Evaluated(
+            job.job_id, scoring.total, evaluation, sets, list(_listed(self._sets, failures)), scoring.spent
+        )
+        job.finish(done.as_dict())
+        return done
+
+    def _every(self) -> list[JudgedSet]:
+        return [*self._sets, *([self._dev] if self._dev else [])]
+
+    def _evaluation(self, reward: RewardBackend, scores: EvaluationScores) -> PrmEvaluation:
         dev = None
         if self._dev is not None:
             try:
-                dev = choose_threshold(self._dev, self._sets, kept.known)
+                dev = choose_threshold(self._dev, self._sets, scores.known)
             except ValueError as error:
                 raise InputError(f"No threshold can be chosen on --dev {self._dev.name}: {error}.") from error
         at = None if dev is None else dev.threshold
-        rows = [row for item in self._sets for row in figures_of(item, kept.known, reward.threshold, at)]
+        rows = [row for item in self._sets for row in figures_of(item, scores.known, reward.threshold, at)]
         return PrmEvaluation(self.config.model, reward.name, reward.threshold, tuple(rows), dev)
 
 
-class _Scoring:
-    """The scoring of one run, told in the events of the job."""
+@contextmanager
+def silent() -> Iterator[Scored]:
+    """A progress display that shows nothing."""
+    yield lambda done, total: None
 
-    def __init__(self, job: Job, reward: RewardBackend, kept: ScoreStore) -> None:
-        self._job, self._reward, self._kept = job, reward, kept
-        self._earlier = job.last_event()
-        self._began = self._told = time.monotonic()
-        self.total = self._done = 0
 
-    @property
-    def spent(self) -> dict[str, float]:
-        """Seconds and tokens of all runs; what came after the last event of a killed one is not known."""
-        earlier = {name: self._earlier.get(name, 0) for name in _SPENT}
-        return {
-            "seconds": round(earlier["seconds"] + time.monotonic() - self._began, 1),
-            "tokens_asked": earlier["tokens_asked"] + self._reward.tokens_asked,
-            "tokens_read": earlier["tokens_read"] + self._reward.tokens_read,
-        }
+def evaluate_prm(
+    where: str | Path,
+    config: PrmEvaluationConfig,
+    live: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[], AbstractContextManager[Scored]] = silent,
+    announce: Callable[[str], None] | None = None,
+    command: str = "",
+) -> Evaluated:
+    """Evaluate a reward model in the store at `where`, or read the result if the same evaluation is done.
 
-    def run(self, cases: Mapping[str, JudgedSolution], report: Report | None) -> Mapping[str, str]:
-        """Score; return the reasons of what cannot be scored."""
-        self.total = len(cases)
-        self._done = sum(name in self._kept.known for name in cases)
-        events = self._job.open_events()
+    `live` are options of the backend that change no score, for example `{"base_url": ["http://localhost:8000/v1"]}`.
+    `announce` receives one line on what is about to run; `command` is the one that continues the job. The store is
+    created once the model is open. Raises what `EvaluatePrm` and its `run` raise.
+    """
+    evaluation, done = _announced(where, config, announce)
+    if done is not None:
+        return done
+    with closing(evaluation.reward(**(live or {}))) as reward:
+        store = Store.open(where, create=True)
+        with progress() as report:
+            return evaluation.run(store, reward, report=report, command=command)
 
-        def tell(name: str, failed: int = 0) -> None:
-            told = {"done": self._done - failed, "total": self.total, "failed": failed}
-            events.append({"event": name, "at": now(), **told, **self.spent})
 
-        def reported(done: int, total: int) -> None:
-            self._done = done
-            if time.monotonic() - self._told > EVENT_EVERY:
-                self._told = time.monotonic()
-                tell("progress")
-            if report is not None:
-                with suppress(OSError, ValueError):
-                    report(done, total)
+async def evaluate_prm_async(
+    where: str | Path,
+    config: PrmEvaluationConfig,
+    live: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[], AbstractContextManager[Scored]] = silent,
+    announce: Callable[[str], None] | None = None,
+    command: str = "",
+) -> Evaluated:
+    """`evaluate_prm` inside a running event loop. It leaves signals alone: cancel the task to stop the evaluation."""
+    evaluation, done = _announced(where, config, announce)
+    if done is not None:
+        return done
+    with closing(evaluation.reward(**(live or {}))) as reward:
+        store = Store.open(where, create=True)
+        with progress() as report:
+            return await evaluation.run_async(store, reward, report=report, command=command)
 
-        event = "error"
-        failures: Mapping[str, str] = {}
-        tell("start")
-        try:
-            failures = asyncio.run(self._scored(cases, reported))
-            event = "end"
-        except (KeyboardInterrupt, asyncio.CancelledError) as stop:
-            event = "stop"
-            raise Interrupted(
-                f"Stopped. {sum(name in self._kept.known for name in cases):,} of {self.total:,} solutions are scored. "
-                "The same command goes on."
-            ) from stop
-        finally:
-            tell(event, len(failures))
-            events.close()
-        if len(failures) == len(cases):
-            raise PolicyError(f"Not one of {self.total:,} solutions could be scored: {next(iter(failures.values()))}")
-        return failures
 
-    async def _scored(self, cases: Mapping[str, JudgedSolution], report: Report) -> Mapping[str, str]:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        # Outside the main thread a loop takes no signals: then its owner stops it.
-        with suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(signal.SIGTERM, task.cancel)
-        return await score_all(
-            self._reward, ((item.question, item.steps) for item in cases.values()), self._kept, report
-        )
+def _announced(
+    where: str | Path, config: PrmEvaluationConfig, announce: Callable[[str], None] | None
+) -> tuple[EvaluatePrm, Evaluated | None]:
+    evaluation = EvaluatePrm(Store.at(where), config)
+    done = evaluation.done()
+    if announce and done is not None:
+        announce(f"The job {done.job_id} is done already.")
+    elif announce:
+        sets = ", ".join(f"{item.name} ({len(item.solutions):,} solutions)" for item in evaluation.read())
+        announce(f"eval prm {config.model} on {sets}")
+    return evaluation, done
 
 
 def model_mark(config: PrmEvaluationConfig) -> str:
@@ -333,7 +369,7 @@ def _check_dev(dev: JudgedSet) -> None:
         )
 
 
-def _told(judged: JudgedSet, seen: frozenset[str] | None) -> dict[str, Any]:
+def _described(judged: JudgedSet, seen: frozenset[str] | None) -> dict[str, Any]:
     plain = {name: getattr(judged, name) for name in ("without_truth", "unreadable")}
     questions = {item.question for item in judged.solutions}
     known = {"seen_questions": None if seen is None else count_seen(questions, seen), "questions": len(questions)}

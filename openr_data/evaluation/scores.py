@@ -1,16 +1,20 @@
-"""Step scores of a reward model on their way into a job folder: whatever was scored is never scored again.
+"""Scores the solutions that have no step scores yet; the memory of a job folder for solutions of files.
+
+Solutions of a dataset keep their scores in its table `scores` (`score_table.py`). Solutions of a file are in no
+store, so their scores are kept in the folder of the job that evaluated them:
 
     <store>/jobs/<job_id>/scores/part-00001.parquet    case, scores
 
 A case is a question and the steps of one solution. Parts are written whole and never changed, so a kill loses at most
-what was scored since the last one: some thousand cases, or some seconds of a slow model.
+the scores since the last one: those of some thousand cases, or of some seconds of a slow model.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,15 +27,36 @@ from ..store.storage import storage_error, sync
 PART: Final = 2_000
 """Cases of a part."""
 PART_SECONDS: Final = 30.0
-"""After so many seconds a part is written, however few cases it has."""
+"""A part is written after that many seconds, however few cases it has."""
 AT_ONCE: Final = 512
-"""Cases that are asked for at a time."""
+"""Cases that are scored at a time."""
 
 _SCHEMA: Final = pa.schema({"case": pa.string(), "scores": pa.list_(pa.float64())})
 
 Case = tuple[str, Sequence[str]]
 """A question and the steps of a solution."""
-Report = Callable[[int, int], None]
+Scored = Callable[[int, int], None]
+"""Called with the number of solutions that are scored and of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The steps of a solution of a stored question."""
+
+    question_id: str
+    question: str
+    steps: tuple[str, ...]
+
+
+class ScoreKeeper(Protocol):
+    """Where step scores are kept. `known` has them by `case_id`; a score that was added is safe after `flush`."""
+
+    @property
+    def known(self) -> Mapping[str, tuple[float, ...]]: ...
+
+    def add(self, case: str, scores: Sequence[float]) -> object: ...
+
+    def flush(self) -> None: ...
 
 
 def case_id(question: str, steps: Sequence[str]) -> str:
@@ -40,7 +65,7 @@ def case_id(question: str, steps: Sequence[str]) -> str:
 
 
 class ScoreStore:
-    """The scores of one reward model in one job. Raises `StoreError` where a part cannot be read."""
+    """The scores of one reward model in the folder of a job. Raises `StoreError` if a part cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "scores"
@@ -57,13 +82,13 @@ class ScoreStore:
             self._parts = max(self._parts, int(path.stem.removeprefix("part-")))
 
     def add(self, case: str, scores: Sequence[float]) -> None:
-        """Remember a case; every few thousand or seconds they are written."""
+        """Keep the scores of a case; a part is written every few thousand cases or seconds."""
         self.known[case] = self._fresh[case] = tuple(scores)
         if len(self._fresh) >= PART or time.monotonic() - self._written > PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write the cases that are in no part yet."""
         if not self._fresh:
             return
         path = self.folder / f"part-{self._parts + 1:05}.parquet"
@@ -84,16 +109,16 @@ class ScoreStore:
 
 
 async def score_all(
-    reward: RewardModel, cases: Iterable[Case], store: ScoreStore, report: Report | None = None
+    reward: RewardModel, cases: Iterable[Case], memory: ScoreKeeper, report: Scored | None = None
 ) -> Mapping[str, str]:
-    """Score what is not known yet; return the reasons of those that can never be scored (`InputError`), by case.
+    """Score the cases that `memory` lacks; return why others can never be scored (`InputError`), by case.
 
-    Whatever ends it, what was scored is written. Raises `PolicyLost` when the model is gone, and `PolicyError` at the
-    end where requests failed that may succeed another time.
+    However it ends, every score that was received is kept. Raises `PolicyLost` when the model is gone, and
+    `PolicyError` at the end if requests failed that may succeed another time.
     """
     waiting = {case_id(question, steps): (question, steps) for question, steps in cases}
     total = len(waiting)
-    waiting = {name: case for name, case in waiting.items() if name not in store.known}
+    waiting = {name: case for name, case in waiting.items() if name not in memory.known}
     failures: dict[str, str] = {}
     refused: list[PolicyError] = []
     left = iter(waiting.items())
@@ -116,7 +141,7 @@ async def score_all(
                         f"The reward model gives {list(scores)} for {len(steps)} steps, not a number from 0 to 1 for "
                         f"each: {question[:60]!r}."
                     )
-                store.add(name, scores)
+                memory.add(name, scores)
             done += 1
             if report is not None:
                 report(done, total)
@@ -128,7 +153,7 @@ async def score_all(
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     finally:
-        store.flush()
+        memory.flush()
     if refused:
         raise PolicyError(
             f"{len(refused):,} of {total:,} solutions were not scored, for example: {refused[0]} The same command "

@@ -288,7 +288,7 @@ def unreadable(error: Exception) -> StoreError:
     )
 
 
-def digest(connection: duckdb.DuckDBPyConnection, like: str = "") -> str:
+def digest(connection: duckdb.DuckDBPyConnection, like: str = "", without: Sequence[str] = ()) -> str:
     """A hash over all rows of all tables but `jobs`, in any order; an empty table of `LATER_TABLES` leaves no mark.
 
     A sum of row hashes, not an exclusive or: equal rows must not cancel. What an id is a hash over is left out, as
@@ -297,7 +297,7 @@ def digest(connection: duckdb.DuckDBPyConnection, like: str = "") -> str:
     """
     is_old = bool(like) and not is_new(like)
     try:
-        return _digest(connection, {"rollouts": ("text",)} if is_old else HASHED, "" if is_old else _DIGEST)
+        return _digest(connection, {"rollouts": ("text",)} if is_old else HASHED, "" if is_old else _DIGEST, without)
     except duckdb.Error as error:
         raise unreadable(error) from error
 
@@ -315,8 +315,10 @@ def table_digests(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
         raise unreadable(error) from error
 
 
-def _digest(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]], prefix: str) -> str:
-    parts = ";".join(f"{name}:{part}" for name, part in _parts(connection, hashed).items())
+def _digest(
+    connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str, ...]], prefix: str, without: Sequence[str]
+) -> str:
+    parts = ";".join(f"{name}:{part}" for name, part in _parts(connection, hashed).items() if name not in without)
     return f"{prefix}{hashlib.md5(parts.encode(), usedforsecurity=False).hexdigest()}"
 
 

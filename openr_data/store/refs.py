@@ -228,6 +228,18 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     return row
 
 
+def before_scores(everything: Sequence[Snapshot], snapshot: Snapshot) -> Snapshot:
+    """The oldest snapshot with the same rows as `snapshot` but for step scores, which evaluations add.
+
+    Whoever names a state by its facts names this one: an evaluation then changes no configuration.
+    """
+    numbered = {row.name: row for row in everything if row.kind == "snapshot"}
+    facts = numbered.get(snapshot.parent or "", snapshot) if snapshot.kind == "tag" else snapshot
+    while facts.operation == "eval" and set(facts.changes) <= {"+scores"} and facts.parent in numbered:
+        facts = numbered[facts.parent or ""]
+    return facts
+
+
 def missing(dataset: str, ref: str, names: Sequence[str]) -> MissingRef:
     """The error for a reference that is not there; of many names the ends are listed."""
     listed = [*names[:3], "…", *names[-7:]] if len(names) > 12 else list(names)

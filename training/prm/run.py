@@ -25,7 +25,7 @@ from openr_data.jobs.job import Job
 from openr_data.overlap import SEEN_FILE, find_benchmarks, fingerprint
 from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat
 from openr_data.store import Store, View
-from openr_data.store.refs import MAIN, DatasetName
+from openr_data.store.refs import MAIN, DatasetName, before_scores
 
 from ..base_model import choose_format, load_base
 from .card import prm_card
@@ -346,9 +346,11 @@ class PrmRun:
 def _pinned(store: Store, config: PrmConfig) -> tuple[View, PrmConfig]:
     """The view and the configuration with the snapshot by name: what is written later has no part in the run."""
     wanted = DatasetName.parse(config.data)
-    snapshots = store.dataset(wanted.name).snapshots()
+    dataset = store.dataset(wanted.name)
+    snapshots = dataset.snapshots()
     if wanted.ref == MAIN and snapshots:
-        config = replace(config, data=f"{wanted.name}@{snapshots[-1].name}")
+        facts = before_scores(snapshots, snapshots[-1])
+        config = replace(config, data=f"{wanted.name}@{facts.name}")
     return store.view(config.data), config
 
 
