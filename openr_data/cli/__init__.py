@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tag": ("versions:tag", "Name a snapshot for good, or list the tags."),
     "rollback": ("versions:rollback_", "Make a dataset what it was, as a new snapshot."),
     "sql": ("sql:sql", "Ask a dataset with SQL."),
-    "view": ("view:view", "Show labelled steps in the terminal."),
+    "view": ("view:view_", "Show labelled steps in the terminal."),
     "publish": ("huggingface:publish_", "Put a snapshot on the Hugging Face Hub."),
     "pull": ("huggingface:pull_", "Take a published dataset from the Hub."),
     "verify": ("upkeep:verify_", "Read a whole dataset again and say what is wrong."),

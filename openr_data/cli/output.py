@@ -132,7 +132,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} Nobody is there to ask: say --yes.")
+        raise UsageError(f"{question} There is no terminal to ask on: confirm with --yes.")
     if not click.confirm(question, err=True):
         raise click.Abort
 

@@ -8,6 +8,7 @@ view.sql("select count(*) from steps where label = -1")
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,11 +17,21 @@ from ..errors import MissingDataset, NotAStore, UsageError
 from ..schema import REFS, SCHEMA_VERSION, TABLES
 from . import storage, tables
 from .dataset import Dataset
-from .refs import MAIN, DatasetName
+from .refs import MAIN, DatasetName, Snapshot
 from .remote import Place, RemotePath, place
 from .view import View
 
 MARKER: Final = "openr-store.json"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSummary:
+    """One line on a dataset: row counts of its last snapshot (or of its tables before the first), and bytes on disk."""
+
+    name: str
+    counts: Mapping[str, int]
+    snapshot: Snapshot | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,17 @@ class Store:
                 f"No dataset {name!r} in {self.path} (there are: {there}). List them with: openr-data ls"
             )
         return dataset
+
+    def summaries(self) -> list[DatasetSummary]:
+        """A summary of every dataset, sorted by name."""
+        summaries = []
+        for name in self.names():
+            dataset = self.dataset(name)
+            snapshots = dataset.snapshots()
+            last = snapshots[-1] if snapshots else None
+            counts = dict(last.counts) if last else dataset.view().counts()
+            summaries.append(DatasetSummary(name, counts, last, dataset.size()))
+        return summaries
 
     def _upgrade(self) -> None:
         """Say that this version writes here: an older one must not take the new columns for its own."""

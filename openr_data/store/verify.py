@@ -27,7 +27,7 @@ SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Fault:
     """Something that is not as it should be: where, what, how often, and some of the rows."""
 
     where: str
@@ -36,16 +36,16 @@ class Problem:
     examples: tuple[str, ...] = ()
 
 
-def verify(dataset: Location) -> Iterator[Problem]:
+def verify(dataset: Location) -> Iterator[Fault]:
     """All problems of a dataset, one kind a problem; nothing where all is well."""
     try:
         dataset.check_whole()
     except StoreError as error:
-        yield Problem(dataset.name, str(error))
+        yield Fault(dataset.name, str(error))
     try:
         refs.read(dataset.refs)
     except StoreError as error:
-        yield Problem("refs", str(error))
+        yield Fault("refs", str(error))
         return
     damaged = list(_files(dataset))
     yield from damaged
@@ -57,10 +57,10 @@ def verify(dataset: Location) -> Iterator[Problem]:
         yield from _rows(view)
         yield from _snapshots(dataset)
     except StoreError as error:
-        yield Problem(dataset.name, str(error))
+        yield Fault(dataset.name, str(error))
 
 
-def _files(dataset: Location) -> Iterator[Problem]:
+def _files(dataset: Location) -> Iterator[Fault]:
     """Files that cannot be read to their end, log entries that are empty, versions that do not open."""
     known = refs.read(dataset.refs)
     seen: set[str] = set()
@@ -71,7 +71,7 @@ def _files(dataset: Location) -> Iterator[Problem]:
             try:
                 opened = tables.open_table(dataset.path / table, version)
             except StoreError as error:
-                yield Problem(table, str(error))
+                yield Fault(table, str(error))
                 continue
             for row in tables.data_files(opened):
                 if row["path"] not in seen:
@@ -79,26 +79,26 @@ def _files(dataset: Location) -> Iterator[Problem]:
                     yield from _file(storage.child(dataset.path / table, row["path"]), table, row)
 
 
-def _log(path: Place, table: str) -> Iterator[Problem]:
+def _log(path: Place, table: str) -> Iterator[Fault]:
     """Empty log entries: what a power cut leaves, and what delta-rs reads as commits without rows."""
     if isinstance(path, Path):
         for entry in sorted((path / "_delta_log").glob("*.json")):
             if not entry.stat().st_size:
-                yield Problem(table, f"its log entry {entry.name} is empty")
+                yield Fault(table, f"its log entry {entry.name} is empty")
 
 
-def _file(path: str, table: str, row: Mapping[str, Any]) -> Iterator[Problem]:
+def _file(path: str, table: str, row: Mapping[str, Any]) -> Iterator[Fault]:
     try:
         file = pq.ParquetFile(storage.source(path))
         rows = sum(batch.num_rows for batch in file.iter_batches())
     except (OSError, pa.ArrowException) as error:
-        yield Problem(table, f"the file {row['path']} cannot be read: {storage.first_line(error)}")
+        yield Fault(table, f"the file {row['path']} cannot be read: {storage.first_line(error)}")
         return
     if row["num_records"] is not None and rows != row["num_records"]:
-        yield Problem(table, f"the file {row['path']} holds {rows} rows, its log says {row['num_records']}")
+        yield Fault(table, f"the file {row['path']} holds {rows} rows, its log says {row['num_records']}")
 
 
-def _rows(view: View) -> Iterator[Problem]:
+def _rows(view: View) -> Iterator[Fault]:
     connection = view.connect()
     for where, what, columns, condition in _CHECKS:
         yield from _ask(connection, where, what, columns, condition)
@@ -108,16 +108,16 @@ def _rows(view: View) -> Iterator[Problem]:
     yield from _ids(view)
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: str, rows: str) -> Iterator[Problem]:
+def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: str, rows: str) -> Iterator[Fault]:
     found = query.one(
         connection,
         f"select count(*), list({column}::varchar order by {column}::varchar)[:{SHOWN}] from ({rows})",
     )
     if found[0]:
-        yield Problem(where, what, int(found[0]), tuple(found[1]))
+        yield Fault(where, what, int(found[0]), tuple(found[1]))
 
 
-def _repeated(view: View, table: str) -> Iterator[Problem]:
+def _repeated(view: View, table: str) -> Iterator[Fault]:
     """Keys that several files hold although their names say they do not."""
     files = view.files(table)
     if not files or not all(map(storage.is_fresh, files)):
@@ -191,9 +191,9 @@ _CHECKS: Final = (
 """Table, what is wrong, the column that names the row, the rows for which it is so."""
 
 
-def _ids(view: View) -> Iterator[Problem]:
+def _ids(view: View) -> Iterator[Fault]:
     for table, count, examples in ids_are_right(view.connect()):
-        yield Problem(table, "ids that are not the hash of what they name", count, examples)
+        yield Fault(table, "ids that are not the hash of what they name", count, examples)
 
 
 def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, int, tuple[str, ...]]]:
@@ -245,17 +245,17 @@ def _right_node(found: str, question: str, parent: str | None, step: str) -> boo
     return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
 
 
-def _snapshots(dataset: Location) -> Iterator[Problem]:
+def _snapshots(dataset: Location) -> Iterator[Fault]:
     """Snapshots and tags that do not hold what they held."""
     known = refs.read(dataset.refs)
     numbers = {row.name for row in refs.rows(dataset.refs) if row.kind == "snapshot"}
     for row in known:
         if row.parent is not None and row.parent not in numbers:
-            yield Problem(f"@{row.name}", f"its parent {row.parent} is not there")
+            yield Fault(f"@{row.name}", f"its parent {row.parent} is not there")
         connection = View(dataset, row.name, row.versions).connect()
         counts = query.counts(connection)
         lost = [table for table, count in row.counts.items() if counts.get(table, 0) != count]
         if lost:
-            yield Problem(f"@{row.name}", f"other numbers of rows than it was made with in {', '.join(lost)}")
+            yield Fault(f"@{row.name}", f"other numbers of rows than it was made with in {', '.join(lost)}")
         elif query.digest(connection, row.digest) != row.digest:
-            yield Problem(f"@{row.name}", "another content than it was made with (its digest does not hold)")
+            yield Fault(f"@{row.name}", "another content than it was made with (its digest does not hold)")

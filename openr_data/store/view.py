@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from ..errors import UsageError
 from ..schema import LATER_TABLES, TABLES
 from . import query, refs, tables
 from .hold import Location
-from .refs import MAIN
+from .refs import MAIN, DatasetName
 from .remote import RemotePath
 from .sql_views import VIEWS
 from .storage import is_current, is_fresh, read_tables
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
+_LABEL_SETS: Final = """
+    select method, completer as policy, count(*) as label_sets, sum(len(label))::bigint as steps,
+           sum(len(list_filter(label, lambda x: x = 1)))::bigint as good,
+           sum(len(list_filter(label, lambda x: x = -1)))::bigint as bad,
+           count(first_error) as first_errors
+    from labels group by all order by 1, 2
+"""
 ATTEMPTS: Final = 20
 """How often `view_at` reads the table versions again while another process swaps files."""
 
@@ -94,6 +102,44 @@ class View:
             known = self._connections.setdefault(wanted, self.connect(statement))
         # Each query has its own, so that threads do not meet in one answer.
         return known.cursor()
+
+    def find_records(
+        self, id_prefix: str = "", *, method: str = "", only_errors: bool = False, limit: int | None = None
+    ) -> pa.Table:
+        """Rows of `records`, ordered by question, solution and method.
+
+        `id_prefix` is the beginning of a solution's or a question's id, `method` the method of the label set;
+        `only_errors` leaves out label sets without a first error. Raises `UsageError` for a malformed id.
+        """
+        conditions = ["true"]
+        if id_prefix:
+            if not id_prefix.isalnum():
+                raise UsageError(
+                    f"{id_prefix!r} is not an id. Ids are hex digits; list some with: openr-data view {self.name}"
+                )
+            conditions.append(f"(starts_with(solution_id, '{id_prefix}') or starts_with(question_id, '{id_prefix}'))")
+        if method:
+            conditions.append(f"method = '{query.quoted(method)}'")
+        if only_errors:
+            conditions.append("first_error is not null")
+        limited = "" if limit is None else f" limit {max(limit, 0)}"
+        return self.sql(
+            f"select * from records where {' and '.join(conditions)} order by question_id, solution_id, method{limited}"
+        )
+
+    @property
+    def name(self) -> str:
+        """`NAME@ref`, or the name alone for the newest state."""
+        return str(DatasetName(self.dataset.name, self.ref))
+
+    def label_sets(self) -> pa.Table:
+        """What the labels consist of: method, policy, label_sets, steps, good, bad and first_errors, by method."""
+        return self.sql(_LABEL_SETS)
+
+    def verdicts(self) -> dict[str, int]:
+        """The number of rollouts by verdict, most frequent first."""
+        rows = self.sql("select verdict, count(*) as n from rollouts group by 1 order by 2 desc").to_pylist()
+        return {row["verdict"]: row["n"] for row in rows}
 
     def digest(self) -> str:
         """A hash of the content of all tables, whatever the order of rows and files."""

@@ -87,7 +87,7 @@ def test_a_mistake_is_one_sentence_and_makes_no_store(run: Run, arguments: list[
         (["show", "d@v2"], 'No snapshot "v2" in d (there are: main, 1). List them with: openr-data log d'),
         (["log", "e"], "No dataset 'e'"),
         (["view", "e"], "No dataset 'e'"),
-        (["view", "d", "';--"], "is no id"),
+        (["view", "d", "';--"], "is not an id"),
         (["sql", "d", "select nope from steps"], "SQL: "),
         (["sql", "d", "drop view steps"], "a dataset is read-only here"),
         (["sql", "d", ""], "The query is empty"),

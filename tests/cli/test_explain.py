@@ -103,7 +103,7 @@ def test_a_reason_takes_as_many_tokens_as_it_may(here: Path, run: Run) -> None:
         (["./base", "d", "--format", "openr-data"], "was not trained to write reasons. Train a model that does with"),
         (["./nowhere", "d"], "No model folder './nowhere'"),
         (["./prm", "e"], "No dataset 'e'"),
-        (["./prm", "d", "';--"], "is no id"),
+        (["./prm", "d", "';--"], "is not an id"),
         (["./prm", "d", "--backend", "llama"], "No reward 'llama'"),
         (["./prm", "d", "--base-url", "http://localhost:1/v1"], "The backend 'transformers' has no option --base-url."),
         (["./prm", "d", "--backend", "openai", "--base-url", "http://localhost:1/v1"], "No server of the OpenAI kind"),
@@ -134,7 +134,7 @@ def test_a_model_that_writes_no_reasons_is_told_before_its_weights_are_there(
 def test_without_label_sets_there_is_a_hint_and_no_model_is_loaded(here: Path, run: Run) -> None:
     answer = run("explain", "./base", "empty")
     assert (answer.code, answer.out) == (0, "")
-    assert "No label sets in empty that are asked for." in answer.err
+    assert "No label sets in empty match." in answer.err
     assert json.loads(run("explain", "./base", "empty", "--json").out) == []
     assert run("explain", "./base", "empty", "--csv").out.startswith("solution_id,method,")
 

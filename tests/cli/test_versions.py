@@ -132,7 +132,7 @@ def test_deleting_a_tag_asks_and_without_a_terminal_refuses(run: Run, small: Dat
     refused = run("tag", "d", "v1", "--delete")
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == (
-        "Delete the tag v1 of d? Without it gc may let its snapshot go. Nobody is there to ask: say --yes.\n"
+        "Delete the tag v1 of d? Without it gc may remove its snapshot. There is no terminal to ask on: confirm with --yes.\n"
     )
     assert run("tag", "d", "-q").out == "v1\n"
     deleted = run("tag", "d", "v1", "--delete", "--yes")
@@ -313,7 +313,7 @@ def test_a_rollback_says_what_goes_and_asks(run: Run, small: Dataset) -> None:
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == (
         "Roll d back to 1? 1 questions go, 1 solutions go, 1 labels go, 1 labels change, 2 steps go, 1 steps change. "
-        "Nobody is there to ask: say --yes.\n"
+        "There is no terminal to ask on: confirm with --yes.\n"
     )
     assert count(run, "d") == 2
     done = run("rollback", "d", "1", "--yes", "-m", "the grader was wrong")
@@ -393,7 +393,7 @@ def test_verify_says_what_is_wrong_and_where_a_whole_state_is(run: Run, small: D
     assert {row["where"]: (row["count"], sorted(row["for example"].split(", "))) for row in rows} == {
         "questions": (2, ["q1", "q2"]), "solutions": (2, ["s1", "s2"]), "labels": (2, ["l1", "l2"]),
     }  # fmt: skip
-    assert answer.err == "A state that was whole can be had back with: openr-data rollback d REF\n"
+    assert answer.err == "Return to an earlier state with: openr-data rollback d REF\n"
     assert run("verify", "d").out.splitlines()[0] == "where\tcount\tproblem\tfor example"
 
 

@@ -25,7 +25,7 @@ from openr_data.schema import LATER_TABLES, REFS, TABLES
 from openr_data.store import Dataset, Store, maintenance, refs, tables
 from openr_data.store.rollback import rollback
 from openr_data.store.rows import solution_of
-from openr_data.store.verify import SHOWN, Problem, verify
+from openr_data.store.verify import SHOWN, Fault, verify
 from openr_data.types import Sampling
 from tests.conftest import a_question, four_steps
 from tests.store.test_dataset import labels, node, question, rollout, solution
@@ -168,7 +168,7 @@ def test_a_file_with_other_rows_than_its_log_says_is_named(dataset: Dataset) -> 
     file = file_of(dataset, "rollouts")
     rewrite(file, TABLES["rollouts"], lambda rows: rows.pop())
     n = pq.read_metadata(file).num_rows
-    assert list(verify(dataset)) == [Problem("rollouts", f"the file {file.name} holds {n} rows, its log says {n + 1}")]
+    assert list(verify(dataset)) == [Fault("rollouts", f"the file {file.name} holds {n} rows, its log says {n + 1}")]
 
 
 def test_an_empty_log_entry_is_named(dataset: Dataset) -> None:
