@@ -1,19 +1,19 @@
-"""`openr-data grade`, `regrade`, `disagreements`: is this answer that answer, over one pair or a whole dataset."""
+"""`openr-data grade`, `regrade`, `disagreements`: whether two answers are the same, for one pair or a whole dataset."""
 
 import asyncio
+from contextlib import closing, nullcontext
 from typing import Any
 
 import click
 
 from ..derivation.regrade import Regrading, disagreements, regrade
-from ..engine.protocols import Grader
 from ..errors import UsageError
 from ..grading.graders import load_grader
 from ..store import Store
 from ..store.refs import MAIN, DatasetName
 from .output import Output, hint, note, output_options
 
-_GRADER = "math, string, numeric, choice, openr, or python:MODULE:FUNCTION."
+_GRADER = "math, string, numeric, choice, openr, or python:MODULE:FUNCTION (or :CLASS)."
 
 
 # -5 and -\\frac{1}{2} are answers, not options.
@@ -23,19 +23,19 @@ _GRADER = "math, string, numeric, choice, openr, or python:MODULE:FUNCTION."
 @click.option("--grader", default="math", show_default=True, help=_GRADER)
 @output_options
 def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
-    """Grade ANSWER against GOLD by hand. A text is first looked through for its final answer.
+    """Grade ANSWER against GOLD by hand. In a text that marks its final answer, that answer is graded.
 
     \b
     Examples:
       openr-data grade '\\frac{1}{2}' 0.5
       openr-data grade 'So we get \\boxed{x+1}.' '1+x'
     """
-    made = load_grader(grader)
-    extraction = made.extract(answer, "stop", ())
-    # Without marks such as a box, what was given is an answer and not a text that holds one.
-    is_text = extraction.is_delimited
-    final = extraction.answer if is_text and extraction.answer else answer
-    grade = asyncio.run(made.grade(final, gold))
+    with closing(load_grader(grader)) as made:
+        extraction = made.extract(answer, "stop", ())
+        # Without marks such as a box, what was given is an answer and not a text that holds one.
+        is_text = extraction.is_delimited
+        final = extraction.answer if is_text and extraction.answer else answer
+        grade = asyncio.run(made.grade(final, gold))
     out.facts(
         {
             "verdict": grade.verdict.value,
@@ -51,7 +51,7 @@ def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
 @click.command("regrade")
 @click.argument("name")
 @click.option("--grader", default="math", show_default=True, help=_GRADER)
-@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @output_options
 @click.pass_obj
 def regrade_(store: str, /, name: str, grader: str, dry_run: bool, out: Output) -> None:
@@ -69,28 +69,29 @@ def regrade_(store: str, /, name: str, grader: str, dry_run: bool, out: Output) 
     dataset = Store.open(store).dataset(wanted.name)
     if not dry_run:
         dataset = Store.open(store).dataset(wanted.name, create=True)
-    found = regrade(dataset, load_grader(grader), dry_run=dry_run)
-    _summary(found, name, dry_run, out)
+    with closing(load_grader(grader)) as made:
+        regrading = regrade(dataset, made, dry_run=dry_run)
+    _summary(regrading, name, dry_run, out)
 
 
-def _summary(found: Regrading, name: str, dry_run: bool, out: Output) -> None:
-    changes = {f"{old} → {new}": count for (old, new), count in sorted(found.changed.items())}
+def _summary(regrading: Regrading, name: str, dry_run: bool, out: Output) -> None:
+    changes = {f"{old} → {new}": count for (old, new), count in sorted(regrading.changed.items())}
     facts: dict[str, Any] = {
-        "dataset": f"{name}@{found.snapshot.name}" if found.snapshot else name,
-        "grader": found.grader,
-        "rollouts": found.rollouts,
-        "verdicts_changed": sum(found.changed.values()),
+        "dataset": f"{name}@{regrading.snapshot.name}" if regrading.snapshot else name,
+        "grader": regrading.grader,
+        "rollouts": regrading.rollouts,
+        "verdicts_changed": sum(regrading.changed.values()),
         "changes": ", ".join(f"{count} {change}" for change, count in changes.items()) if out.is_human else changes,
-        "solutions_changed": found.rows["solutions"],
-        "label_sets_changed": found.rows["labels"],
-        "first_errors_moved": found.first_errors_moved,
-        "cut_off": found.cut_off,
+        "solutions_changed": regrading.rows["solutions"],
+        "label_sets_changed": regrading.rows["labels"],
+        "first_errors_moved": regrading.first_errors_moved,
+        "cut_off": regrading.cut_off,
     }
     out.facts(facts)
     if dry_run:
         hint(
             "Nothing was written. See the answers with: openr-data disagreements "
-            f"{name} --grader {found.grader.partition('/')[0]}"
+            f"{name} --grader {regrading.grader.partition('/')[0]}"
         )
 
 
@@ -109,9 +110,8 @@ def disagreements_(store: str, /, name: str, grader: str, against: str | None, l
       openr-data disagreements arithmetic --grader openr --against math
     """
     view = Store.open(store).view(name)
-    first: Grader | None = load_grader(against) if against else None
-    second: Grader = load_grader(grader)
-    found = disagreements(view, first, second)
+    with closing(load_grader(grader)) as second, closing(load_grader(against)) if against else nullcontext() as first:
+        differences = disagreements(view, first, second)
     out.rows(
         [
             {
@@ -123,9 +123,9 @@ def disagreements_(store: str, /, name: str, grader: str, against: str | None, l
                 "reason": item.second.reason or item.first.reason,
                 "question_id": item.question_id,
             }
-            for item in found[:limit]
+            for item in differences[:limit]
         ],
         ("answer", "gold", against or "stored", grader, "rollouts", "reason", "question_id"),
     )
-    rollouts, other = sum(item.rollouts for item in found), first.name if first else "the stored verdicts"
-    note(f"{len(found):,} answers, {rollouts:,} rollouts: {second.name} and {other} differ.")
+    rollouts, other = sum(item.rollouts for item in differences), first.name if first else "the stored verdicts"
+    note(f"{len(differences):,} answers, {rollouts:,} rollouts: {second.name} and {other} differ.")

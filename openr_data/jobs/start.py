@@ -149,14 +149,14 @@ def _opened(
     where: str | Path, plan: Plan, running: RunOptions, announce: Callable[[str], None] | None
 ) -> Iterator[_Opened]:
     config = plan.config
-    labeler, grader = plan.labeler(), plan.grader()
+    labeler = plan.labeler()
     price = price_of(where, plan, running)
     running.limits.check(price is not None)
     if announce:
         announce(
             f"{config.method} on {plan.read} ({len(plan.questions):,} questions) → {config.into}, job {config.job_id()}"
         )
-    with closing(plan.policy(**running.backend)) as policy:
+    with closing(plan.grader()) as grader, closing(plan.policy(**running.backend)) as policy:
         store = Store.open(where, create=True)
         dataset = store.dataset(config.into, create=True)
         began: dict[str, Any] = {"policy_revision": policy.name, "grader_revision": grader.name, "read": plan.read}

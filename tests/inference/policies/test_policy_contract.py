@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -200,24 +199,20 @@ def test_it_is_asked_from_several_loops_at_once(subject: Subject) -> None:
 
 
 def test_a_cancelled_request_frees_its_place(subject: Subject) -> None:
-    async def give_up() -> float:
-        # Half a minute of work at the least.
-        large = (PREFIXES[0], 4_096, replace(HOT, max_tokens=900))
+    async def give_up() -> None:
+        # Minutes of work: longer than all that is waited for here.
+        large = (PREFIXES[0], 16_384, replace(HOT, max_tokens=900))
         task = asyncio.ensure_future(subject.policy.sample(*large))
         await begun(subject)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        start = time.monotonic()
         await subject.policy.sample(PREFIXES[1], 2, replace(DRAWN, max_tokens=8))
-        seconds = time.monotonic() - start
         # Here, since a loop that ends cancels what it has left over.
         while await asyncio.to_thread(subject.under_way):
-            assert time.monotonic() - start < 15.0
             await asyncio.sleep(0.05)
-        return seconds
 
-    assert asyncio.run(asyncio.wait_for(give_up(), 120.0)) < 15.0
+    asyncio.run(asyncio.wait_for(give_up(), 60.0))
 
 
 def test_a_prompt_that_is_too_long_fails_alone(model: Subject) -> None:
