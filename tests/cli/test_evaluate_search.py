@@ -82,7 +82,7 @@ def test_without_a_reward_model_the_majority_is_told(run: Run) -> None:
         (("--reward-backend", "vlm"), "Did you mean 'vllm'?"),
         (("-o", "m=4"), "No option of best-of-n 'm'"),
         (("-o", "n=0"), "n is at least 1"),
-        (("--plot", "search.pdf"), "is no plot"),
+        (("--plot", "search.pdf"), "is not a plot file"),
     ],
 )
 def test_mistakes_are_one_sentence_before_any_work(run: Run, words: tuple[str, ...], message: str) -> None:
