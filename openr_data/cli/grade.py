@@ -1,6 +1,5 @@
 """`openr-data grade`, `regrade`, `disagreements`: whether two answers are the same, for one pair or a whole dataset."""
 
-import asyncio
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from ..derivation.regrade import Regrading, disagreements, regrade
 from ..errors import UsageError
+from ..grading.by_hand import grade_text
 from ..grading.graders import load_grader
 from ..store import Store
 from ..store.refs import MAIN, DatasetName
@@ -30,20 +30,15 @@ def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
       openr-data grade '\\frac{1}{2}' 0.5
       openr-data grade 'So we get \\boxed{x+1}.' '1+x'
     """
-    with closing(load_grader(grader)) as made:
-        extraction = made.extract(answer, "stop", ())
-        # Without marks such as a box, what was given is an answer and not a text that holds one.
-        is_text = extraction.is_delimited
-        final = extraction.answer if is_text and extraction.answer else answer
-        grade = asyncio.run(made.grade(final, gold))
+    by_hand = grade_text(answer, gold, grader)
     out.facts(
         {
-            "verdict": grade.verdict.value,
-            "reason": grade.reason,
-            "answer": final,
-            "extraction": extraction.rule if is_text else "as given",
+            "verdict": by_hand.grade.verdict.value,
+            "reason": by_hand.grade.reason,
+            "answer": by_hand.answer,
+            "extraction": by_hand.rule or "as given",
             "gold": gold,
-            "grader": made.name,
+            "grader": by_hand.grader,
         }
     )
 
@@ -55,9 +50,9 @@ def grade_(answer: str, gold: str, grader: str, out: Output) -> None:
 @output_options
 @click.pass_obj
 def regrade_(store: str, /, name: str, grader: str, dry_run: bool, out: Output) -> None:
-    """Grade all rollouts of the dataset NAME anew and derive counts and labels from the verdicts.
+    """Grade all rollouts of the dataset NAME again and derive counts and labels from the verdicts.
 
-    No policy is called. What changes becomes a new snapshot; the one before keeps the old verdicts.
+    No policy is called. The changes become a new snapshot; the one before keeps the old verdicts.
 
     \b
     Example:

@@ -4,6 +4,7 @@ An interrupted publication can be resumed: big files are uploaded first, and a s
 One commit then makes all files visible at once and deletes the files of earlier snapshots that this one lacks.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import shutil
@@ -92,6 +93,31 @@ def publish(
         shutil.rmtree(folder, ignore_errors=True)
     _note(dataset, snapshot, repo, revision)
     return Published(repo, str(number), tag, revision, tuple(files), sender.url)
+
+
+async def publish_async(
+    dataset: Dataset,
+    ref: str,
+    repo: str,
+    *,
+    private: bool = False,
+    license_: str = "other",
+    rollouts: bool = True,
+    dry_run: bool = False,
+    report: Progress | None = None,
+) -> Published:
+    """`publish` in another thread, so that an event loop goes on meanwhile."""
+    return await asyncio.to_thread(
+        publish,
+        dataset,
+        ref,
+        repo,
+        private=private,
+        license_=license_,
+        rollouts=rollouts,
+        dry_run=dry_run,
+        report=report,
+    )
 
 
 def _check_name(repo: str) -> None:

@@ -4,6 +4,7 @@ The tables are rebuilt from the files. Before any row is written, all ids are ha
 the manifest. Rows that the dataset already has are skipped; a higher revision supersedes a row.
 """
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -84,6 +85,11 @@ def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pu
             connection.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def pull_async(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pulled:
+    """`pull` in another thread, so that an event loop goes on meanwhile."""
+    return await asyncio.to_thread(pull, store, repo, revision, into)
 
 
 def _download(repo: str, revision: str, folder: Path) -> str:

@@ -342,7 +342,7 @@ def test_an_output_that_may_not_be_written_is_not_told_as_a_store(
     def refuse(*arguments: Any) -> int:
         raise PermissionError(13, "Permission denied", "x.jsonl")
 
-    monkeypatch.setattr("openr_data.cli.exchange.write_rows", refuse)
+    monkeypatch.setattr("openr_data.exchange.export_file.write_rows", refuse)
     answer = run("export", "d", "x.jsonl")
     assert answer.code == 1
     assert "--store" not in answer.err
