@@ -7,13 +7,14 @@ import torch
 from transformers import GenerationConfig
 
 BATCH_TOKENS: Final = 16_384
-"""Tokens of a batch, padding and what is to be written included."""
+"""Tokens of a batch, with padding and with the tokens to be written."""
 
 
 def batches_of(lengths: Sequence[int], most: Sequence[int]) -> Iterator[list[int]]:
     """The places of prompts that are continued together: of about the same length, and with the same limit.
 
-    The limit of a prompt is at most the room that its model has behind it: with that of another it would leave it.
+    The limit of a prompt is at most the room that the model has after it; under a higher limit it would outgrow the
+    model's context.
     """
     batch: list[int] = []
     for at in sorted(range(len(lengths)), key=lambda at: (most[at], lengths[at])):
@@ -30,9 +31,9 @@ def batches_of(lengths: Sequence[int], most: Sequence[int]) -> Iterator[list[int
 def continue_greedily(
     model: Any, prompts: Sequence[Sequence[int]], end: int, most: int
 ) -> list[tuple[list[int], bool]]:
-    """What the model writes behind each prompt, up to its `end` (left out) or `most` tokens, and whether it ended.
+    """What the model writes after each prompt, up to its `end` (left out) or `most` tokens, and whether it ended.
 
-    Its `generation_config` has to be plain: what is left open here is taken from there.
+    The model's `generation_config` has to be plain: options that are not set here are taken from it.
     """
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), end, dtype=torch.long)
@@ -45,7 +46,5 @@ def continue_greedily(
     )
     device = model.device
     written = model.generate(ids.to(device), attention_mask=seen.to(device), generation_config=greedy)
-    found: list[tuple[list[int], bool]] = []
-    for row in written[:, longest:].tolist():
-        found.append((row[: row.index(end)], True) if end in row else (row, False))
-    return found
+    rows: list[list[int]] = written[:, longest:].tolist()
+    return [(row[: row.index(end)], True) if end in row else (row, False) for row in rows]

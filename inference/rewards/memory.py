@@ -1,4 +1,4 @@
-"""Step scores by what was read for them: the ids from the beginning to the position of the score."""
+"""A memory of step scores, by the ids from the beginning of the solution to the position of the score."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from openr_data.prm_format import Encoded
 
 MOST: Final = 1_000_000
-"""Scores that are remembered; the ones that were not asked for the longest go first."""
+"""Scores that are remembered; those that were used least recently go first."""
 
 
 def key_of(ids: Sequence[int]) -> str:
@@ -19,15 +19,15 @@ def key_of(ids: Sequence[int]) -> str:
 
 
 def step_keys(encoded: Encoded) -> tuple[str, ...]:
-    """What the score of each step is known by: `key_of` the ids up to where it is read."""
+    """The key of the score of each step: `key_of` the ids up to the position where it is read."""
     digest = blake2b(digest_size=16)
-    found: list[str] = []
+    keys: list[str] = []
     start = 0
     for at in encoded.read:
         digest.update(_bytes(encoded.ids[start : at + 1]))
-        found.append(digest.hexdigest())
+        keys.append(digest.hexdigest())
         start = at + 1
-    return tuple(found)
+    return tuple(keys)
 
 
 def _bytes(ids: Sequence[int]) -> bytes:
@@ -42,17 +42,17 @@ class ScoreMemory:
         self._most = most
 
     def get(self, key: str) -> float | None:
-        """The score that is known, or None."""
-        found = self._scores.get(key)
-        if found is not None:
+        """The remembered score, or None."""
+        score = self._scores.get(key)
+        if score is not None:
             self._scores.move_to_end(key)
-        return found
+        return score
 
     def put(self, key: str, score: float) -> None:
         """Remember a score."""
         self._scores[key] = score
 
     def trim(self) -> None:
-        """Forget what is beyond the bound."""
+        """Forget the scores beyond the bound."""
         while len(self._scores) > self._most:
             self._scores.popitem(last=False)

@@ -1,4 +1,4 @@
-"""How a backend reads a reward model's solutions, before it has any weights: format, tokenizer, name and length."""
+"""How a reward model reads solutions, known before its weights are loaded: format, tokenizer, name and length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,8 @@ from ..serving.model_files import first_line, place
 
 @dataclass(frozen=True, slots=True)
 class RewardReader:
-    """`name` is model, revision and format; `room` is how many tokens a solution may have, None where it may be any.
-
-    `writes`: the model was trained to write reasons.
+    """Lays solutions out as token ids. `name` is model, revision and format; `writes`: the model was trained to write
+    reasons. `room` is how many tokens a solution may have, None for no bound.
     """
 
     name: str
@@ -39,7 +38,7 @@ class RewardReader:
 
 @dataclass(frozen=True, slots=True)
 class RewardFiles:
-    """What lies beside the weights of a reward model."""
+    """The files beside the weights of a reward model: configuration, tokenizer and format."""
 
     config: Any
     tokenizer: Any
@@ -55,8 +54,8 @@ class RewardFiles:
 def load_files(model: str, entry: ModelEntry, wanted: str, hint: str = "") -> RewardFiles:
     """Configuration, tokenizer and format (the one `wanted`, else the model's own).
 
-    `hint` is said of what cannot be loaded. Raises `InputError` for what is no model, whose format is not known, or
-    that has another head than it reads.
+    Raises `InputError` for files that cannot be loaded (its message ends with `hint`), a model whose format is not
+    known, and one that has another head than its format reads.
     """
     path, revision = place(entry)
     try:
@@ -70,15 +69,15 @@ def load_files(model: str, entry: ModelEntry, wanted: str, hint: str = "") -> Re
 
 
 def check(model: str, wanted: str = "", *, writes: bool = False) -> None:
-    """Look at everything but the weights. Raises what `load_files` raises, and `InputError` for a tokenizer that lacks
-    the tokens of the format, and for a model that writes no reasons where it has to (`writes`)."""
+    """Check everything but the weights. Raises what `load_files` raises, `InputError` for a tokenizer that lacks the
+    tokens of the format, and with `writes` also for a model that was not trained to write reasons."""
     reader = load_files(model, model_entry(model), wanted).reader(model, "", None)
     if writes and not reader.writes:
         raise no_reasons(model)
 
 
 def no_reasons(name: str) -> InputError:
-    """What is said of a model that is asked for reasons and writes none."""
+    """The error of a model that is asked for reasons and was not trained to write them."""
     return InputError(
         f"{name} was not trained to write reasons. Train a model that does with: openr-data train prm DATA "
         "--generative --reasons"
@@ -86,7 +85,7 @@ def no_reasons(name: str) -> InputError:
 
 
 def cannot_load(model: str, error: BaseException) -> str:
-    """What is said of files that are no reward model."""
+    """The message for files that cannot be loaded as a reward model."""
     return (
         f"Cannot load the reward model {model!r}: {first_line(error)} Name a folder that `openr-data train prm` wrote, "
         "or a Hub repository."

@@ -1,7 +1,7 @@
-"""What a generative reward model says of a solution: the score of each step, and why.
+"""A generative reward model's judgement of a solution: the score of each step, and a reason.
 
-A score is read as ever. Behind the verdict that it comes to the model writes its reason, greedily; the steps that
-follow are read without it, as in training (`openr_data/prm_format.py`), so that no score depends on what is written.
+A score is read as without reasons. The model then writes its reason after the verdict of that score, greedily. Later
+steps are read without the reason, as in training (`openr_data/prm_format.py`), so that no score depends on it.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from ..serving.event_loop import all_of
 from .reader import RewardReader, no_reasons
 
 CUT: Final = " …"
-"""What stands at the end of a reason that came to its limit."""
+"""The end of a reason that was cut at its limit."""
 
 
 class Writer(Protocol):
-    """A backend. `write` continues ids greedily up to `end`, or to `most` tokens, and says whether that was the end."""
+    """A backend. `write` continues ids greedily up to `end` or for `most` tokens; the flag: it came to `end`."""
 
     @property
     def threshold(self) -> float: ...
@@ -30,9 +30,9 @@ class Writer(Protocol):
 async def explained(
     writer: Writer, reader: RewardReader, question: str, steps: Sequence[str], max_tokens: int
 ) -> tuple[ReasonedStep, ...]:
-    """Score, verdict and reason of each step; a reason is empty where the context has no room for it.
+    """Score, verdict and reason of each step; a reason is empty if the context has no room for it.
 
-    Raises what `score` and `write` raise, and `InputError` for a model that writes no reasons.
+    Raises what `score` and `write` raise, and `InputError` for a model that does not write reasons.
     """
     end = reader.encoder.end
     if not reader.writes or end is None:

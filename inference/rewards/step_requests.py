@@ -1,9 +1,9 @@
 """Step scores from an engine that answers requests: vLLM, in this process or served.
 
-A causal model is asked for one token behind each step that has no score yet, a classifier for its numbers at each token
+A causal model is asked for one token after each step that has no score yet, a classifier for its numbers at each token
 from the first new step on. The engine's prefix cache holds what was read before, so that a new step costs itself and
-the rest of a block; what a classifier says of tokens that come from the cache is lost, so it is asked for all of them
-where they are needed (anchors: inference 4.1).
+the rest of a block. vLLM returns no numbers of a classifier for tokens that come from the cache: where such numbers are
+needed, the request goes past the cache.
 """
 
 import math
@@ -26,11 +26,11 @@ CLOSE: Final = 0.01
 
 
 class Engine(Protocol):
-    """What answers. Each answer comes with the number of tokens that were read for it.
+    """Answers requests; each answer ends with the number of tokens that were read for it.
 
-    `pair` gives the log-probabilities of two tokens as the next one behind `ids`, up to one constant for both; `rows`
-    the probabilities of the classes, `[tokens, classes]`, at each token from a place on that is at most `first` (and
-    that place), or at each step tag of the whole. Requests that say the same of `near` share much of their ids.
+    `pair` returns the log-probabilities of two tokens as the next one after `ids`, up to one constant for both. `rows`
+    returns a place, at most `first`, and the probabilities of the classes, `[tokens, classes]`, at each token from it
+    on, or at each step tag of all `ids`. Requests with the same `near` share much of their ids.
     """
 
     async def pair(self, ids: Sequence[int], good: int, bad: int, near: str) -> tuple[float, float, int]: ...
@@ -39,7 +39,7 @@ class Engine(Protocol):
 
 
 class StepRequests:
-    """Scores and their memory; to be used from one event loop. Without `reuse` nothing is remembered."""
+    """Scores and their memory; for one event loop. Without `reuse` nothing is remembered."""
 
     def __init__(self, reader: RewardReader, engine: Engine, *, reuse: bool) -> None:
         self._reader, self._engine, self._reuse = reader, engine, reuse
@@ -72,12 +72,12 @@ class StepRequests:
             self.tokens_read += read
             if not (math.isfinite(good) and math.isfinite(bad)):
                 raise PolicyError(
-                    f"{self._reader.name} answers with log-probabilities that are no numbers ({good}, {bad}). "
+                    f"{self._reader.name} answers with log-probabilities that are not finite ({good}, {bad}). "
                     "Load it in float32."
                 )
             return _sigmoid(good - bad), read
 
-        # The shortest is asked for first: what is longer finds it in the cache.
+        # The shortest goes first: the longer ones find it in the cache.
         answers = await all_of([one(at) for at in places])
         return [score for score, _ in answers], sum(read for _, read in answers)
 
@@ -109,14 +109,14 @@ def _wanted(form: Any) -> str:
 
 
 def _check_probabilities(rows: NDArray[np.float64], name: str) -> None:
-    """Raise where rows are no probabilities: taken for some, logits would give wrong scores without a word."""
+    """Raise for rows that are not probabilities: logits in their place would give wrong scores without an error."""
     is_sound = bool(np.isfinite(rows).all()) and rows.min() >= 0 and rows.max() <= 1 + CLOSE
     if is_sound and rows.shape[1] > 1:
         is_sound = bool((np.abs(rows.sum(axis=1) - 1) <= CLOSE).all())
     if not is_sound:
         raise PolicyError(
-            f"{name} gives numbers that are no probabilities, for example {np.round(rows[0], 4).tolist()}. Use a vLLM "
-            "that knows `use_activation` (0.32 does), or the backend transformers."
+            f"{name} gives numbers that are not probabilities, for example {np.round(rows[0], 4).tolist()}. Use a vLLM "
+            "with `use_activation` (0.32 has it), or the backend transformers."
         )
 
 

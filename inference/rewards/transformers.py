@@ -1,8 +1,8 @@
 """Step scores of a process reward model of `transformers`, in this process, on CPU or GPU.
 
-Requests that meet are scored together. What they share is read once (`openr_data/token_trie.py`), what was read before
-is not read again: the scores of a beginning are remembered, and so are its keys and values, so that a search which
-scores a path step by step pays for the new step alone. One thread owns the model; `score` only waits.
+Requests that arrive together are scored together. What they share is read once (`openr_data/token_trie.py`), and what
+was read before is not read again: the scores of a beginning are remembered, and so are its keys and values. A search
+that scores a path step by step pays for the new step alone. One thread owns the model; `score` only waits.
 
 The memory of keys and values is bounded by `cache_tokens`, oldest first; scores are kept longer. In float32 a score
 does not depend on what it was scored with, up to rounding (about 1e-6).
@@ -11,39 +11,32 @@ does not depend on what it was scored with, up to rounding (about 1e-6).
 import asyncio
 import queue
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, GenerationConfig
 from transformers.cache_utils import DynamicCache
-from transformers.utils import logging as transformers_logging
 
-from openr_data.errors import InputError, PolicyError, PolicyLost
-from openr_data.models import ModelEntry, model_entry
-from openr_data.prm_format import Encoded, PrmFormat
+from openr_data.errors import PolicyError, PolicyLost
+from openr_data.models import model_entry
+from openr_data.prm_format import Encoded
 from openr_data.reasons import MOST, ReasonedStep
 from openr_data.token_trie import TokenTrie, merge, sees
 from openr_data.types import StepScores
 
 from ..serving.local_model import cache_argument
-from ..serving.model_files import first_line, place, positions, revision
+from ..serving.model_files import positions, revision
 from .greedy import batches_of, continue_greedily
 from .memory import ScoreMemory, key_of, step_keys
-from .reader import cannot_load, check, load_files
+from .reader import check, load_files
 from .reasons import explained
+from .state_memory import StateMemory, States
+from .weights import load_weights
 
 BATCH_TOKENS: Final = 16_384
 """Tokens of a forward pass, padding and what is remembered included."""
-
-_VALUE_HEAD: Final = {r"^v_head\.summary\.": "score."}
-"""What TRL's value heads call the weights of a classifier; so Skywork's reward models have them."""
-
-States = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of a piece of a sequence, `[heads, tokens, size]`, a layer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,15 +58,6 @@ class _Writing:
     most: int
     future: asyncio.Future[tuple[str, bool]]
     loop: asyncio.AbstractEventLoop
-
-
-@dataclass(slots=True, eq=False)
-class _Piece:
-    """Keys and values from the end of `parent` up to one read position."""
-
-    parent: str
-    states: States
-    tokens: int
 
 
 @dataclass(slots=True)
@@ -106,10 +90,9 @@ class TransformersReward:
         files = load_files(model, entry, format)
         self.form = files.form
         self._reader = files.reader(model, revision(files.config, entry), positions(files.config))
-        self._model = _weights(model, entry, files.form, device)
+        self._model = load_weights(model, entry, files.form, device)
         self._memory = ScoreMemory()
-        self._pieces: OrderedDict[str, _Piece] = OrderedDict()
-        self._held, self._most = 0, cache_tokens if reuse else 0
+        self._states = StateMemory(cache_tokens if reuse else 0)
         self._reuse = reuse
         self.tokens_asked = self.tokens_read = 0
         self._incoming: queue.SimpleQueue[_Request | _Writing | None] = queue.SimpleQueue()
@@ -151,10 +134,10 @@ class TransformersReward:
         return await explained(self, self._reader, question, steps, max_tokens)
 
     async def write(self, ids: Sequence[int], end: int, most: int, near: str) -> tuple[str, bool]:
-        """What the model writes behind `ids`, greedily, and whether it came to its `end`."""
+        """What the model writes after `ids`, greedily, and whether it came to its `end`."""
         loop = asyncio.get_running_loop()
-        found: tuple[str, bool] = await self._hand(_Writing(ids, end, most, loop.create_future(), loop))
-        return found
+        written: tuple[str, bool] = await self._hand(_Writing(ids, end, most, loop.create_future(), loop))
+        return written
 
     async def _hand(self, request: _Request | _Writing) -> Any:
         with self._lock:
@@ -176,7 +159,8 @@ class TransformersReward:
             while self._collect(taken, wait=not waiting):
                 for group in self._batches([item for item in taken if isinstance(item, _Request)]):
                     self._score(group)
-                self._forget()
+                self._memory.trim()
+                self._states.trim()
                 waiting += [item for item in taken if isinstance(item, _Writing)]
                 taken.clear()
                 waiting = self._write([item for item in waiting if not item.future.cancelled()])
@@ -223,11 +207,12 @@ class TransformersReward:
                 _deliver(request, StepScores(scores, len(encoded.ids), 0))
                 continue
             # The longest beginning whose scores and states are all remembered.
-            place = next((i for i in reversed(range(len(keys))) if known[i] is not None and self._has(keys[i])), None)
+            ends = (i for i in reversed(range(len(keys))) if known[i] is not None and self._states.has(keys[i]))
+            place = next(ends, None)
             while place is not None and any(value is None for value in known[: place + 1]):
                 place = place - 1 if place else None
             start = 0 if place is None else encoded.read[place] + 1
-            # Without a beginning those meet whose first tokens are the same: the solutions of a question.
+            # Solutions without a remembered beginning are read together if their first tokens, the question, are equal.
             key = keys[place] if place is not None else f"new {key_of(encoded.ids[: max(1, encoded.read[0] // 2)])}"
             groups.setdefault(key, _Group(keys[place] if place is not None else "", start)).requests.append(request)
         return _by_size([part for group in groups.values() for part in _in_parts(group)])
@@ -239,18 +224,10 @@ class TransformersReward:
         # One model has one end.
         places = next(batches_of([len(item.ids) for item in waiting], [item.most for item in waiting]))
         chosen = [waiting[at] for at in places]
-        found = continue_greedily(self._model, [item.ids for item in chosen], chosen[0].end, chosen[0].most)
-        for item, (ids, is_whole) in zip(chosen, found, strict=True):
+        texts = continue_greedily(self._model, [item.ids for item in chosen], chosen[0].end, chosen[0].most)
+        for item, (ids, is_whole) in zip(chosen, texts, strict=True):
             _deliver(item, (self._reader.encoder.words(ids), is_whole))
         return [item for at, item in enumerate(waiting) if at not in set(places)]
-
-    def _has(self, key: str) -> bool:
-        while key:
-            piece = self._pieces.get(key)
-            if piece is None:
-                return False
-            key = piece.parent
-        return True
 
     @torch.inference_mode()
     def _score(self, groups: list[_Group]) -> None:
@@ -267,10 +244,10 @@ class TransformersReward:
             ids[row, :size], place[row, :size] = trie.ids, group.start + trie.position
             seen[row, 0, :size, : group.start] = True
             seen[row, 0, :size, past : past + size] = sees(trie.end)
-            # A row of padding has to see something; nobody reads it.
+            # A row of padding has to attend to something; its output is not used.
             seen[row, 0, size:, past] = True
             self.tokens_read += size
-        cache = self._remembered(groups, past) if past else DynamicCache()
+        cache = self._states.cache([group.known for group in groups], past) if past else DynamicCache()
         options: dict[str, Any] = {
             "input_ids": torch.from_numpy(ids).to(device),
             "position_ids": torch.from_numpy(place).to(device),
@@ -284,39 +261,12 @@ class TransformersReward:
             states = [(layer.keys[row], layer.values[row]) for layer in layers]
             self._finish(group, trie, hidden[row], states, past)
 
-    def _remembered(self, groups: list[_Group], past: int) -> Any:
-        """The keys and values of the beginnings, `[groups, heads, past, size]` a layer; the rest is padding."""
-        rows: list[States] = []
-        for group in groups:
-            pieces: list[_Piece] = []
-            key = group.known
-            while key:
-                piece = self._pieces[key]
-                self._pieces.move_to_end(key)
-                pieces.append(piece)
-                key = piece.parent
-            pieces.reverse()
-            layers = range(len(pieces[0].states)) if pieces else range(0)
-            rows.append([(_joined(pieces, layer, 0), _joined(pieces, layer, 1)) for layer in layers])
-        shape = next(row[0][0] for row in rows if row)
-        cache = DynamicCache()
-        for layer in range(max(map(len, rows))):
-            both = []
-            for part in (0, 1):
-                filled = shape.new_zeros((len(rows), shape.shape[0], past, shape.shape[2]))
-                for row, states in enumerate(rows):
-                    if states:
-                        filled[row, :, : states[layer][part].shape[1]] = states[layer][part]
-                both.append(filled)
-            cache.update(both[0], both[1], layer)
-        return cache
-
     def _finish(self, group: _Group, trie: TokenTrie, hidden: torch.Tensor, states: States, past: int) -> None:
         """Read the scores of a group, remember them and what they were read from, and deliver them."""
         reads = [[at - group.start for at in item.encoded.read if at >= group.start] for item in group.requests]
         places = sorted({int(path[at]) for path, read in zip(trie.paths, reads, strict=True) for at in read})
         values = self._values(hidden[places]) if places else []
-        found = dict(zip(places, values, strict=True))
+        score_at = dict(zip(places, values, strict=True))
         unread = np.ones(len(trie.ids), dtype=bool)
         for request, path, read in zip(group.requests, trie.paths, reads, strict=True):
             begun = len(request.keys) - len(read)
@@ -327,30 +277,15 @@ class TransformersReward:
                 assert known is not None
                 scores.append(known)
             for key, at in zip(request.keys[begun:], read, strict=True):
-                scores.append(found[int(path[at])])
+                scores.append(score_at[int(path[at])])
                 if self._reuse:
                     self._memory.put(key, scores[-1])
-                    self._keep(key, parent, states, past + path[last : at + 1])
+                    places_of_step = torch.from_numpy(past + path[last : at + 1]).to(self._model.device)
+                    self._states.put(key, parent, states, places_of_step)
                 parent, last = key, at + 1
             new = int(unread[path].sum())
             unread[path] = False
             _deliver(request, StepScores(tuple(scores), len(request.encoded.ids), new))
-
-    def _keep(self, key: str, parent: str, states: States, places: np.ndarray) -> None:
-        if key in self._pieces:
-            self._pieces.move_to_end(key)
-            return
-        index = torch.from_numpy(places).to(self._model.device)
-        piece = _Piece(parent, [(k[:, index].clone(), v[:, index].clone()) for k, v in states], len(places))
-        self._pieces[key] = piece
-        self._held += piece.tokens
-
-    def _forget(self) -> None:
-        """Let go of the oldest, once nothing that was asked for needs it."""
-        self._memory.trim()
-        while self._held > self._most and self._pieces:
-            _, oldest = self._pieces.popitem(last=False)
-            self._held -= oldest.tokens
 
     def _values(self, hidden: torch.Tensor) -> list[float]:
         """P(correct) from the last hidden states `[R, size]`."""
@@ -362,49 +297,14 @@ class TransformersReward:
             logits = self._model.score(hidden).float()
             others = torch.cat([logits[:, : form.good_class], logits[:, form.good_class + 1 :]], dim=-1)
             z = logits[:, 0] if form.head == "scalar" else logits[:, form.good_class] - others.logsumexp(dim=-1)
-        found: list[float] = torch.sigmoid(z).tolist()
-        if not np.isfinite(found).all():
-            raise PolicyError(f"{self.name} gives scores that are no numbers. Load it in float32.")
-        return found
-
-
-def _weights(model: str, entry: ModelEntry, form: PrmFormat, device: str) -> Any:
-    """The model on its device. Raises `InputError`."""
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    path, revision = place(entry)
-    kind: Any = AutoModelForCausalLM
-    more: dict[str, Any] = {}
-    if form.head != "lm_pair":
-        kind, more = AutoModelForTokenClassification, {"key_mapping": _VALUE_HEAD}
-        # What a value head has; a config that knows of none says 2.
-        more |= {"num_labels": 1} if form.head == "scalar" else {}
-    dtype = "auto" if entry.dtype == "auto" else getattr(torch, entry.dtype)
-    try:
-        loaded, told = kind.from_pretrained(
-            path, revision=revision, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **more
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(cannot_load(model, error)) from error
-    missing = sorted(told["missing_keys"])
-    if missing:
-        # Filled with chance, they would give scores like any others.
-        raise InputError(
-            f"{model} has no weights for {', '.join(missing[:3])} of a {type(loaded).__name__}: its head is another. "
-            "Use the backend vllm, which has the heads of Qwen's models."
-        )
-    if form.head == "lm_pair":
-        # What it writes is greedy, whatever its authors advise for sampling.
-        loaded.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    try:
-        return loaded.to(device).eval()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"{model} cannot be put on --device {device}: {first_line(error)}") from error
+        scores: list[float] = torch.sigmoid(z).tolist()
+        if not np.isfinite(scores).all():
+            raise PolicyError(f"{self.name} gives scores that are not finite numbers. Load it in float32.")
+        return scores
 
 
 def _in_parts(group: _Group) -> list[_Group]:
-    """A group as several where one forward pass would be too long."""
+    """A group, split where one forward pass would be too long."""
     parts: list[_Group] = []
     size = 0
     for request in sorted(group.requests, key=lambda item: item.encoded.ids):
@@ -430,10 +330,6 @@ def _by_size(groups: list[_Group]) -> list[list[_Group]]:
             widest = group.start + new
         batches[-1].append(group)
     return batches
-
-
-def _joined(pieces: Sequence[_Piece], layer: int, part: int) -> torch.Tensor:
-    return torch.cat([piece.states[layer][part] for piece in pieces], dim=1)
 
 
 def _deliver(request: _Request | _Writing, outcome: Any) -> None:

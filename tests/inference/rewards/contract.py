@@ -22,6 +22,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClass
 
 from openr_data.inference.rewards.memory import ScoreMemory
 from openr_data.inference.rewards.server import RewardServer
+from openr_data.inference.rewards.state_memory import StateMemory
 from openr_data.inference.rewards.transformers import TransformersReward
 from openr_data.prm_format import CONFIG_KEY, WRITES, PrmEncoder, PrmFormat, prm_format
 
@@ -131,8 +132,7 @@ def _forget(reward: Any) -> None:
 def _forget_states(reward: TransformersReward) -> None:
     """Its thread has to be idle."""
     reward._memory = ScoreMemory()
-    reward._pieces.clear()
-    reward._held = 0
+    reward._states = StateMemory(reward._states._most)
 
 
 def score(reward: Any, *cases: Case) -> list[tuple[float, ...]]:

@@ -7,14 +7,19 @@ import time
 import warnings
 from collections.abc import Iterator
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
+from openr_data.engine.accounts import Accounts
+from openr_data.engine.journal import Journal
+from openr_data.engine.journaled_reward import JournaledReward
 from openr_data.engine.protocols import ReasoningReward
 from openr_data.errors import InputError, PolicyLost
 from openr_data.reasons import ReasonedStep
+from openr_data.types import Usage
 
 from .contract import BACKENDS, THRESHOLD, Case, PlainModel, Subject, opened, score
 
@@ -227,6 +232,66 @@ def test_where_the_context_has_no_room_a_reason_is_cut_and_then_empty(subject: S
     written, is_whole = plain.write(begun, plain.encoder.end or 0, room - len(begun))
     assert told[1].reason == (written + ("" if is_whole else " …")).strip()
     assert 0 < room - len(begun) < 24
+
+
+def test_a_call_reports_its_own_tokens_and_all_calls_add_up_to_those_of_the_model(subject: Subject) -> None:
+    question, steps = solution(80, 8)
+    # Beginnings, branches and repeats at once: what several calls share is read for one of them.
+    cases = [(question, steps[:count]) for count in (3, 5, 8, 8)] + [(question, (*steps[:4], *solution(81, 3)[1]))]
+    cases.append(solution(82, 4))
+    reward = subject.reward
+    subject.forget()
+    asked, read = reward.tokens_asked, reward.tokens_read
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(*(reward.score_steps(*case) for case in cases))
+
+    replies = asyncio.run(all_at_once())
+    assert sum(reply.tokens_asked for reply in replies) == reward.tokens_asked - asked > 0
+    assert sum(reply.tokens_read for reply in replies) == reward.tokens_read - read > 0
+    # All that is remembered now is asked for again, and not read.
+    again = asyncio.run(all_at_once())
+    assert [(reply.tokens_asked, reply.tokens_read) for reply in again] == [(item.tokens_asked, 0) for item in replies]
+    assert alike([reply.scores for reply in again], score(reward, *cases))
+
+
+def test_a_job_replays_the_scores_of_a_model_to_the_bit_and_counts_its_tokens(subject: Subject, tmp_path: Path) -> None:
+    solutions = [solution(90 + seed, 5) for seed in range(3)]
+    reward = subject.reward
+
+    async def search(journaled: JournaledReward, accounts: Accounts) -> Any:
+        scores, usages = [], Usage()
+        for number, (question, steps) in enumerate(solutions):
+            with accounts.open(question, number) as account:
+                for count in range(1, 6):
+                    # Paths that grow side by side, as those of a beam.
+                    paths = [steps[:count], (*steps[: count - 1], f"Tom has {count} pens."), steps[:count]]
+                    scores += await asyncio.gather(*(journaled.score(question, path) for path in paths))
+            usages.add(account.usage)
+        return scores, usages
+
+    def run() -> Any:
+        journal = Journal(tmp_path / "journal")
+        accounts = Accounts(journal)
+        try:
+            return *asyncio.run(search(JournaledReward(reward, accounts), accounts)), accounts.paid
+        finally:
+            journal.close()
+
+    subject.forget()
+    asked, read = reward.tokens_asked, reward.tokens_read
+    scores, usages, paid = run()
+    asked, read = reward.tokens_asked - asked, reward.tokens_read - read
+    assert usages == paid == Usage(reward_calls=30, reward_tokens=asked, reward_tokens_read=read)
+    assert asked >= read > 0
+    # Another memory and other neighbours: scores computed anew could differ in their last bits.
+    subject.forget()
+    score(reward, *[solution(190 + seed, 4) for seed in range(8)])
+    asked, read = reward.tokens_asked, reward.tokens_read
+    again, usages, paid_again = run()
+    assert [[value.hex() for value in item] for item in again] == [[value.hex() for value in item] for item in scores]
+    assert (reward.tokens_asked, reward.tokens_read) == (asked, read)
+    assert usages == paid_again == paid
 
 
 def test_scores_that_nobody_waits_for_end(subject: Subject, plain: PlainModel) -> None:

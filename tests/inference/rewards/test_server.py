@@ -236,9 +236,9 @@ def nothing(reply: dict[str, Any]) -> None:
         (cut, r"rows of the shape \[\d+, 2\] for \d+ tokens and 3 steps"),
         (flat, r"rows of the shape \[50\]"),
         (nothing, r"rows of the shape \[0\]"),
-        (logits, "numbers that are no probabilities"),
-        (small_logits, "numbers that are no probabilities"),
-        (no_number, "numbers that are no probabilities"),
+        (logits, "numbers that are not probabilities"),
+        (small_logits, "numbers that are not probabilities"),
+        (no_number, "numbers that are not probabilities"),
         (one_class, "gives 1 numbers a token, and its PRM format reads class 1 of at least 2"),
     ],
 )
@@ -253,11 +253,14 @@ def test_rows_that_cannot_be_the_classes_of_each_token_are_refused(
 @pytest.mark.parametrize(
     ("flaw", "told"),
     [
-        ("tells nothing", "tells no log-probabilities"),
-        ("writes tokens", "tells tokens not by their ids but as 'good': it is no vLLM"),
-        ("ignores the labels", "ignores `allowed_token_ids`: it says token_id:99999, where 4 or 5 may stand"),
-        ("tells one label", r"does not tell the log-probability of token_id:[45].*--logprobs-mode processed_logprobs"),
-        ("masks a label", r"does not tell the log-probability of token_id:[45]"),
+        ("tells nothing", "returns no log-probabilities"),
+        ("writes tokens", "names tokens not by their ids but as 'good': it is not a vLLM"),
+        ("ignores the labels", "ignores `allowed_token_ids`: it answers token_id:99999, expected 4 or 5"),
+        (
+            "tells one label",
+            r"does not return the log-probability of token_id:[45].*--logprobs-mode processed_logprobs",
+        ),
+        ("masks a label", r"does not return the log-probability of token_id:[45]"),
     ],
 )
 def test_a_server_that_cannot_tell_both_labels_is_lost_in_a_sentence(
