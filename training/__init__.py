@@ -1,1 +1,1 @@
-"""Trains reward models and policies from a pinned snapshot."""
+"""Learning from a pinned snapshot: reward models and policies."""

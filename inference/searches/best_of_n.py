@@ -29,6 +29,7 @@ class BestOfN:
     """The search. `sampling` gives temperature, limits and the job's seed."""
 
     method = "best-of-n"
+    independent = True
     config_type = BestOfNConfig
 
     def __init__(self, config: BestOfNConfig, sampling: Sampling) -> None:

@@ -13,7 +13,7 @@ from ..display.plots import check_plot
 from ..display.terminal import duration
 from ..evaluation.prm import Evaluated, PrmEvaluationConfig, evaluate_prm
 from ..evaluation.prm_figures import DEV, OWN, PrmEvaluation
-from ..evaluation.scores import Scored
+from ..evaluation.scores import ScoringReport
 from ..evaluation.seen_questions import seen_told
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
@@ -33,7 +33,7 @@ SHOWN: Final = 3
 @click.option("--truth", default="", metavar="NAME", help="oracle, human or a method (default: the first there is).")
 @click.option("--file-format", default="", metavar="FORMAT", help="The format of files (default: told by their rows).")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="So many solutions of each --on set (0: all).")
-@reward_options
+@reward_options()
 @click.option("--plot", default="", metavar="FILE", help="Draw reliability and F1 over the threshold, to .svg or .png.")
 @output_options
 @click.pass_obj
@@ -46,7 +46,7 @@ def prm(
     truth: str,
     file_format: str,
     limit: int,
-    running: RewardOptions,
+    reward_run: RewardOptions,
     plot: str,
     out: Output,
 ) -> None:
@@ -75,9 +75,9 @@ def prm(
     """
     if plot:
         check_plot(plot)
-    config = PrmEvaluationConfig(model, on, dev, truth, running.backend, running.format, file_format, limit)
+    config = PrmEvaluationConfig(model, on, dev, truth, reward_run.backend, reward_run.format, file_format, limit)
     command = shlex.join(["openr-data", *sys.argv[1:]])
-    done = evaluate_prm(store, config, running.live, progress=_progress, announce=note, command=command)
+    done = evaluate_prm(store, config, reward_run.live, progress=_progress, announce=note, command=command)
     _show(out, done)
     if plot:
         from ..display.prm_plots import plot_prm
@@ -160,7 +160,7 @@ def _tell(done: Evaluated) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Scored]:
+def _progress() -> Iterator[ScoringReport]:
     """A bar on a terminal, a line every 30 seconds elsewhere; both on stderr."""
     if not sys.stderr.isatty():
         began = last = time.monotonic()

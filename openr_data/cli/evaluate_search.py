@@ -1,34 +1,31 @@
 """`openr-data eval search`: how often a way to search and to choose finds the right answer."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any, Final
 
 import click
 
 from ..config import parse_overrides
 from ..display.plots import check_plot
-from ..errors import UsageError
-from ..evaluation.scores import ScoreStore, case_id, score_all
-from ..evaluation.search import MAJORITY, RANDOM, Asked, Scores, SearchFigures, evaluate, group_answers, read_rollouts
-from ..evaluation.seen_questions import seen_questions, seen_told
-from ..jobs.job import Job
+from ..evaluation.search import RewardRun, SearchEvaluation, evaluate_search
+from ..evaluation.search_figures import MAJORITY, RANDOM, SearchFigures
+from ..evaluation.seen_questions import seen_told
 from ..jobs.plan import Plan, plan
 from ..jobs.start import RunOptions
-from ..models import model_entry
-from ..overlap import count_seen
-from ..registry import check, load
+from ..registry import check
 from ..store import Store
-from .label import run_job, run_options
+from .label import progress, run_options
 from .output import Output, hint, note, output_options
+from .reward_options import RewardOptions, reward_options
 
 DEFAULT: Final[Mapping[str, Any]] = {
     "source": "arithmetic", "split": "test", "into": "arithmetic-search", "policy": "arithmetic", "limit": 200,
 }  # fmt: skip
 """The search where no questions are named."""
+FAILURES: Final = 3
+"""Reasons that are listed of solutions without scores."""
 POINTS: Final = 9
-"""Numbers of candidates that are listed."""
+"""Numbers of candidates that the table lists."""
 
 
 @click.command("search")
@@ -37,17 +34,7 @@ POINTS: Final = 9
 @click.option(
     "--reward", "rewards", multiple=True, metavar="MODEL", help="A reward model to choose with; again for more."
 )
-@click.option(
-    "--reward-backend", default="transformers", show_default=True, help="What runs it: transformers, vllm, openai."
-)
-@click.option("--reward-url", multiple=True, metavar="URL", help="openai: a server of it, again for more of the same.")
-@click.option(
-    "--reward-tokenizer",
-    default="",
-    metavar="NAME",
-    help="openai: its folder or Hub name, if it is served under another.",
-)
-@click.option("--reward-format", default="", metavar="NAME", help="How it reads steps, if it does not say so.")
+@reward_options("reward-")
 @click.option("--policy", help="The model that answers.")
 @click.option("--backend", help="What runs the policy: transformers, vllm, openai.")
 @click.option("--into", help="The dataset that keeps the rollouts (default: NAME-search).")
@@ -66,10 +53,7 @@ def search(
     /,
     source: str,
     rewards: tuple[str, ...],
-    reward_backend: str,
-    reward_url: tuple[str, ...],
-    reward_tokenizer: str,
-    reward_format: str,
+    reward_run: RewardOptions,
     options: tuple[str, ...],
     plot: str,
     running: RunOptions,
@@ -97,39 +81,23 @@ def search(
     if plot:
         check_plot(plot)
     check("search", flags["method"])
-    check("reward", reward_backend)
-    kind: Any = load("reward", reward_backend) if rewards else None
-    live = {"device": running.backend.get("device"), "base_url": list(reward_url), "format": reward_format}
-    live["tokenizer"] = reward_tokenizer
-    known = getattr(kind, "live_options", ())
-    live = {name: value for name, value in live.items() if value and name in known}
-    for name in rewards:
-        # Before anything is paid for: the files are looked at, or the servers are asked what they serve.
-        if hasattr(kind, "check"):
-            kind.check(name, reward_format)
-        else:
-            kind(name, **live).close()
+    check("reward", reward_run.backend)
     layer: dict[str, Any] = dict(DEFAULT) if source in ("", "arithmetic") else {"source": source}
     layer |= {name: value for name, value in flags.items() if value is not None}
     layer.setdefault("into", f"{source.partition('@')[0]}-search")
     resolved = plan(Store.at(store), [layer], parse_overrides(options))
-    if not resolved.config.rollout_text:
-        raise UsageError("A search needs the text of its rollouts: it is scored and compared later.")
-    job = _searched(store, resolved, running)
-    opened = Store.open(store)
-    view = opened.view(resolved.config.into)
-    read = read_rollouts(view, job.job_id, model_entry(resolved.config.policy).separator)
-    with closing(resolved.grader()) as grader:
-        asked = asyncio.run(group_answers(read, grader))
-    found: dict[str, SearchFigures] = {"": evaluate(asked, None)} if not rewards else {}
-    for name in rewards:
-        scores, spent = _scored(opened, job, kind, name, live, asked)
-        found[name] = evaluate(asked, scores)
-        note(f"{name} read {spent:,} tokens to score {len(scores):,} solutions.")
-        if (seen := seen_questions(name, is_local=reward_backend != "openai")) and (
-            count := count_seen((text for _, text, _ in read), seen)
-        ):
-            note(seen_told(count, len(read), resolved.config.source))
+    done = evaluate_search(
+        store,
+        resolved,
+        rewards,
+        running,
+        _reward_run(reward_run, running, rewards),
+        progress=progress,
+        announce=note,
+        on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),
+    )
+    _tell(done, resolved)
+    found = {item.reward: item.figures for item in done.comparisons}
     _show(out, resolved, found)
     if plot:
         from ..display.search_plots import plot_search
@@ -139,20 +107,34 @@ def search(
         hint(f"Drawn to {plot}.")
 
 
-def _searched(store: str, resolved: Plan, running: RunOptions) -> Job:
-    """The job of the search, run to its end; nothing is asked where it is there already."""
-    job_id = resolved.config.job_id()
-    ran = run_job(store, resolved, running)
-    job, status = ran.job, ran.status
+def _reward_run(given: RewardOptions, running: RunOptions, rewards: Sequence[str]) -> RewardRun:
+    """The options of the reward models; the policy's --device is also that of a reward model in transformers."""
+    live = dict(given.live)
+    if rewards and (device := running.backend.get("device")) and given.backend == "transformers":
+        live.setdefault("device", device)
+    return RewardRun(given.backend, given.format, live, given.flags)
+
+
+def _tell(done: SearchEvaluation, resolved: Plan) -> None:
+    """The notes beside the figures: how the search ended, and what scoring cost."""
+    job, status = done.run.job, done.run.status
     if status is None:
-        note(f"The rollouts of the job {job_id} are there already.")
-        return job
-    if status.failed:
+        note(f"The candidates of the job {job.job_id} are there already.")
+    elif status.failed:
         note(f"{status.failed:,} questions failed and are not counted.")
-        hint(f"Try them again with: openr-data jobs resume {job_id}")
-    if status.stopped_by:
-        note(f"Stopped: {status.stopped_by}. Told is what is there: {status.done:,} of {status.total:,} questions.")
-    return job
+        hint(f"Try them again with: openr-data jobs resume {job.job_id}")
+    if status is not None and status.stopped_by:
+        note(
+            f"Stopped: {status.stopped_by}. The figures are of {status.done:,} of {status.total:,} questions. Go on, "
+            f"with a higher limit, with: openr-data jobs resume {job.job_id}"
+        )
+    for item in done.comparisons:
+        if item.reward:
+            note(f"{item.reward} read {item.tokens_read:,} tokens to score {item.scored:,} solutions.")
+        for reason in item.failures[:FAILURES]:
+            note(f"  {reason}")
+        if item.seen:
+            note(seen_told(item.seen, item.figures.questions, resolved.config.source))
 
 
 def _show(out: Output, resolved: Plan, found: Mapping[str, SearchFigures]) -> None:
@@ -199,27 +181,3 @@ def _places(ks: Sequence[int]) -> list[int]:
     """Powers of two and the last."""
     found = [place for place, k in enumerate(ks) if k.bit_count() == 1 or place == len(ks) - 1]
     return found[-POINTS:]
-
-
-def _scored(
-    store: Store, job: Job, kind: Any, model: str, live: Mapping[str, Any], asked: Sequence[Asked]
-) -> tuple[Scores, int]:
-    """Step scores of the candidates that have an answer, from the job folder or by the model; and what it read."""
-    cases = {
-        (item.question_id, candidate.steps): (item.question, candidate.steps)
-        for item in asked
-        for candidate in item.candidates
-        if candidate.steps and candidate.answer is not None
-    }
-    with closing(kind(model, **live)) as reward:
-        listed = {"method": "eval search", "source": job.job_id, "into": model, "reward": reward.name}
-        scored = Job.begin(store, "eval", listed, {})
-        with scored.lock():
-            kept = ScoreStore(scored.path)
-            failures = asyncio.run(score_all(reward, cases.values(), kept))
-            scored.finish({"total": len(cases), "failed": len(failures), "tokens_read": reward.tokens_read})
-        spent = int(reward.tokens_read)
-    for reason in list(failures.values())[:3]:
-        note(f"  {reason}")
-    found = {key: kept.known.get(case_id(*case)) for key, case in cases.items()}
-    return {key: scores for key, scores in found.items() if scores is not None}, spent

@@ -26,7 +26,7 @@ _COLUMNS: Final = ("solution_id", "method", "step_index", "step", "label", "scor
 @click.option(
     "--max-tokens", type=click.IntRange(min=1), default=MOST, show_default=True, help="Tokens of a reason at most."
 )
-@reward_options
+@reward_options()
 @output_options
 @click.pass_obj
 def explain_(
@@ -39,7 +39,7 @@ def explain_(
     method: str,
     errors: bool,
     max_tokens: int,
-    running: RewardOptions,
+    reward_run: RewardOptions,
     out: Output,
 ) -> None:
     """Ask the generative reward MODEL for a verdict and a reason on each step of the dataset NAME.
@@ -60,7 +60,7 @@ def explain_(
             out.rows([], _COLUMNS)
         hint(f"No label sets in {name} match. List those that exist with: openr-data view {name}")
         return
-    reward = RewardChoice(model, running.backend, running.format, running.live)
+    reward = RewardChoice(model, reward_run.backend, reward_run.format, reward_run.live)
     explained = list(zip(records.to_pylist(), explain(records, reward, max_tokens=max_tokens), strict=True))
     if out.is_human:
         for row, steps in explained:

@@ -1,4 +1,4 @@
-"""How a reward model is run: the options that every command over one has, whatever it asks of it."""
+"""How a reward model is run: the options that every command over one has."""
 
 import functools
 from collections.abc import Callable
@@ -12,43 +12,69 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class RewardOptions:
-    """`backend` runs the model, `format` says how it reads steps ("": as it says itself).
+    """`backend` runs the model, `format` is how it reads steps ("": as its files name it).
 
-    `live` are options of the backend that change no score; what was not given is left out.
+    `live` are the options of the backend that were given; they change no score. `flags` are their names on the command
+    line.
     """
 
     backend: str
     format: str
     live: dict[str, Any]
+    flags: dict[str, str]
 
 
-def reward_options(function: F) -> F:
-    """Give a command the options of a reward model; it receives `running: RewardOptions`."""
+def reward_options(prefix: str = "") -> Callable[[F], F]:
+    """Give a command the options of a reward model; it receives `reward_run: RewardOptions`.
 
-    @click.option(
-        "--format", "form", default="", metavar="NAME", help="How the model reads steps, if it does not say so."
-    )
-    @click.option(
-        "--backend",
-        default="transformers",
-        show_default=True,
-        help="What runs the model: transformers, vllm (both in this process), openai (a running server).",
-    )
-    @click.option("--base-url", multiple=True, metavar="URL", help="openai: a server, again for more of the same.")
-    @click.option("--tokenizer", metavar="NAME", help="openai: its folder or Hub name, if it is served under another.")
-    @click.option("--device", help="transformers: cpu, cuda or auto (the default).")
-    @functools.wraps(function)
-    def wrapped(
-        *args: Any,
-        form: str,
-        backend: str,
-        base_url: tuple[str, ...],
-        tokenizer: str | None,
-        device: str | None,
-        **options: Any,
-    ) -> Any:
-        live: dict[str, Any] = {"base_url": list(base_url), "tokenizer": tokenizer, "device": device}
-        running = RewardOptions(backend, form, {name: value for name, value in live.items() if value})
-        return function(*args, running=running, **options)
+    With the prefix "reward-" they stand beside those of a policy: `--reward-backend`, `--reward-url` and so on.
+    """
+    names = {name: f"--{prefix}{name.replace('_', '-')}" for name in ("format", "backend", "tokenizer", "device")}
+    names["base_url"] = f"--{prefix or 'base-'}url"
 
-    return wrapped  # type: ignore[return-value]
+    def decorate(function: F) -> F:
+        @click.option(
+            names["format"],
+            "reward_format",
+            default="",
+            metavar="NAME",
+            help="How the reward model reads steps, if its files do not name it.",
+        )
+        @click.option(
+            names["backend"],
+            "reward_backend",
+            default="transformers",
+            show_default=True,
+            help="What runs the reward model: transformers, vllm (both in this process), openai (a running server).",
+        )
+        @click.option(
+            names["base_url"],
+            "reward_url",
+            multiple=True,
+            metavar="URL",
+            help="openai: a server of the reward model, again for more of the same.",
+        )
+        @click.option(
+            names["tokenizer"],
+            "reward_tokenizer",
+            metavar="NAME",
+            help="openai: its folder or Hub name, if it is served under another.",
+        )
+        @click.option(names["device"], "reward_device", help="transformers: cpu, cuda or auto (the default).")
+        @functools.wraps(function)
+        def wrapped(
+            *args: Any,
+            reward_format: str,
+            reward_backend: str,
+            reward_url: tuple[str, ...],
+            reward_tokenizer: str | None,
+            reward_device: str | None,
+            **options: Any,
+        ) -> Any:
+            given = {"base_url": list(reward_url), "tokenizer": reward_tokenizer, "device": reward_device}
+            live = {name: value for name, value in given.items() if value}
+            return function(*args, reward_run=RewardOptions(reward_backend, reward_format, live, names), **options)
+
+        return wrapped  # type: ignore[return-value]
+
+    return decorate

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ..evaluation.search import MAJORITY, ORACLE, RANDOM, SearchFigures
+from ..evaluation.search_figures import MAJORITY, ORACLE, RANDOM, SearchFigures
 from .plots import COLOURS, INK, check_plot, drawing
 
 if TYPE_CHECKING:

@@ -103,8 +103,12 @@ class ReasoningReward(RewardBackend, Protocol):
 class Search(Protocol):
     """Looks for solutions of a question. A pure coroutine; it never sees the gold answer.
 
-    `method` names it in the tables; `budget` is the worst case of one question.
+    `method` names it in the tables; `budget` is the worst case of one question. `independent`: its candidates are
+    independent samples of the question, and so evidence of the policy; those of a guided search are selected.
     """
+
+    @property
+    def independent(self) -> bool: ...
 
     @property
     def method(self) -> str: ...

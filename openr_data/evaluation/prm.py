@@ -33,7 +33,7 @@ from ..store import Store
 from .judged_solutions import JudgedSet, LabelledData, labelled_data
 from .prm_figures import PrmEvaluation, choose_threshold, figures_of
 from .score_table import EvaluationScores, ScoreTable
-from .scores import Case, Process, Scored, case_id
+from .scores import Case, Process, ScoringReport, case_id
 from .scoring_run import SPENT, ScoringRun
 from .seen_questions import seen_questions
 
@@ -179,7 +179,9 @@ class EvaluatePrm:
         config = self.config
         return open_reward(config.backend, config.model, config.format, live, "eval prm")
 
-    def run(self, store: Store, reward: RewardBackend, *, report: Scored | None = None, command: str = "") -> Evaluated:
+    def run(
+        self, store: Store, reward: RewardBackend, *, report: ScoringReport | None = None, command: str = ""
+    ) -> Evaluated:
         """Score the solutions without scores, and write the result; `command` is the one that continues the job.
 
         Raises `Interrupted` after Ctrl-C or SIGTERM with every received score kept, `PolicyLost` when the model
@@ -192,7 +194,7 @@ class EvaluatePrm:
             return self._ended(job, reward, scores, scoring, asyncio.run(scoring.run(report, signals=True)))
 
     async def run_async(
-        self, store: Store, reward: RewardBackend, *, report: Scored | None = None, command: str = ""
+        self, store: Store, reward: RewardBackend, *, report: ScoringReport | None = None, command: str = ""
     ) -> Evaluated:
         """`run` inside a running event loop. It leaves signals alone: cancel the task to stop the evaluation."""
         with self._begun(store, reward, command) as job:
@@ -260,7 +262,7 @@ class EvaluatePrm:
 
 
 @contextmanager
-def silent() -> Iterator[Scored]:
+def silent() -> Iterator[ScoringReport]:
     """A progress display that shows nothing."""
     yield lambda done, total: None
 
@@ -270,7 +272,7 @@ def evaluate_prm(
     config: PrmEvaluationConfig,
     live: Mapping[str, Any] | None = None,
     *,
-    progress: Callable[[], AbstractContextManager[Scored]] = silent,
+    progress: Callable[[], AbstractContextManager[ScoringReport]] = silent,
     announce: Callable[[str], None] | None = None,
     command: str = "",
 ) -> Evaluated:
@@ -294,7 +296,7 @@ async def evaluate_prm_async(
     config: PrmEvaluationConfig,
     live: Mapping[str, Any] | None = None,
     *,
-    progress: Callable[[], AbstractContextManager[Scored]] = silent,
+    progress: Callable[[], AbstractContextManager[ScoringReport]] = silent,
     announce: Callable[[str], None] | None = None,
     command: str = "",
 ) -> Evaluated:

@@ -33,9 +33,9 @@ _AT: Final = ("threshold", "f1", "accuracy_erroneous", "accuracy_correct", "exac
 GRID: Final = tuple(i / 100 for i in range(101))
 """Thresholds at which the curve of F1 has points whatever the scores are."""
 
-Scores = Mapping[str, Sequence[float]]
+ScoresByCase = Mapping[str, Sequence[float]]
 """Step scores by `case_id`; what has none could not be scored."""
-Curve = Mapping[str, Sequence[float | None]]
+RateCurve = Mapping[str, Sequence[float | None]]
 """Parallel lists: threshold (ascending), f1, accuracy_erroneous, accuracy_correct."""
 
 
@@ -58,7 +58,7 @@ class PrmFigures:
     at_own: FirstErrorMetrics
     at_dev: FirstErrorMetrics | None
     last_is_lowest: float | None
-    curve: Curve = field(default_factory=dict)
+    curve: RateCurve = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The figures as one flat row, without curve and bins."""
@@ -176,7 +176,7 @@ class PrmEvaluation:
         )
 
 
-def choose_threshold(dev: JudgedSet, sets: Sequence[JudgedSet], scores: Scores) -> DevThreshold:
+def choose_threshold(dev: JudgedSet, sets: Sequence[JudgedSet], scores: ScoresByCase) -> DevThreshold:
     """The best threshold on the scored solutions of a dev set; one that could not be scored has no say.
 
     Raises `ValueError` where none of those with an error, or none of those without, has scores.
@@ -192,7 +192,7 @@ def choose_threshold(dev: JudgedSet, sets: Sequence[JudgedSet], scores: Scores) 
     )
 
 
-def figures_of(judged: JudgedSet, scores: Scores, own: float, dev: float | None = None) -> Iterator[PrmFigures]:
+def figures_of(judged: JudgedSet, scores: ScoresByCase, own: float, dev: float | None = None) -> Iterator[PrmFigures]:
     """The figures of a set, then of each source and of each generator in it where there are several."""
     yield _figures(judged.name, "", "", judged.solutions, scores, own, dev)
     for by in ("source", "generator"):
@@ -204,7 +204,13 @@ def figures_of(judged: JudgedSet, scores: Scores, own: float, dev: float | None 
 
 
 def _figures(
-    name: str, by: str, group: str, solutions: Sequence[JudgedSolution], scores: Scores, own: float, dev: float | None
+    name: str,
+    by: str,
+    group: str,
+    solutions: Sequence[JudgedSolution],
+    scores: ScoresByCase,
+    own: float,
+    dev: float | None,
 ) -> PrmFigures:
     items: list[Scored] = []
     all_scored: list[Scored] = []
@@ -248,7 +254,7 @@ def _figures(
     )
 
 
-def _decided(solution: JudgedSolution, scores: Scores) -> Scored | None:
+def _decided(solution: JudgedSolution, scores: ScoresByCase) -> Scored | None:
     found = scores.get(_case(solution))
     return None if found is None or solution.is_undecided else Scored(tuple(found), solution.first_error)
 

@@ -35,7 +35,7 @@ _SCHEMA: Final = pa.schema({"case": pa.string(), "scores": pa.list_(pa.float64()
 
 Case = tuple[str, Sequence[str]]
 """A question and the steps of a solution."""
-Scored = Callable[[int, int], None]
+ScoringReport = Callable[[int, int], None]
 """Called with the number of solutions that are scored and of all."""
 
 
@@ -109,7 +109,7 @@ class ScoreStore:
 
 
 async def score_all(
-    reward: RewardModel, cases: Iterable[Case], memory: ScoreKeeper, report: Scored | None = None
+    reward: RewardModel, cases: Iterable[Case], memory: ScoreKeeper, report: ScoringReport | None = None
 ) -> Mapping[str, str]:
     """Score the cases that `memory` lacks; return why others can never be scored (`InputError`), by case.
 

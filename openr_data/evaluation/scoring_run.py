@@ -12,7 +12,7 @@ from ..errors import Interrupted, PolicyError
 from ..jobs.job import Job
 from ..store.refs import now
 from .score_table import EvaluationScores
-from .scores import Case, Scored, score_all
+from .scores import Case, ScoringReport, score_all
 
 EVENT_EVERY: Final = 10.0
 """Seconds between two progress events in the job folder."""
@@ -44,7 +44,7 @@ class ScoringRun:
             "tokens_read": earlier["tokens_read"] + self._reward.tokens_read,
         }
 
-    async def run(self, report: Scored | None, *, signals: bool) -> Mapping[str, str]:
+    async def run(self, report: ScoringReport | None, *, signals: bool) -> Mapping[str, str]:
         """Score; return by case why others cannot be scored.
 
         Raises `Interrupted` after Ctrl-C or SIGTERM; without `signals` the cancellation of the task is passed on.

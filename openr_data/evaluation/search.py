@@ -1,196 +1,204 @@
-"""What a search is worth: accuracy of every way to choose, for every number of candidates, with intervals.
+"""Run a search on questions and evaluate the ways to choose among its candidates.
 
-Everything is a function of stored rollouts and their scores: no policy is called. A rollout whose verdict is unknown
-(cut off, no answer, undecided by the grader) counts as wrong and is counted. Answers are grouped for votes by
-the grader of the job.
+`evaluate_search` does all of `openr-data eval search`; `evaluate_search_async` does it inside a running event loop.
+The candidates are stored by the search job, and step scores in the table `scores` of the same dataset: a second call
+asks no model again, and another reward model is compared on the same candidates.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from ..engine.protocols import RewardBackend
+from ..errors import UsageError
+from ..jobs.job import Job
+from ..jobs.plan import Plan
+from ..jobs.reward import check_reward, open_reward
+from ..jobs.start import JobRun, Progress, RunOptions, run_plan, run_plan_async, silent
+from ..models import model_entry
+from ..overlap import count_seen
+from ..registry import check
+from ..store import Store
+from .score_table import EvaluationScores, ScoreTable
+from .scores import Case, Process, case_id, score_all
+from .search_candidates import SearchedQuestion, StoredSearch, group_answers, read_candidates
+from .search_figures import CandidateScores, SearchFigures, evaluate
+from .seen_questions import seen_questions
 
-from ..errors import InputError
-from ..grading.grader import Grader
-from ..metrics.aggregation import RULES, Candidate
-from ..metrics.curves import mean_curve, oracle_curve, random_curve, rule_curve
-from ..metrics.intervals import Estimate, bootstrap_mean, paired_difference
-from ..steps import split_steps
-from ..store import View
-
-ORACLE: Final = "oracle"
-RANDOM: Final = "random"
-MAJORITY: Final = "majority"
-EVERY_K: Final = 64
-"""Up to so many candidates a curve has a point for every k, beyond for powers of two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """One candidate as it is stored; `steps` is empty where the text has none."""
-
-    steps: tuple[str, ...]
-    answer: str | None
-    is_correct: bool
-    is_unknown: bool
-    n_tokens: int
+METHOD: Final = "eval search"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question with its candidates, in the order of their ids; `group` is the cluster of each answer."""
+class RewardRun:
+    """How the reward models of an evaluation are run.
 
-    question_id: str
-    question: str
-    candidates: tuple[Sampled, ...]
-    group: tuple[int | None, ...]
-
-
-Scores = Mapping[tuple[str, tuple[str, ...]], tuple[float, ...]]
-"""Step scores by question id and steps; what has none could not be scored."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFigures:
-    """Accuracy by rule: `curves[rule]` is parallel to `ks`; `at_n` and the differences to the majority are at all N.
-
-    `tokens` is the mean of the completion tokens of a candidate, so k candidates cost `k * tokens` a question.
+    `format` is that of the models, if their files do not name one; `live` are options of the backend that change no
+    score. An error names an option as `flags` does.
     """
 
-    questions: int
-    n: int
-    ks: tuple[int, ...]
-    tokens: float
-    curves: Mapping[str, tuple[float, ...]]
-    at_n: Mapping[str, Estimate]
-    over_majority: Mapping[str, Estimate]
-    unknown: float
-    without_answer: float
-    unscored: int
-    groups: float
+    backend: str = "transformers"
+    format: str = ""
+    live: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def best(self) -> str:
-        """The rule of a reward model with the best accuracy at N, or the majority where there is none."""
-        rules = [name for name in self.at_n if name not in (ORACLE, RANDOM)]
-        return max(rules, key=lambda name: self.at_n[name].mean)
+    def check(self, model: str) -> None:
+        """Raise what `open` would, before the weights are loaded."""
+        check_reward(self.backend, model, self.format, self.live, METHOD, self.flags)
 
-    def as_dict(self) -> dict[str, Any]:
-        """All figures, for JSON."""
-        return {
-            "questions": self.questions,
-            "candidates": self.n,
-            "mean_tokens": self.tokens,
-            "unknown": self.unknown,
-            "without_answer": self.without_answer,
-            "unscored": self.unscored,
-            "distinct_answers": self.groups,
-            "selection_gap": self.at_n[ORACLE].mean - self.at_n[self.best].mean,
-            "rules": [
-                {
-                    "rule": name,
-                    **self.at_n[name].as_dict("accuracy"),
-                    **(self.over_majority[name].as_dict("over_majority") if name in self.over_majority else {}),
-                }
-                for name in self.at_n
-            ],
-            "k": list(self.ks),
-            "tokens_at_k": [k * self.tokens for k in self.ks],
-            "curves": {name: list(curve) for name, curve in self.curves.items()},
-        }
+    def open(self, model: str) -> RewardBackend:
+        """A reward model, to be closed after use. Raises `UsageError` for an option that the backend lacks."""
+        return open_reward(self.backend, model, self.format, self.live, METHOD, self.flags)
 
 
-def read_rollouts(view: View, job: str, separator: str) -> list[tuple[str, str, list[Sampled]]]:
-    """The candidates of a search job by question: its id, its text, the rollouts from its root.
+@dataclass(frozen=True, slots=True)
+class RewardComparison:
+    """The figures with one reward model, or with none (`reward` is "").
 
-    Raises `InputError` where there are none, or where their text was not kept.
+    `scored` counts the distinct solutions with scores and `tokens_read` the tokens that the model read in this call;
+    `failures` are the reasons of the solutions without scores. The model has `seen` that many of the questions.
     """
-    rows = view.sql(
-        "select r.question_id, q.question, r.rollout_id, r.text, r.answer, r.verdict, r.n_tokens "
-        f"from rollouts r join questions q using (question_id) where r.job_id = '{job}' "
-        "order by r.question_id, r.rollout_id"
-    ).to_pylist()
-    if not rows:
-        raise InputError(f"The job {job} has no rollouts in {view.dataset.name}. Run the same command again.")
-    found: dict[str, tuple[str, str, list[Sampled]]] = {}
-    for row in rows:
-        steps = split_steps(row["text"] or "", separator)
-        item = Sampled(
-            steps if all(step.strip() for step in steps) else (),
-            row["answer"],
-            row["verdict"] == "correct",
-            row["verdict"] == "unknown",
-            row["n_tokens"],
+
+    reward: str
+    figures: SearchFigures
+    scored: int = 0
+    tokens_read: int = 0
+    failures: tuple[str, ...] = ()
+    seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEvaluation:
+    """A search job after its run, with the figures for each reward model, at least one item."""
+
+    run: JobRun
+    comparisons: tuple[RewardComparison, ...]
+
+
+def evaluate_search(
+    where: str | Path,
+    plan: Plan,
+    rewards: Sequence[str] = (),
+    running: RunOptions | None = None,
+    reward_run: RewardRun | None = None,
+    *,
+    progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> SearchEvaluation:
+    """Run a planned search in the store at `where` and evaluate it with each of the reward models.
+
+    A search that is done is not run again, and no solution is scored twice. `announce` receives one line on what is
+    about to run. Raises `UsageError` for a plan that keeps no text of its rollouts and for an option that the reward
+    backend lacks, before anything is sampled; and what `run_plan`, `open_reward` and `score_all` raise.
+    """
+    how = _checked(plan, rewards, reward_run)
+    ran = run_plan(where, plan, running, progress=progress, announce=announce, on_stop=on_stop)
+    stored = _read(where, plan, ran.job)
+    with closing(plan.grader()) as grader:
+        questions = asyncio.run(group_answers(stored.questions, grader))
+    comparisons = [] if rewards else [RewardComparison("", evaluate(questions, None, independent=stored.independent))]
+    for name in rewards:
+        # A model is opened outside the event loop, where Ctrl-C interrupts the loading.
+        with closing(how.open(name)) as reward, _scoring(where, plan, ran.job, name, reward, questions) as scoring:
+            failures = asyncio.run(score_all(reward, scoring.cases.values(), scoring.scores))
+            comparisons.append(scoring.ended(failures, how.backend, stored.independent))
+    return SearchEvaluation(ran, tuple(comparisons))
+
+
+async def evaluate_search_async(
+    where: str | Path,
+    plan: Plan,
+    rewards: Sequence[str] = (),
+    running: RunOptions | None = None,
+    reward_run: RewardRun | None = None,
+    *,
+    progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
+) -> SearchEvaluation:
+    """`evaluate_search` inside a running event loop. It leaves signals alone: cancel the task to stop it."""
+    how = _checked(plan, rewards, reward_run)
+    ran = await run_plan_async(where, plan, running, progress=progress, announce=announce)
+    stored = _read(where, plan, ran.job)
+    with closing(plan.grader()) as grader:
+        questions = await group_answers(stored.questions, grader)
+    comparisons = [] if rewards else [RewardComparison("", evaluate(questions, None, independent=stored.independent))]
+    for name in rewards:
+        with closing(how.open(name)) as reward, _scoring(where, plan, ran.job, name, reward, questions) as scoring:
+            failures = await score_all(reward, scoring.cases.values(), scoring.scores)
+            comparisons.append(scoring.ended(failures, how.backend, stored.independent))
+    return SearchEvaluation(ran, tuple(comparisons))
+
+
+def _checked(plan: Plan, rewards: Sequence[str], reward_run: RewardRun | None) -> RewardRun:
+    """The options of the reward models, checked before anything is paid for."""
+    how = reward_run or RewardRun()
+    check("search", plan.config.method)
+    check("reward", how.backend)
+    if not plan.config.rollout_text:
+        raise UsageError("A search needs the text of its rollouts: it is scored and compared later.")
+    if not rewards and (given := [*how.live, *(["format"] if how.format else [])]):
+        flag = how.flags.get(given[0], f"--{given[0].replace('_', '-')}")
+        raise UsageError(f"{flag} is an option of a reward model, and none is named. Name one with: --reward MODEL")
+    for name in rewards:
+        how.check(name)
+    return how
+
+
+def _read(where: str | Path, plan: Plan, job: Job) -> StoredSearch:
+    view = Store.open(where).view(plan.config.into)
+    return read_candidates(view, job.job_id, model_entry(plan.config.policy).separator)
+
+
+@dataclass(frozen=True, slots=True)
+class _CandidateScoring:
+    """The scoring of the candidates that have an answer, by one reward model."""
+
+    job: Job
+    model: str
+    reward: RewardBackend
+    questions: Sequence[SearchedQuestion]
+    keys: Mapping[tuple[str, tuple[str, ...]], str]
+    """Question id and steps of a candidate to its case."""
+    cases: Mapping[str, Case]
+    scores: EvaluationScores
+
+    def ended(self, failures: Mapping[str, str], backend: str, independent: bool) -> RewardComparison:
+        """Write the result of the job and compute the figures."""
+        read = int(self.reward.tokens_read)
+        self.job.finish({"total": len(self.cases), "failed": len(failures), "tokens_read": read})
+        known = self.scores.known
+        scores: CandidateScores = {key: known[case] for key, case in self.keys.items() if case in known}
+        seen = seen_questions(self.model, is_local=backend != "openai")
+        return RewardComparison(
+            self.model,
+            evaluate(self.questions, scores, independent=independent),
+            scored=len(scores),
+            tokens_read=read,
+            failures=tuple(failures.values()),
+            seen=count_seen((item.question for item in self.questions), seen) if seen else 0,
         )
-        found.setdefault(row["question_id"], (row["question_id"], row["question"], []))[2].append(item)
-    return list(found.values())
 
 
-async def group_answers(read: Sequence[tuple[str, str, list[Sampled]]], grader: Grader) -> list[Asked]:
-    """The questions with their answers in the groups that the grader calls the same."""
-    asked: list[Asked] = []
-    for name, text, items in read:
-        answers = [item.answer for item in items if item.answer is not None]
-        places = [place for place, item in enumerate(items) if item.answer is not None]
-        group: list[int | None] = [None] * len(items)
-        for number, members in enumerate(await grader.same(answers)):
-            for member in members:
-                group[places[member]] = number
-        asked.append(Asked(name, text, tuple(items), tuple(group)))
-    return asked
-
-
-def evaluate(asked: Sequence[Asked], scores: Scores | None, *, seed: int = 0) -> SearchFigures:
-    """The figures of a search; with `scores` the rules of a reward model are among them.
-
-    All questions need the same number of candidates: those with fewer (a job that was stopped) raise `InputError`.
-    """
-    sizes = {len(item.candidates) for item in asked}
-    if len(sizes) != 1:
-        raise InputError(
-            f"The questions have between {min(sizes)} and {max(sizes)} candidates: the search is not over. Go on with "
-            "the same command."
-        )
-    n = sizes.pop()
-    ks = tuple(range(1, n + 1)) if n <= EVERY_K else (*(2**i for i in range(n.bit_length()) if 2**i < n), n)
-    rules = [MAJORITY] if scores is None else list(RULES)
-    per_rule: dict[str, list[NDArray[np.float64]]] = {name: [] for name in (*rules, ORACLE, RANDOM)}
-    rng = np.random.default_rng(seed)
-    unscored = 0
-    for item in asked:
-        correct = [candidate.is_correct for candidate in item.candidates]
-        candidates: list[Candidate] = []
-        for candidate, group in zip(item.candidates, item.group, strict=True):
-            found = scores.get((item.question_id, candidate.steps)) if scores is not None else None
-            if scores is not None and group is not None and found is None:
-                # Without a score nobody can choose it: it neither votes nor wins, and is counted.
-                unscored, group = unscored + 1, None
-            candidates.append(Candidate(group, found or ()))
-        plain = [Candidate(group) for group in item.group]
-        for name in rules:
-            voters = plain if name == MAJORITY else candidates
-            per_rule[name].append(rule_curve(voters, correct, RULES[name], ks, rng=rng))
-        per_rule[ORACLE].append(oracle_curve(correct, ks))
-        per_rule[RANDOM].append(random_curve(correct, ks))
-    last = {name: [float(curve[-1]) for curve in curves] for name, curves in per_rule.items()}
-    every = [candidate for item in asked for candidate in item.candidates]
-    return SearchFigures(
-        questions=len(asked),
-        n=n,
-        ks=ks,
-        tokens=math.fsum(candidate.n_tokens for candidate in every) / len(every),
-        curves={name: tuple(map(float, mean_curve(curves))) for name, curves in per_rule.items()},
-        at_n={name: bootstrap_mean(values, rng) for name, values in last.items()},
-        over_majority={
-            name: paired_difference(values, last[MAJORITY], rng)
-            for name, values in last.items()
-            if name not in (MAJORITY, ORACLE, RANDOM)
-        },
-        unknown=sum(candidate.is_unknown for candidate in every) / len(every),
-        without_answer=sum(candidate.answer is None for candidate in every) / len(every),
-        unscored=unscored,
-        groups=sum(len({g for g in item.group if g is not None}) for item in asked) / len(asked),
-    )
+@contextmanager
+def _scoring(
+    where: str | Path, plan: Plan, search: Job, model: str, reward: RewardBackend, questions: Sequence[SearchedQuestion]
+) -> Iterator[_CandidateScoring]:
+    store = Store.open(where)
+    processes = {
+        (item.question_id, candidate.steps): Process(item.question_id, item.question, candidate.steps)
+        for item in questions
+        for candidate in item.candidates
+        if candidate.steps and candidate.answer is not None
+    }
+    keys = {key: case_id(item.question, item.steps) for key, item in processes.items()}
+    cases = {keys[key]: (item.question, item.steps) for key, item in processes.items()}
+    config = {"method": METHOD, "source": search.job_id, "into": model, "reward": reward.name}
+    job = Job.begin(store, "eval", config, {})
+    with job.lock():
+        dataset = store.dataset(plan.config.into, write=True)
+        table = ScoreTable(store, dataset, job, reward.name, processes.values())
+        scores = EvaluationScores(store, job, reward.name, [table], set(cases))
+        yield _CandidateScoring(job, model, reward, questions, keys, cases, scores)

@@ -43,7 +43,7 @@ REDUCERS: Final[Mapping[Reducer, Callable[[Sequence[float]], float]]] = MappingP
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ScoredAnswer:
     """One finished solution of a question, as the chooser sees it: without the truth.
 
     `group` is its cluster of equal answers, None if no answer was extracted. `scores` are those of a reward model, one
@@ -88,7 +88,7 @@ def reduce_scores(scores: Sequence[float], reducer: Reducer) -> float:
     return REDUCERS[reducer](scores)
 
 
-def path_values(candidates: Sequence[Candidate], rule: Rule) -> list[float | None]:
+def path_values(candidates: Sequence[ScoredAnswer], rule: Rule) -> list[float | None]:
     """Return the weight of every candidate under the rule; None for candidates without an answer, scores ignored.
 
     Raises `ValueError` if the rule needs scores and a candidate with an answer has none.
@@ -107,7 +107,7 @@ def path_values(candidates: Sequence[Candidate], rule: Rule) -> list[float | Non
     return values
 
 
-def choose(candidates: Sequence[Candidate], rule: Rule) -> int | None:
+def choose(candidates: Sequence[ScoredAnswer], rule: Rule) -> int | None:
     """Return the index of the chosen candidate, None if no candidate has an answer.
 
     From a group that won by votes, this is the candidate with the largest path value. Ties between candidates or groups

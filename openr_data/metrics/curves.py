@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregation import SAME_TOTAL, Candidate, Rule, path_values
+from .aggregation import SAME_TOTAL, Rule, ScoredAnswer, path_values
 
 Curve = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ def vote_curve(
 
 
 def rule_curve(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ScoredAnswer],
     correct: Sequence[bool],
     rule: Rule,
     ks: Sequence[int] | None = None,

@@ -190,11 +190,12 @@ def record_label(
 
 
 def labeling_rows(labeling: Labeling, job: str, method: str, policy: str, text: bool) -> Rows:
-    """All rows that one question brings. Without `text` the rollouts keep counts and answers only."""
+    """All rows of one question. Without `text` the rollouts keep counts and answers only."""
     return {
         "solutions": [solution_row(item, job, policy) for item in labeling.solutions],
         "nodes": [node_row(item, job, method, policy) for item in labeling.nodes],
         "rollouts": [rollout_row(item, job, policy, text) for item in labeling.rollouts],
+        "search_nodes": search_node_rows(labeling.search_nodes, labeling.question_id, method, policy, job),
         "labels": [label_row(item, labeling.question_id, job, method, policy) for item in labeling.labels],
     }
 

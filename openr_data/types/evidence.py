@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from .facts import LabelSet, Solution, Verdict
 from .sampling import FinishReason
+from .search import SearchNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Labeling:
-    """Everything a labeler learned about one question.
+    """Everything a labeler or a search learned about one question.
+
+    `rollouts` and the counts of `nodes` are independent samples from their prefix; a guided search has neither, and
+    its tree is in `search_nodes`.
 
     `calls` counts the completions it asked for and `tokens` what they hold, `probes` the prefixes it
     measured, `repeated_probes` those it measured a second time, `located` the distinct first errors.
@@ -82,3 +86,4 @@ class Labeling:
     repeated_probes: int = 0
     located: int = 0
     tokens: int = 0
+    search_nodes: tuple[SearchNode, ...] = ()

@@ -42,6 +42,9 @@ def test_a_search_is_told_by_every_way_to_choose_and_asks_nothing_twice(run: Run
     assert found["k"] == [1, 2, 3, 4]
     assert found["questions"] == found["candidates"] == 4
     assert found["curves"]["random"] == pytest.approx([rules["random"]["accuracy"]] * 4)
+    counts = json.loads(run("show", "arithmetic-search", "--json").out)
+    assert counts["scores"] > 0
+    assert counts["search_nodes"] == 0
     again = run(*SEARCH, "--reward", reward, "--json")
     assert "are there already" in again.err
     assert "read 0 tokens" in again.err
@@ -83,6 +86,15 @@ def test_without_a_reward_model_the_majority_is_told(run: Run) -> None:
         (("-o", "m=4"), "No option of best-of-n 'm'"),
         (("-o", "n=0"), "n is at least 1"),
         (("--plot", "search.pdf"), "is not a plot file"),
+        (
+            ("--reward", "arithmetic-reward", "--reward-url", "http://localhost:9/v1"),
+            "The backend 'transformers' has no option --reward-url. See: openr-data eval search --help",
+        ),
+        (
+            ("--reward", "arithmetic-reward", "--reward-backend", "openai", "--reward-device", "cpu"),
+            "The backend 'openai' has no option --reward-device.",
+        ),
+        (("--reward-format", "openr-data"), "--reward-format is an option of a reward model, and none is named."),
     ],
 )
 def test_mistakes_are_one_sentence_before_any_work(run: Run, words: tuple[str, ...], message: str) -> None:

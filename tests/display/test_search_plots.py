@@ -7,7 +7,7 @@ import pytest
 
 from openr_data.display.search_plots import plot_search, shown_rules
 from openr_data.errors import UsageError
-from openr_data.evaluation.search import evaluate
+from openr_data.evaluation.search_figures import evaluate
 from tests.evaluation.test_search import SCORES, TWO_WRONG, asked
 
 

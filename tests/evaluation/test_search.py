@@ -1,13 +1,23 @@
 """A search as a job, and what its stored candidates say offline."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from openr_data.derivation.regrade import regrade
+from openr_data.engine.protocols import Policy, RewardModel
 from openr_data.errors import InputError
-from openr_data.evaluation.search import Asked, Sampled, evaluate, group_answers, read_rollouts
+from openr_data.evaluation.search_candidates import (
+    SearchCandidate,
+    SearchedQuestion,
+    group_answers,
+    read_candidates,
+)
+from openr_data.evaluation.search_figures import evaluate
 from openr_data.grading import MathGrader
+from openr_data.grading.math.text_graders import ChoiceGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.inference.searches.best_of_n import BestOfN, BestOfNConfig
 from openr_data.jobs import Job, LabelConfig, run_label
@@ -15,8 +25,18 @@ from openr_data.jobs.plan import plan
 from openr_data.jobs.search_labeler import SearchLabeler
 from openr_data.steps import SEPARATOR
 from openr_data.store import Dataset, Store
+from openr_data.store.rows import search_node_rows, search_nodes_of
 from openr_data.store.verify import verify
-from openr_data.types import Outcome, Sampling, Verdict
+from openr_data.types import (
+    Budget,
+    Candidate,
+    Outcome,
+    Prefix,
+    Sampling,
+    SearchNode,
+    SearchResult,
+    Verdict,
+)
 from tests.conftest import a_question, four_steps
 
 QUESTIONS = [a_question(f"Question {i}?") for i in range(6)]
@@ -80,26 +100,130 @@ def test_a_plan_takes_a_search_for_a_method(store: Store) -> None:
 
 def test_the_candidates_are_read_back_and_their_answers_grouped(store: Store) -> None:
     job, dataset, _ = run_search(store)
-    read = read_rollouts(dataset.view(), job.job_id, SEPARATOR)
-    assert [len(items) for _, _, items in read] == [8] * 6
-    asked = asyncio.run(group_answers(read, MathGrader()))
+    read = read_candidates(dataset.view(), job.job_id, SEPARATOR)
+    assert read.independent
+    assert [len(item.candidates) for item in read.questions] == [8] * 6
+    asked = asyncio.run(group_answers(read.questions, MathGrader()))
     for item in asked:
         for one, first in zip(item.candidates, item.group, strict=True):
             for other, second in zip(item.candidates, item.group, strict=True):
                 assert (first == second) == (one.answer == other.answer)
-    with pytest.raises(InputError, match="has no rollouts in s"):
-        read_rollouts(dataset.view(), "0" * 12, SEPARATOR)
+    with pytest.raises(InputError, match="has no candidates in s"):
+        read_candidates(dataset.view(), "0" * 12, SEPARATOR)
 
 
-def sampled(answer: str | None, right: bool, step: str = "") -> Sampled:
-    return Sampled((step or f"The answer is {answer}.",), answer, right, answer is None, 10)
+class Guided:
+    """A guided search in small: of two drawn solutions it keeps the one whose text sorts first, twice over."""
+
+    method = "guided"
+    independent = False
+
+    def budget(self) -> Budget:
+        return Budget(1, 2, 2_000)
+
+    async def solve(self, question: str, policy: Policy, reward: RewardModel | None = None) -> SearchResult:
+        drawn = await policy.sample(Prefix(question), 2, Sampling(seed=5))
+        nodes = [SearchNode(None, "", "kept")]
+        candidates: list[Candidate] = []
+        for state, item in zip(("ended", "pruned"), sorted(drawn, key=lambda item: item.text), strict=True):
+            steps = policy.steps_of(item.text)
+            parent = 0
+            for place, step in enumerate(steps):
+                last = place == len(steps) - 1
+                nodes.append(SearchNode(parent, step, state if last else "kept", len(nodes) * 10, 0.5, -0.1, 2, 0.25))
+                parent = len(nodes) - 1
+            if state == "ended":
+                candidates.append(Candidate(item.text, steps, item.finish_reason, item.n_tokens))
+        return SearchResult(tuple(candidates), 2, sum(item.n_tokens for item in drawn), tuple(nodes))
 
 
-def asked(*items: tuple[str | None, bool], name: str = "q") -> Asked:
+def run_guided(store: Store) -> tuple[Job, Dataset]:
+    config = LabelConfig(source="test", method="guided", policy="scripted", into="g")
+    policy = ScriptedPolicy(four_steps)
+    job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
+    dataset = store.dataset("g", create=True)
+    run_label(job, config, QUESTIONS, dataset, SearchLabeler(Guided(), Sampling()), policy, MathGrader())
+    return job, dataset
+
+
+def test_rollouts_and_counts_of_nodes_are_independent_samples_only(store: Store) -> None:
+    job, dataset = run_guided(store)
+    view = dataset.view()
+    counts = view.counts()
+    # What a guided search kept is selected: it is no evidence of how often the policy is right.
+    assert (counts["rollouts"], counts["nodes"]) == (0, 0)
+    assert view.sql("select * from prefixes").num_rows == 0
+    assert counts["solutions"] == 6
+    assert counts["search_nodes"] > 12
+    ended = view.sql("select * from search_nodes where state = 'ended' order by question_id, place").to_pylist()
+    assert len(ended) == 6
+    assert {row["verdict"] for row in ended} <= {"correct", "incorrect"}
+    assert {(row["search"], row["job_id"], row["finish_reason"]) for row in ended} == {("guided", job.job_id, "stop")}
+    outcomes = view.sql("select question_id, outcome, final_answer from solutions order by 1").to_pylist()
+    assert [(row["verdict"] == "correct", row["answer"]) for row in ended] == [
+        (row["outcome"], row["final_answer"]) for row in outcomes
+    ]
+    assert list(verify(dataset)) == []
+    # An independent search on the same questions is evidence.
+    _, independent, _ = run_search(store)
+    assert independent.view().counts()["search_nodes"] == 0
+    assert independent.view().counts()["rollouts"] == 48
+
+
+def test_a_tree_is_read_back_as_it_was_written(store: Store) -> None:
+    _, dataset = run_guided(store)
+    rows = dataset.view().sql("select * from search_nodes order by place").to_pylist()
+    for question in {row["question_id"] for row in rows}:
+        own = [row for row in rows if row["question_id"] == question]
+        nodes = search_nodes_of(own)
+        again = search_node_rows(nodes, question, "guided", own[0]["policy"], own[0]["job_id"])
+        assert again == own
+
+
+def test_a_guided_search_is_evaluated_at_its_actual_number_of_candidates(store: Store) -> None:
+    job, dataset = run_guided(store)
+    stored = read_candidates(dataset.view(), job.job_id, SEPARATOR)
+    assert not stored.independent
+    grouped = asyncio.run(group_answers(stored.questions, MathGrader()))
+    two = replace(grouped[0], candidates=grouped[0].candidates * 2, group=grouped[0].group * 2)
+    figures = evaluate([two, *grouped[1:]], None, independent=False)
+    assert figures.ks == (2,)
+    right = sum(item.candidates[0].is_correct for item in grouped) / 6
+    assert figures.at_n["majority"].mean == figures.at_n["oracle"].mean == pytest.approx(right)
+    # A path that the search dropped is no candidate, and its tokens are part of the price.
+    spent = dataset.view().sql("select max(tokens_spent) as n from search_nodes group by question_id")["n"].to_pylist()
+    assert sum(item.candidates[0].n_tokens for item in grouped) == sum(spent)
+
+
+def test_a_regrade_reaches_the_verdicts_of_a_guided_search(store: Store) -> None:
+    _, dataset = run_guided(store)
+    before = (
+        dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
+    )
+    found = regrade(dataset, ChoiceGrader())
+    assert (
+        found.rows["search_nodes"] == found.rows["solutions"] == sum(row["verdict"] == "correct" for row in before) > 0
+    )
+    after = dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
+    assert before != after
+    assert dataset.view().counts()["search_nodes"] == len(dataset.view().arrow("search_nodes"))
+    assert list(verify(dataset)) == []
+    assert regrade(dataset, MathGrader()).rows["search_nodes"] == found.rows["search_nodes"]
+    restored = (
+        dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
+    )
+    assert restored == before
+
+
+def sampled(answer: str | None, right: bool, step: str = "") -> SearchCandidate:
+    return SearchCandidate((step or f"The answer is {answer}.",), answer, right, answer is None, 10)
+
+
+def asked(*items: tuple[str | None, bool], name: str = "q") -> SearchedQuestion:
     answers = [answer for answer, _ in items]
     names = sorted({answer for answer in answers if answer is not None})
     group = tuple(None if answer is None else names.index(answer) for answer in answers)
-    return Asked(name, "?", tuple(sampled(*item) for item in items), group)
+    return SearchedQuestion(name, "?", tuple(sampled(*item) for item in items), group)
 
 
 TWO_WRONG = asked(("1", False), ("1", False), ("2", True), (None, False))

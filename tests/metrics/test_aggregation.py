@@ -8,17 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.metrics.aggregation import REDUCERS, RULES, Candidate, Reducer, Rule, choose, path_values, reduce_scores
+from openr_data.metrics.aggregation import (
+    REDUCERS,
+    RULES,
+    Reducer,
+    Rule,
+    ScoredAnswer,
+    choose,
+    path_values,
+    reduce_scores,
+)
 
 GROUPS = st.none() | st.integers(0, 3)
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0]), min_size=1, max_size=3).map(tuple)
-CANDIDATES = st.lists(st.builds(Candidate, GROUPS, SCORES), max_size=8)
+CANDIDATES = st.lists(st.builds(ScoredAnswer, GROUPS, SCORES), max_size=8)
 RULE = st.sampled_from(sorted(RULES)).map(RULES.__getitem__)
 
 
-def of(*pairs: tuple[int | None, float]) -> list[Candidate]:
+def of(*pairs: tuple[int | None, float]) -> list[ScoredAnswer]:
     """Make candidates with one step each."""
-    return [Candidate(group, (score,)) for group, score in pairs]
+    return [ScoredAnswer(group, (score,)) for group, score in pairs]
 
 
 @pytest.mark.parametrize(("reducer", "value"), [("last", 0.5), ("min", 0.25), ("product", 0.125), ("mean", 7 / 12)])
@@ -49,7 +58,7 @@ def test_there_are_nine_rules_and_each_knows_its_name() -> None:
 
 
 def test_the_majority_counts_votes_and_needs_no_scores() -> None:
-    assert choose([Candidate(0), Candidate(1), Candidate(1)], RULES["majority"]) == 1
+    assert choose([ScoredAnswer(0), ScoredAnswer(1), ScoredAnswer(1)], RULES["majority"]) == 1
 
 
 def test_max_takes_the_best_path_and_vote_the_heaviest_answer() -> None:
@@ -61,10 +70,10 @@ def test_max_takes_the_best_path_and_vote_the_heaviest_answer() -> None:
 
 def test_every_reducer_can_choose_another_path() -> None:
     candidates = [
-        Candidate(0, (0.1, 0.99)),
-        Candidate(1, (0.55, 0.55, 0.55, 0.55)),
-        Candidate(2, (0.5, 0.9)),
-        Candidate(3, (1.0, 1.0, 1.0, 0.45)),
+        ScoredAnswer(0, (0.1, 0.99)),
+        ScoredAnswer(1, (0.55, 0.55, 0.55, 0.55)),
+        ScoredAnswer(2, (0.5, 0.9)),
+        ScoredAnswer(3, (1.0, 1.0, 1.0, 0.45)),
     ]
     chosen = {name: choose(candidates, RULES[f"{name}-max"]) for name in ("last", "min", "mean")}
     assert chosen == {"last": 0, "min": 1, "mean": 3}
@@ -81,13 +90,13 @@ def test_nobody_is_chosen_where_nobody_has_an_answer() -> None:
 
 
 def test_the_scores_of_a_candidate_without_an_answer_are_not_read() -> None:
-    candidates = [Candidate(None), Candidate(0, (0.5,))]
+    candidates = [ScoredAnswer(None), ScoredAnswer(0, (0.5,))]
     assert path_values(candidates, RULES["min-max"]) == [None, 0.5]
 
 
 def test_an_answer_without_scores_is_named_in_the_error() -> None:
     with pytest.raises(ValueError, match='candidate 1: no step scores, expected at least one for "min"'):
-        choose([Candidate(0, (0.5,)), Candidate(0)], RULES["min-vote"])
+        choose([ScoredAnswer(0, (0.5,)), ScoredAnswer(0)], RULES["min-vote"])
 
 
 def test_equal_best_paths_go_to_the_answer_with_more_votes_then_to_the_first() -> None:
@@ -113,7 +122,7 @@ def test_negative_values_can_be_voted_on() -> None:
 
 
 @given(CANDIDATES, RULE)
-def test_the_chosen_has_an_answer_that_no_other_beats(candidates: list[Candidate], rule: Rule) -> None:
+def test_the_chosen_has_an_answer_that_no_other_beats(candidates: list[ScoredAnswer], rule: Rule) -> None:
     chosen = choose(candidates, rule)
     worth: dict[int, list[float]] = {}
     for value, item in zip(path_values(candidates, rule), candidates, strict=True):
@@ -131,7 +140,7 @@ def test_the_chosen_has_an_answer_that_no_other_beats(candidates: list[Candidate
 
 @given(CANDIDATES, RULE, st.randoms(use_true_random=False))
 def test_the_order_of_arrival_decides_only_between_equals(
-    candidates: list[Candidate], rule: Rule, random: Random
+    candidates: list[ScoredAnswer], rule: Rule, random: Random
 ) -> None:
     order = random.sample(range(len(candidates)), len(candidates))
     chosen, again = choose(candidates, rule), choose([candidates[index] for index in order], rule)

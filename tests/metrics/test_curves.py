@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.metrics.aggregation import RULES, Candidate, choose
+from openr_data.metrics.aggregation import RULES, ScoredAnswer, choose
 from openr_data.metrics.curves import (
     MOST_CANDIDATES,
     Curve,
@@ -310,7 +310,7 @@ def test_of_all_candidates_a_curve_ends_at_what_is_chosen_where_nothing_ties(
 ) -> None:
     # Distinct powers of two: no two sums of them are equal.
     ranks = {weight: rank for rank, weight in enumerate(sorted(weight for _, weight in pairs))}
-    candidates = [Candidate(group, (2.0 ** -ranks[weight],)) for group, weight in pairs]
+    candidates = [ScoredAnswer(group, (2.0 ** -ranks[weight],)) for group, weight in pairs]
     votes = Counter(item.group for item in candidates if item.group is not None).most_common(2)
     correct = [group == 0 for group, _ in pairs]
     for name, rule in RULES.items():
@@ -322,7 +322,7 @@ def test_of_all_candidates_a_curve_ends_at_what_is_chosen_where_nothing_ties(
 
 
 def test_a_rule_takes_its_own_reducer() -> None:
-    candidates = [Candidate(0, (0.1, 0.9)), Candidate(1, (0.5, 0.5)), Candidate(None)]
+    candidates = [ScoredAnswer(0, (0.1, 0.9)), ScoredAnswer(1, (0.5, 0.5)), ScoredAnswer(None)]
     ends = {name: rule_curve(candidates, [True, False, False], RULES[name], [3], rng=rng())[0] for name in RULES}
     assert {name for name, end in ends.items() if end == 1} == {"last-max", "last-vote"}
     assert {name for name, end in ends.items() if end == 0.5} == {"majority", "mean-max", "mean-vote"}
@@ -371,7 +371,7 @@ def test_sizes_outside_of_the_candidates_are_refused(ks: list[int]) -> None:
         lambda: vote_curve([0, 1], [0.1, math.nan], [True, False], rng=rng()),
         lambda: vote_curve([0, 1], [0.1, 0.2], [True, False], rng=rng(), draws=0),
         lambda: best_curve([0.1, math.inf], [True, False]),
-        lambda: rule_curve([Candidate(0)], [True], RULES["last-max"], rng=rng()),
+        lambda: rule_curve([ScoredAnswer(0)], [True], RULES["last-max"], rng=rng()),
     ],
 )
 def test_what_makes_no_curve_is_an_error(call: Callable[[], Curve]) -> None:

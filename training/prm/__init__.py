@@ -1,1 +1,1 @@
-"""Trains process reward models."""
+"""Process reward models."""

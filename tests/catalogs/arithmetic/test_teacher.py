@@ -1,4 +1,4 @@
-"""Checks the teacher: right if nothing is misread, else wrong where the oracle judges so, never in calculations."""
+"""The teacher: right where nothing is misread, wrong where the oracle says so, and never in its calculations."""
 
 import random
 from itertools import islice

@@ -336,14 +336,14 @@ def test_reasons_that_are_all_too_long_are_told(store: Store, base: Path, tmp_pa
     for row in rows:
         row["label_metadata"] = {"reasons": ["0 " * 200 if label is not None else None for label in row["label"]]}
     bring(store, rows)
-    with pytest.raises(InputError, match=r"None of the \d+ reasons of d@1 fits into the context of .* longer context"):
+    with pytest.raises(InputError, match=r"None of the \d+ reasons of d@1 fits into the context of .* longer one"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
 
 
 def test_a_classifier_writes_nothing(store: Store, base: Path, tmp_path: Path) -> None:
     bring(store, rows_with_reasons(8))
     for reasons in (False, True):
-        with pytest.raises(UsageError, match=r"'trl' has the head 'classes', which cannot write text.*--generative"):
+        with pytest.raises(UsageError, match=r"'trl' reads a head 'classes', which writes nothing.*--generative"):
             PrmRun(store, a_config(base, format="trl", reasons=reasons), tmp_path / "m").run()
 
 
