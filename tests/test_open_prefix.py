@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openr_data.catalogs.arithmetic.source import ArithmeticSource
-from openr_data.engine.journal import request_key, stem_key
+from openr_data.engine.request_keys import request_key, stem_key
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.models import ModelEntry, model_entry, render
 from openr_data.types import Completion, Prefix, Sampling

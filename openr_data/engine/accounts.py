@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from ..errors import BudgetReached
 from ..types import Usage
-from .journal import Journal, question_key
+from .journal import Journal
+from .request_keys import question_key
 
 
 @dataclass(slots=True, eq=False)

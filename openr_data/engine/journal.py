@@ -1,19 +1,18 @@
-"""The append-only record of a job's replies, of its policy and of its reward model: a job resumes from it, and asks
-nothing twice.
+"""The append-only record of a job's replies: it makes a job resumable, and asks nothing twice.
 
     file    := segment*            a segment is one deflate stream, at most 256 KiB before compression
     segment := record+             its first record has flag 1
     record  := header payload      payload: the next piece of the stream, flushed to a byte
     header  := magic, crc32 of all that follows, length, flags, question, key, stem, what it cost
-    flags   := 1 first of its segment, 2 scores of a reward model: without it a record holds a policy's completions
+    flags   := 1 (first of its segment), 2 (scores of a reward model; without it a record holds a policy's completions)
 
 A reply goes to the operating system before it is used, so `kill -9` loses at most the replies in flight; an fsync a
 second bounds what a power cut can take. A record that does not check is asked again, never believed, and so is what
-follows it in its segment. The header alone tells what was paid and by whom, so opening decompresses nothing. Memory
-holds the places of what unfinished questions have asked, not the replies.
+follows it in its segment. Headers alone hold what was paid and by whom, so opening decompresses nothing. Memory
+holds the places of what unfinished questions have asked, not the replies. Keys: `request_keys.py`, payloads:
+`replies.py`.
 """
 
-import json
 import os
 import struct
 import threading
@@ -21,18 +20,18 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..checked_lines import unwritable
 from ..errors import StoreError
-from ..types import Completion, Ended, Prefix, Sampling, Usage
+from ..types import Completion, Usage
+from .replies import completions_of, completions_payload, scores_of, scores_payload, usage_of
 
 FSYNC_EVERY: Final = 1.0
 """Seconds between two fsyncs of the journal."""
 SEGMENT: Final = 1 << 18
-"""Bytes before compression after which a new segment begins: what one look at an old reply may have to decode."""
+"""Bytes before compression after which a new segment begins: a look at an old reply decodes at most that."""
 KEPT: Final = 64
 """Decoded segments in memory."""
 
@@ -40,65 +39,17 @@ _MAGIC: Final = b"\xf5oj2"
 _HEADER: Final = struct.Struct("<4sIIB8s16s16sIiIIIIII")
 _FIRST: Final = 1
 _SCORES: Final = 2
-_UNTOLD: Final = -1
-
-_WRITTEN: Final[dict[Ended, str]] = {"end": "end", "stop": "stop string", "length": "length", "abort": "abort"}
-"""How the journal writes why a completion ended."""
-# Earlier versions wrote "stop" for both ways to finish. None of their jobs sent a stop string, so it was the own end.
-_READ: Final[dict[str, Ended]] = {text: ended for ended, text in _WRITTEN.items()} | {"stop": "end"}
-
-_COST: Final = struct.Struct("<III")
-"""Before the scores of a record: reward calls, tokens asked and tokens read."""
-
-# `json.dumps` with separators makes an encoder for every call.
-_as_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+_UNKNOWN: Final = -1
 
 Place = tuple[int, int]
-"""Where a reply lies: the offset of its segment, and which record of it."""
-
-
-def stem_key(policy: str, prefix: Prefix, sampling: Sampling) -> bytes:
-    """What a sample is drawn from, 16 bytes: model and template (the policy's name), prefix, and all but the seed."""
-    # With the number of steps: an empty stop string must not look like the end of them.
-    shape = f"{sampling.temperature!r} {sampling.top_p!r} {sampling.max_tokens} {len(prefix.steps)}"
-    if prefix.open:
-        # Open prefixes came later: the keys of closed ones are what they were.
-        shape += " open"
-    parts = (policy, shape, prefix.question, *prefix.steps, "", *sampling.stop)
-    data = [part.encode("utf-8", "surrogatepass") for part in parts]
-    # Length-prefixed: no two lists of parts collide by concatenation.
-    return blake2b(b"".join([b"%d:%b" % (len(item), item) for item in data]), digest_size=16).digest()
-
-
-def request_key(stem: bytes, n: int, seed: int) -> bytes:
-    """The content of a request as one id, 16 bytes."""
-    return blake2b(b"%b %d %d" % (stem, n, seed), digest_size=16).digest()
-
-
-def question_key(question: str) -> bytes:
-    """A question as the journal knows it, 8 bytes."""
-    return blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def score_keys(reward: str, question: str, steps: Sequence[str]) -> tuple[bytes, ...]:
-    """The content of a request for scores as one id, 16 bytes: of no step, of the first one, … of all steps.
-
-    `reward` is the name of the reward model: model, revision and format.
-    """
-    keys: list[bytes] = []
-    digest = blake2b(b"scores", digest_size=16)
-    for part in (reward, question, *steps):
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:%b" % (len(data), data))
-        keys.append(digest.digest())
-    return tuple(keys[1:])
+"""The place of a reply: the offset of its segment, and the number of its record in there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The header of one record: who asked, for what, and what was paid; no `place` where it cannot be read.
+    """The header of one record: the question that asked, the request, and what was paid.
 
-    `is_scores`: a reward model's record, not a policy's.
+    `place` is None if the payload cannot be read. `is_scores`: a reward model's record, not a policy's.
     """
 
     place: Place | None
@@ -112,9 +63,9 @@ class Entry:
 class Journal:
     """The file at `path`, created when missing.
 
-    `read_only` is for `entries` and `at` alone, also while somebody writes. `finished` questions (`question_key`) are
-    counted and otherwise passed over. `paid` is all that was ever paid for, `damaged` the number of records that
-    do not check. Raises `StoreError` when the file cannot be read or written.
+    `read_only` is for `entries` and `at` alone, also while another process writes. Replies of `finished` questions
+    (`question_key`) are counted and otherwise skipped. `paid` is all that was ever paid for, `damaged` the number of
+    records that do not check. Raises `StoreError` when the file cannot be read or written.
     """
 
     def __init__(self, path: Path, finished: Collection[bytes] = (), *, read_only: bool = False) -> None:
@@ -138,7 +89,7 @@ class Journal:
                         self._remember(entry.key, entry.place, entry.question)
                 os.ftruncate(self._file, self._end)
                 os.lseek(self._file, self._end, os.SEEK_SET)
-            # Held open: a file that is removed meanwhile can still be read. Without a buffer: it may still grow.
+            # Held open, so that a removed file can still be read; without a buffer, because the file may grow.
             self._reader = path.open("rb", buffering=0)
         except OSError as error:
             raise unwritable(path, error) from error
@@ -155,44 +106,31 @@ class Journal:
         return len(self._places)
 
     def get(self, key: bytes) -> tuple[Completion, ...] | None:
-        """The reply of an earlier request with this key, or None."""
+        """The policy's reply to an earlier request with this key, or None."""
         place = self._places.get(key)
         return None if place is None else self.at(place)[1]
 
     def at(self, place: Place) -> tuple[int, tuple[Completion, ...]]:
         """The seed and the reply of the record at a place. Raises `StoreError` where the file has changed."""
-        seed, prompt, cached, items = json.loads(self._payload(place))
-        return seed, tuple(
-            Completion(text, n, _READ[ended], logprob, prompt, cached, tuple(draw) if draw else None, reused)
-            for text, n, ended, logprob, draw, reused in items
-        )
+        return completions_of(self._payload(place))
+
+    def put(self, key: bytes, stem: bytes, question: bytes, seed: int, reply: Sequence[Completion]) -> Usage:
+        """Remember a reply of the policy: after this call a crash of the process does not lose it. Returns its cost."""
+        usage = usage_of(reply)
+        self._append(completions_payload(seed, reply), 0, question, key, stem, usage)
+        return usage
 
     def get_scores(self, key: bytes) -> tuple[tuple[float, ...], Usage] | None:
-        """The scores of an earlier request with this key and what they cost, or None."""
+        """The scores of an earlier request with this key and their cost, or None."""
         place = self._places.get(key)
-        if place is None:
-            return None
-        payload = self._payload(place)
-        calls, asked, read = _COST.unpack_from(payload)
-        scores = struct.unpack_from(f"<{(len(payload) - _COST.size) // 8}d", payload, _COST.size)
-        return scores, Usage(reward_calls=calls, reward_tokens=asked, reward_tokens_read=read)
+        return None if place is None else scores_of(self._payload(place))
 
     def put_scores(self, key: bytes, stem: bytes, question: bytes, scores: Sequence[float], usage: Usage) -> None:
-        """Remember the scores of a request, bit by bit, and what they cost: a crash of the process does not lose them.
+        """Remember scores and their cost: after this call a crash of the process does not lose them.
 
         `stem` is the key of the question without steps.
         """
-        cost = _COST.pack(usage.reward_calls, usage.reward_tokens, usage.reward_tokens_read)
-        self._append(cost + struct.pack(f"<{len(scores)}d", *scores), _SCORES, question, key, stem, usage)
-
-    def put(self, key: bytes, stem: bytes, question: bytes, seed: int, reply: Sequence[Completion]) -> Usage:
-        """Remember a reply: after this call a crash of the process does not lose it. Returns what it cost."""
-        items = [[c.text, c.n_tokens, _WRITTEN[c.ended], c.logprob, c.draw, c.reused] for c in reply]
-        first = next((c for c in reply if not c.reused), reply[0] if reply else Completion("", 0, "end"))
-        payload = _as_json([seed, first.prompt_tokens, first.cached_tokens, items]).encode()
-        usage = usage_of(reply)
-        self._append(payload, 0, question, key, stem, usage)
-        return usage
+        self._append(scores_payload(scores, usage), _SCORES, question, key, stem, usage)
 
     def _append(self, payload: bytes, flags: int, question: bytes, key: bytes, stem: bytes, usage: Usage) -> None:
         if self._failure is not None:
@@ -208,7 +146,7 @@ class Journal:
         self.paid.add(usage)
 
     def forget(self, question: bytes) -> None:
-        """Let go of the places of a question that is finished: it asks nothing any more."""
+        """Drop the places of a finished question: it asks nothing any more."""
         for key in self._keys_of.pop(question, ()):
             self._places.pop(key, None)
 
@@ -255,12 +193,12 @@ class Journal:
             while header := file.read(_HEADER.size):
                 record = _checked(header, file)
                 if record is None:
-                    found = _next_record(file, offset + 1)
+                    next_offset = _next_record(file, offset + 1)
                     self.damaged += 1
                     broken = True
-                    if found is None:
+                    if next_offset is None:
                         return
-                    offset = found
+                    offset = next_offset
                     file.seek(offset)
                     continue
                 fields, length = record
@@ -269,7 +207,7 @@ class Journal:
                     segment, index, broken = offset, 0, False
                 offset += _HEADER.size + length
                 self._end = max(self._end, offset)
-                # Where its stream has lost a piece a record cannot be read, though it was paid for.
+                # A record whose stream has lost a piece cannot be read, but it was paid for.
                 self.damaged += broken
                 place = None if broken else (segment, index)
                 yield Entry(place, question, key, stem, _usage(fields), bool(flags & _SCORES))
@@ -291,7 +229,7 @@ class Journal:
                 if fields[0] != _MAGIC or (pieces and fields[3] & _FIRST):
                     break
                 piece = self._reader.read(fields[2])
-                # What somebody is still writing is not there yet; what is damaged is never believed.
+                # A record that is still being written counts as missing; a damaged one is never believed.
                 if len(piece) < fields[2] or zlib.crc32(piece, zlib.crc32(record[8:])) != fields[1]:
                     break
                 pieces.append(stream.decompress(piece))
@@ -317,28 +255,12 @@ class Journal:
                 self._failure = error
 
 
-def usage_of(reply: Sequence[Completion]) -> Usage:
-    """What a reply cost; samples that another job had paid for cost nothing here."""
-    paid = [item for item in reply if not item.reused]
-    cut = [item.n_tokens for item in paid if item.ended == "length"]
-    return Usage(
-        requests=1 if paid or not reply else 0,
-        completions=len(paid),
-        prompt_tokens=paid[0].prompt_tokens if paid else 0,
-        cached_tokens=paid[0].cached_tokens if paid else None,
-        completion_tokens=sum(item.n_tokens for item in paid),
-        truncated=len(cut),
-        cut_tokens=sum(cut),
-        reused=len(reply) - len(paid),
-    )
-
-
 def _pack(piece: bytes, flags: int, question: bytes, key: bytes, stem: bytes, usage: Usage) -> bytes:
-    cached = _UNTOLD if usage.cached_tokens is None else usage.cached_tokens
+    cached = _UNKNOWN if usage.cached_tokens is None else usage.cached_tokens
     counts = (usage.prompt_tokens, cached, usage.completion_tokens, usage.cut_tokens)
     numbers = (usage.requests, usage.completions, usage.truncated, usage.reused)
     if flags & _SCORES:
-        counts = (usage.reward_tokens, _UNTOLD, usage.reward_tokens_read, 0)
+        counts = (usage.reward_tokens, _UNKNOWN, usage.reward_tokens_read, 0)
         numbers = (usage.reward_calls, 0, 0, 0)
     header = _HEADER.pack(_MAGIC, 0, len(piece), flags, question, key, stem, *counts, *numbers)
     return _MAGIC + zlib.crc32(piece, zlib.crc32(header[8:])).to_bytes(4, "little") + header[8:] + piece
@@ -358,7 +280,7 @@ def _checked(header: bytes, file: BinaryIO) -> tuple[tuple[Any, ...], int] | Non
 
 
 def _next_record(file: BinaryIO, offset: int) -> int | None:
-    """The offset of the next record that checks, at or behind `offset`."""
+    """The offset of the next record that checks, at or after `offset`."""
     file.seek(offset)
     rest = file.read()
     at = rest.find(_MAGIC)
@@ -378,7 +300,7 @@ def _usage(fields: tuple[Any, ...]) -> Usage:
         requests=requests,
         completions=completions,
         prompt_tokens=prompt,
-        cached_tokens=None if cached == _UNTOLD else cached,
+        cached_tokens=None if cached == _UNKNOWN else cached,
         completion_tokens=completion,
         truncated=truncated,
         cut_tokens=cut,

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from ..errors import PolicyError
 from ..types import Usage
 from .accounts import Accounts
-from .journal import score_keys
 from .protocols import RewardBackend
+from .request_keys import score_keys
 from .shared_calls import SharedCalls
 
 

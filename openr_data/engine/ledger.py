@@ -15,8 +15,10 @@ from typing import Final
 from ..types import Completion, Prefix, Sampling, Usage
 from .accounts import Account, Accounts
 from .admission import Admission
-from .journal import Journal, request_key, stem_key, usage_of
+from .journal import Journal
 from .protocols import Backend
+from .replies import usage_of
+from .request_keys import request_key, stem_key
 from .reuse import Rollouts, beyond
 from .shared_calls import SharedCalls
 

@@ -11,10 +11,11 @@ from typing import Any
 from ..checked_lines import CheckedLines
 from ..config import as_dict
 from ..engine.accounts import Account
-from ..engine.journal import Journal, question_key
+from ..engine.journal import Journal
 from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
 from ..engine.protocols import Backend, Grader, Labeler
+from ..engine.request_keys import question_key
 from ..engine.reuse import Rollouts
 from ..engine.scheduler import Failure, run
 from ..errors import Interrupted, JobError, OpenRError

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openr_data.engine import journal as module
-from openr_data.engine.journal import Journal, question_key, request_key, stem_key, usage_of
+from openr_data.engine.journal import Journal
+from openr_data.engine.replies import usage_of
+from openr_data.engine.request_keys import question_key, request_key, stem_key
 from openr_data.errors import StoreError
 from openr_data.types import Completion, Prefix, Sampling, Usage
 

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openr_data.engine.journal import Journal, question_key, request_key, score_keys, stem_key, usage_of
+from openr_data.engine.journal import Journal
 from openr_data.engine.journaled_reward import JournaledReward
 from openr_data.engine.ledger import JournaledPolicy
 from openr_data.engine.protocols import RewardModel
+from openr_data.engine.replies import usage_of
+from openr_data.engine.request_keys import question_key, request_key, score_keys, stem_key
 from openr_data.engine.reuse import Rollouts
 from openr_data.errors import BudgetReached, PolicyError, StoreError
 from openr_data.inference.policies.scripted import ScriptedPolicy
