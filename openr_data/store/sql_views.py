@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..labels import WILSON_Z
+from ..registry import SEARCHES
 from ..relative import EPSILON, TOLERANCE
 from ..types import Provenance
 from .preference_views import PREFERENCE_VIEWS
@@ -72,6 +73,9 @@ def _spent(names: str) -> str:
     return ", ".join(columns)
 
 
+_SEARCHES: Final = ", ".join(f"'{name}'" for name in sorted(SEARCHES))
+"""The searches of this version, as SQL; jobs of other ones are known by their kind."""
+
 _TOKENS: Final = (
     "requests completions prompt_tokens cached_tokens completion_tokens truncated cut_tokens reused cancelled "
     "reward_calls reward_tokens reward_tokens_read"
@@ -107,6 +111,27 @@ VIEWS: Final[Mapping[str, str]] = {
                    provenance[step_index + 1] + 1] as provenance,
                node_id[step_index + 1] as node_id
         from (select *, unnest(range(len(label))) as step_index from records)
+    """,
+    # Prefixes are joined by id: a score belongs to every label set whose solution passes through the prefix.
+    "step_scores": """
+        select label_id, question_id, solution_id, method, completer, s.job_id, generator, outcome, first_error,
+               n_steps, step_index, step, label, value, provenance, reward, score, node_id
+        from steps s join scores using (question_id, node_id)
+    """,
+    # Independent candidates are rollouts from the root, those of a guided search the complete paths of its tree.
+    "candidates": f"""
+        select r.question_id, q.question, r.job_id, n.method as search, r.policy, r.rollout_id as candidate_id,
+               r.answer, r.verdict, r.finish_reason, r.n_tokens, null::double as path_score,
+               null::bigint as tokens_spent
+        from rollouts r join nodes n using (question_id, node_id, job_id) join questions q using (question_id)
+        where n.parent_id is null and (
+            n.method in ({_SEARCHES}) or r.job_id in (select job_id from job_events where kind = 'search'))
+        union all
+        select t.question_id, q.question, t.job_id, t.search, t.policy, t.node_id,
+               t.answer, t.verdict, t.finish_reason, null::int, t.path_score, t.tokens_spent
+        from search_nodes t join questions q using (question_id)
+        where t.state = 'ended' and not exists (
+            from rollouts r where r.question_id = t.question_id and r.job_id = t.job_id)
     """,
     "prefixes": """
         with drawn as (

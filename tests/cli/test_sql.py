@@ -170,7 +170,10 @@ def rich(run: Run, labelled: str) -> Dataset:
         row["method"], row["completer"] = "human", ""
         row["label"] = [-1 if i % 2 else 1 for _ in row["label"]]
     rows.append({**ROW, "question": "QUESTION  0", "answer": "1", "split": "test", "level": "1"})
-    return bring(*rows, source="other")
+    dataset = bring(*rows, source="other")
+    nodes = dataset.view().sql("select distinct question_id, node_id from steps where node_id is not null").to_pylist()
+    dataset.append("scores", [{**node, "reward": "r@1", "score": 0.9, "job_id": "e"} for node in nodes], "e/scores", 1)
+    return dataset
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -37,16 +37,17 @@ TWINS: Final = {
     "consensus": "openr_data.derivation.agreed:keep_agreed",
     "explain": "openr_data.evaluation.explanations:explain",
     "eval prm": "openr_data.evaluation.prm:evaluate_prm",
+    "eval search": "openr_data.evaluation.search:evaluate_search",
     "catalog ls": "openr_data.inventory:inventory",
     "catalog show": "openr_data.inventory:built_in",
     "doctor": "openr_data.diagnosis:diagnose",
 }
 """Command -> the function that does its work."""
 
-WAITING: Final = ("label", "import", "publish", "pull", "grade", "explain", "eval prm")
+WAITING: Final = ("label", "import", "publish", "pull", "grade", "explain", "eval prm", "eval search")
 """Commands that wait for a model or a server: their function has an awaitable form, NAME_async."""
 
-PENDING: Final = ("train prm", "eval search")
+PENDING: Final = ("train prm",)
 """Commands whose work still stands in the command line."""
 
 
