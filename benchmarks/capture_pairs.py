@@ -1,10 +1,10 @@
-"""Write the (gold, prediction, expected) triples of Math-Verify's own tests to a JSON-lines file.
+"""Writes the (gold, prediction, expected) triples of Math-Verify's own tests to a JSON-lines file.
 
     pip download --no-deps --no-binary :all: math-verify && tar xzf math_verify-*.tar.gz
     python benchmarks/capture_pairs.py math_verify-*/tests pairs.jsonl
 
-The tests run as they are, with `parse` and `verify` watched; a triple counts where its test passed, so that what
-`verify` returned is what its authors expect. Nothing of the tests is kept in this project.
+The tests run unchanged while `parse` and `verify` are recorded. A triple counts if its test passed, so that the result
+of `verify` is what its authors expect. This project stores nothing of the tests.
 """
 
 import json
@@ -17,13 +17,13 @@ import pytest
 
 
 class _Parsed(list[Any]):
-    """What `parse` returned, with the text it came from."""
+    """A result of `parse`, with the text it came from."""
 
     text = ""
 
 
 class Capture:
-    """A pytest plugin that watches."""
+    """A pytest plugin that records the pairs of passing tests."""
 
     def __init__(self) -> None:
         self.pending: list[tuple[str, str, bool]] = []
@@ -45,9 +45,9 @@ class Capture:
         parse, verify = math_verify.parse, math_verify.verify
 
         def watched_parse(pred: str, *args: Any, **kwargs: Any) -> _Parsed:
-            found = _Parsed(parse(pred, *args, **kwargs))
-            found.text = pred
-            return found
+            parsed = _Parsed(parse(pred, *args, **kwargs))
+            parsed.text = pred
+            return parsed
 
         def watched_verify(gold: Any, target: Any, *args: Any, **kwargs: Any) -> bool:
             result = verify(gold, target, *args, **kwargs)
@@ -63,7 +63,7 @@ class Capture:
 
 
 def main() -> None:
-    """Run the tests of the folder and write what was seen."""
+    """Run the tests of the folder and write the recorded triples."""
     folder, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     # Their tests import each other as `tests.…`.
     os.chdir(folder.parent)

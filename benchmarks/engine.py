@@ -1,9 +1,9 @@
-"""The engine against its limits: the policy's own speed, one question at a time, and nothing at all behind it.
+"""Measures the engine against its limits: the policy's own speed, one question at a time, and a policy that is free.
 
     python benchmarks/engine.py [--parts overhead,tables,server,kills] [--vllm-python .venv-vllm/bin/python]
     .venv-vllm/bin/python benchmarks/engine.py --parts inprocess
 
-overhead    a scripted policy that answers at once: requests a second through scheduler, journal and ledger, and memory
+overhead    a scripted policy that answers at once: requests per second through scheduler, journal and ledger; memory
 tables      the same rows at 1, 16 and 256 questions under way
 inprocess   an OmegaPRM job on vLLM in this process, over all its own requests as one flat batch; and over the same job
             one question at a time
@@ -11,7 +11,7 @@ server      the same through a vLLM server
 timed       the same on an engine with the step times of a GPU (`timed_engine.py`), over replies of the shipped policy
 kills       20 kill -9 of a job and of its server at random moments: the rows of an unbroken run, nothing paid twice
 
-Each bar is a ratio, or a limit, taken in one run; exit code 1 where one is missed.
+Each bar is a ratio or a limit, measured in one run; the exit code is 1 if one is missed.
 """
 
 import argparse
@@ -52,7 +52,7 @@ MISSED: list[str] = []
 
 
 def bar(name: str, figure: float, limit: float, *, at_most: bool = False, unit: str = "") -> None:
-    """Print a figure beside its bar and remember a miss."""
+    """Print a figure with its bar, and record a miss."""
     met = figure <= limit if at_most else figure >= limit
     print(f"{'ok  ' if met else 'MISS'} {name}: {figure:,.2f}{unit} (bar {'≤' if at_most else '≥'} {limit:,g}{unit})")
     if not met:
@@ -60,12 +60,12 @@ def bar(name: str, figure: float, limit: float, *, at_most: bool = False, unit: 
 
 
 class Recorded:
-    """A backend that remembers what it was asked and what it said."""
+    """A backend that records its requests and replies."""
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.asked: list[tuple[Prefix, int, Sampling]] = []
-        self.said: dict[tuple[Prefix, int, Sampling], Sequence[Completion]] = {}
+        self.replies: dict[tuple[Prefix, int, Sampling], Sequence[Completion]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name)
@@ -73,12 +73,12 @@ class Recorded:
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         self.asked.append((prefix, n, sampling))
         replies: Sequence[Completion] = await self.policy.sample(prefix, n, sampling)
-        self.said[prefix, n, sampling] = replies
+        self.replies[prefix, n, sampling] = replies
         return replies
 
 
 def omegaprm(limit: int, backend: str, into: str = "d", **more: Any) -> Plan:
-    """OmegaPRM as in the shipped recipe."""
+    """Plan OmegaPRM as in the shipped recipe."""
     layer = {
         **recipe("arithmetic").layer,
         "method": "omegaprm",
@@ -91,7 +91,7 @@ def omegaprm(limit: int, backend: str, into: str = "d", **more: Any) -> Plan:
 
 
 def label(store: Store, resolved: Plan, policy: Any, live: int = 256) -> tuple[Status, float]:
-    """Run a job to its end; its status and its seconds."""
+    """Run a job to its end; return its status and its seconds."""
     config = resolved.config
     job = Job.create(store, config, {"policy_revision": policy.name})
     began = time.monotonic()
@@ -103,12 +103,12 @@ def label(store: Store, resolved: Plan, policy: Any, live: int = 256) -> tuple[S
 
 
 def contents(view: Any) -> dict[str, list[str]]:
-    """All rows of the facts and the evidence, in one order."""
+    """Return all rows of the facts and the evidence in a fixed order."""
     return {name: sorted(map(repr, view.arrow(name).to_pylist())) for name in FACTS}
 
 
 def overhead() -> None:
-    """2,000 questions of 40 requests each over a policy that takes no time."""
+    """Send 2,000 questions of 40 requests each to a policy that takes no time."""
     fast = [Branch(Fraction(1, 2), "one two three"), Branch(Fraction(1, 2), "four five six")]
     questions, each = 2_000, 40
 
@@ -140,35 +140,39 @@ def overhead() -> None:
         rate, _ = asyncio.run(measure(Path(folder) / "1", 1))
         bar("requests a second, scripted policy included, n = 1", rate, 20_000)
         rate, own = asyncio.run(measure(Path(folder) / "8", 8))
-        print(f"     n = 8: {rate:,.0f} requests a second with the policy, {own:,.0f} without what it takes itself")
+        print(f"     n = 8: {rate:,.0f} requests per second with the policy, {own:,.0f} without the policy's own time")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     bar("peak memory", peak, 500, at_most=True, unit=" MB")
 
 
 class _Nothing(list[Any]):
     def append(self, item: Any) -> None:
-        """A benchmark does not remember what it asked."""
+        """Drop the request: a benchmark needs no record of its requests."""
 
 
 def tables() -> None:
-    """The same job at three concurrencies."""
+    """Run the same job at three concurrencies."""
     from tests.conftest import a_question, four_steps
 
     questions = tuple(a_question(f"Question {number}?") for number in range(300))
-    found = []
+    contents_by_run = []
     for live in (1, 16, 256):
         with tempfile.TemporaryDirectory() as folder:
             store = Store.open(folder, create=True)
             resolved = Plan(omegaprm(1, "transformers").config, questions, "test")
             policy = ScriptedPolicy(four_steps, seconds_per_token=1e-5)
             _, seconds = label(store, resolved, policy, live)
-            found.append(contents(store.view("d")))
-            print(f"     {live} under way: {seconds:.1f} s, {sum(map(len, found[-1].values())):,} rows")
-    bar("tables equal at 1, 16 and 256 questions under way", sum(item == found[0] for item in found), 3)
+            contents_by_run.append(contents(store.view("d")))
+            print(f"     {live} under way: {seconds:.1f} s, {sum(map(len, contents_by_run[-1].values())):,} rows")
+    bar(
+        "tables equal at 1, 16 and 256 questions under way",
+        sum(item == contents_by_run[0] for item in contents_by_run),
+        3,
+    )
 
 
 def saturation(backend: str, options: dict[str, Any], limit: int, few: int, floor: float) -> None:
-    """A job against the flat batch of its own requests, and against itself one question at a time."""
+    """Compare a job with the flat batch of its own requests, and with itself one question at a time."""
     with closing(load("policy", backend)("arithmetic", **options)) as policy, tempfile.TemporaryDirectory() as folder:
         store = Store.open(folder, create=True)
         print(f"     warming up ({backend})", flush=True)
@@ -191,18 +195,18 @@ def saturation(backend: str, options: dict[str, Any], limit: int, few: int, floo
 
 
 def timed(limit: int, few: int) -> None:
-    """As `saturation`, with the time of the engine made up; one at a time are the first questions of the same job."""
+    """Do the same as `saturation` with invented engine times; one at a time run the first questions of the same job."""
     with closing(load("policy", "transformers")("arithmetic")) as policy, tempfile.TemporaryDirectory() as folder:
         store = Store.open(folder, create=True)
         recorded = Recorded(policy)
         began = time.monotonic()
         label(store, omegaprm(limit, "transformers", "recorded"), recorded)
-        print(f"     {len(recorded.said):,} requests recorded in {time.monotonic() - began:.1f} s", flush=True)
-        engine = TimedEngine(policy, recorded.said)
+        print(f"     {len(recorded.replies):,} requests recorded in {time.monotonic() - began:.1f} s", flush=True)
+        engine = TimedEngine(policy, recorded.replies)
         status, seconds = label(store, omegaprm(limit, "transformers"), engine)
         speed = status.completion_tokens / seconds
         print(f"     {limit} questions: {status.completion_tokens:,} tokens, {seconds:.1f} s, {speed:,.0f} tok/s")
-        tokens, flat = asyncio.run(_flat(engine, list(recorded.said)))
+        tokens, flat = asyncio.run(_flat(engine, list(recorded.replies)))
         print(f"     flat: {tokens:,} tokens, {flat:.1f} s, {tokens / flat:,.0f} tok/s", flush=True)
         bar("timed: tokens a second of the job, of the flat batch", speed / (tokens / flat), 0.85)
         one, slow = label(store, omegaprm(few, "transformers", "slow"), engine, live=1)
@@ -219,7 +223,7 @@ async def _flat(policy: Any, asked: Sequence[tuple[Prefix, int, Sampling]]) -> t
 
 @contextmanager
 def server(python: str) -> Iterator[Any]:
-    """A vLLM server of the shipped policy."""
+    """Start a vLLM server of the shipped policy."""
     from tests.inference.serving.vllm_process import VllmProcess
 
     with tempfile.TemporaryDirectory() as folder:
@@ -232,7 +236,7 @@ def server(python: str) -> Iterator[Any]:
 
 
 def kills(python: str, trials: int, limit: int, seed: int) -> None:
-    """kill -9 of a job on a server, and every fifth time of the server too."""
+    """Kill (kill -9) a job on a server repeatedly, and every fifth time the server too."""
     from tests.inference.serving.faulty_proxy import proxying
 
     rng = random.Random(seed)
@@ -261,7 +265,7 @@ def kills(python: str, trials: int, limit: int, seed: int) -> None:
         in_flight = 0
         for trial in range(trials):
             with subprocess.Popen(command, cwd=stormy, env=environment, stderr=subprocess.DEVNULL) as process:
-                # So that the last kill still meets the job.
+                # This way the last kill still hits the running job.
                 time.sleep(startup + rng.uniform(0.0, 1.5) * (whole - startup) / trials)
                 if trial % 5 == 4:
                     vllm.kill()
@@ -288,7 +292,7 @@ def kills(python: str, trials: int, limit: int, seed: int) -> None:
 
 
 def main() -> None:
-    """Run the parts."""
+    """Run the chosen parts."""
     parser = argparse.ArgumentParser(description="the engine against its limits")
     parser.add_argument("--parts", default="overhead,tables,server,kills")
     parser.add_argument("--questions", type=int, default=500)

@@ -1,11 +1,11 @@
-"""The fingerprints of a benchmark's questions, as `catalogs/benchmarks/NAME.txt` holds them; no text is copied.
+"""Writes the fingerprints of a benchmark's questions, for `catalogs/benchmarks/NAME.txt`; no text is copied.
 
     python benchmarks/fingerprints.py FILE [FILE ...] --origin TEXT --licence NAME [--against FILE [FILE ...]]
 
-A FILE is JSON lines or a JSON array of rows with `problem` or `question`. The list goes to standard output: sorted, a
-question that stands there twice once. How many of them stand in the files `--against`, and in the benchmarks that are
-known already, goes to standard error. A list holds good for the `normalised` it was made with: a change there makes
-all anew, and a test says so. What is shipped was made in ../shared/data by
+A FILE is JSON lines or a JSON array of rows with `problem` or `question`. The sorted list of distinct fingerprints goes
+to standard output. The overlap with the files of `--against` and with the shipped benchmarks goes to standard error. A
+list is valid only for the `normalised` it was made with: after a change there all lists must be made again, and a test
+fails until then. The shipped lists were made from these files of ../shared/data:
 
     math-500            math/test500.jsonl       --licence MIT        --origin "MATH-500 (openai/prm800k) of MATH"
     gsm8k-test          gsm8k/test.jsonl         --licence MIT        --origin "GSM8K test (openai/grade-school-math)"
@@ -24,7 +24,7 @@ from openr_data.overlap import benchmarks, fingerprint
 
 
 def questions(path: Path) -> Iterator[str]:
-    """The texts of the questions of a file."""
+    """Yield the texts of the questions of a file."""
     text = path.read_text(encoding="utf-8")
     rows: Iterable[Any] = (
         json.loads(text) if text.lstrip().startswith("[") else map(json.loads, filter(None, text.split("\n")))
@@ -34,16 +34,16 @@ def questions(path: Path) -> Iterator[str]:
 
 
 def listing(files: Iterable[Path], origin: str, licence: str) -> str:
-    """The text of a catalog file."""
+    """Return the text of a catalog file."""
     paths = list(files)
-    found = [fingerprint(text) for path in paths for text in questions(path)]
+    hashes = [fingerprint(text) for path in paths for text in questions(path)]
     names = " ".join(f"{path.parent.name}/{path.name}" for path in paths)
     head = [
         f"# Questions of {origin}, licence {licence}: fingerprints only.",
-        f"# {len(set(found))} different ones of {len(found)} rows.",
+        f"# {len(set(hashes))} different ones of {len(hashes)} rows.",
         f"# Made from {names} by benchmarks/fingerprints.py with openr_data.overlap.fingerprint.",
     ]
-    return "\n".join([*head, *sorted(set(found)), ""])
+    return "\n".join([*head, *sorted(set(hashes)), ""])
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def main() -> None:
     sys.stdout.write(text)
     own = {line for line in text.splitlines() if not line.startswith("#")}
     others = {str(path): {fingerprint(question) for question in questions(path)} for path in options.against}
-    for name, known in {**others, **benchmarks()}.items():
-        print(f"{len(own & known)} of {len(own)} stand in {name}", file=sys.stderr)
+    for name, fingerprints in {**others, **benchmarks()}.items():
+        print(f"{len(own & fingerprints)} of {len(own)} are in {name}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Grading: right on formatting, never wrong between answers, fast, and unharmed by anything.
+"""Measures grading: tolerance to formatting, distinction of answers, speed, and resistance to hostile input.
 
     python benchmarks/grading.py [--data ../shared/data] [--pairs pairs.jsonl] [--seconds 3]
 
-Five parts, printed and written to benchmarks/results/grading.json:
+It has five parts, printed and written to benchmarks/results/grading.json:
 
-    variants   every MATH-500 answer against itself and its formatting variants: wrong verdicts, and pairs a second of
-               the fast path on one core, every pair seen for the first time; Math-Verify on a sample of the same
-               pairs in the same run
-    others     every answer against every other: pairs that are called correct, listed
-    pairs      agreement with (gold, answer, expected) triples, for example those of `capture_pairs.py`; every
-               disagreement listed
+    variants   every MATH-500 answer against itself and its formatting variants: wrong verdicts, and pairs per second of
+               the fast path on one core with every pair new to it; Math-Verify on a sample of the same pairs in the
+               same run
+    others     every answer against every other: a list of the pairs that are graded correct
+    pairs      agreement with (gold, answer, expected) triples, for example those of `capture_pairs.py`, and a list of
+               every disagreement
     job        the share of a labeling job that grading takes
-    hostile    inputs made to hang or kill a grader: the longest answer, the memory of the workers, and how long
-               harmless pairs waited meanwhile
+    hostile    inputs designed to hang or kill a grader: the longest answer, the memory of the workers, and the waiting
+               time of harmless pairs
 """
 
 import argparse
@@ -41,7 +41,7 @@ FRACTION = re.compile(r"(-?)\\frac\{(\d+)\}\{(\d+)\}")
 
 
 def variants(gold: str) -> Iterator[tuple[str, str]]:
-    """(kind, text) of every way to write the answer that applies to it."""
+    """Yield (kind, text) for every way to write the answer that applies to it."""
     yield "itself", gold
     yield "dollars", f"${gold}$"
     yield "parentheses", f"\\({gold}\\)"
@@ -126,7 +126,7 @@ def variants(gold: str) -> Iterator[tuple[str, str]]:
 
 
 def in_sentences(gold: str) -> Iterator[tuple[str, str]]:
-    """Whole texts whose extracted answer is the gold answer."""
+    """Yield whole texts whose extracted answer is the gold answer."""
     yield "boxed", f"So the result follows. The answer is \\boxed{{{gold}}}."
     yield "boxed, text after", f"Hence \\boxed{{{gold}}}, which was to be shown in 3 steps."
     yield "fbox", f"\\fbox{{{gold}}}"
@@ -135,12 +135,12 @@ def in_sentences(gold: str) -> Iterator[tuple[str, str]]:
 
 
 def measure_variants(golds: list[str], seconds: float) -> dict[str, Any]:
-    """Wrong verdicts by kind, and speed over pairs that nothing has seen."""
+    """Measure wrong verdicts by kind, and speed over pairs that are in no cache."""
     pairs = [(kind, text, gold) for gold in golds for kind, text in variants(gold)]
     wrong = [
-        (kind, text, gold, found.verdict.value)
+        (kind, text, gold, grade.verdict.value)
         for kind, text, gold in pairs
-        if (found := compare_exactly(text, gold)).verdict is not Verdict.CORRECT
+        if (grade := compare_exactly(text, gold)).verdict is not Verdict.CORRECT
     ]
     for gold in golds:
         for kind, text in in_sentences(gold):
@@ -166,7 +166,7 @@ def measure_variants(golds: list[str], seconds: float) -> dict[str, Any]:
 
 
 def peer(pairs: list[tuple[str, str, str]], ours: float, seconds: float) -> dict[str, Any]:
-    """Math-Verify on the same pairs, in random order, for some seconds."""
+    """Run Math-Verify on the same pairs, in random order, for some seconds."""
     from math_verify import parse, verify
 
     sample = random.Random(0).sample(pairs, len(pairs))
@@ -183,16 +183,16 @@ def peer(pairs: list[tuple[str, str, str]], ours: float, seconds: float) -> dict
 
 
 def measure_others(golds: list[str]) -> dict[str, Any]:
-    """Every answer against every other."""
+    """Compare every answer with every other."""
     distinct = sorted(set(golds))
     verdicts: Counter[str] = Counter()
     equal: list[tuple[str, str]] = []
     started = time.perf_counter()
     for index, first in enumerate(distinct):
         for second in distinct[index + 1 :]:
-            found = compare_exactly(first, second).verdict
-            verdicts[found.value] += 1
-            if found is Verdict.CORRECT:
+            verdict = compare_exactly(first, second).verdict
+            verdicts[verdict.value] += 1
+            if verdict is Verdict.CORRECT:
                 equal.append((first, second))
     pairs = sum(verdicts.values())
     return {
@@ -204,7 +204,7 @@ def measure_others(golds: list[str]) -> dict[str, Any]:
 
 
 def measure_pairs(path: Path, grader: MathGrader) -> dict[str, Any]:
-    """Agreement with triples; a text of several words is first looked through for its answer."""
+    """Measure agreement with triples; the answer of a text with several words is extracted first."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     different: list[dict[str, Any]] = []
     verdicts: Counter[str] = Counter()
@@ -230,7 +230,7 @@ def _plain(grade: Any) -> dict[str, str]:
 
 
 def hostile() -> list[str]:
-    """Inputs that hang, exhaust or abort what parses them."""
+    """Return inputs that make parsers hang, exhaust memory or abort."""
     deep = [opening * n + "1" + closing * n for n in (20, 39, 5_000) for opening, closing in ("{}", "()", "[]")]
     return [
         *deep,
@@ -255,7 +255,7 @@ def hostile() -> list[str]:
 
 
 async def measure_hostile(seconds: float) -> dict[str, Any]:
-    """Every hostile input against three gold answers, with harmless pairs beside them."""
+    """Grade every hostile input against three gold answers, with harmless pairs at the same time."""
     grader = MathGrader(limits=WorkerLimits(seconds=seconds), cache=GradeCache(None, ""))
     await grader.grade("\\sin 30^\\circ", "\\frac12")
     slowest: list[tuple[float, str, str]] = []
@@ -301,7 +301,7 @@ async def measure_hostile(seconds: float) -> dict[str, Any]:
 
 
 async def measure_job(questions: int) -> dict[str, Any]:
-    """The share of an OmegaPRM job on the arithmetic world that extracting and grading take."""
+    """Measure the share of an OmegaPRM job on the arithmetic world that extracting and grading take."""
     from contextlib import closing
     from itertools import islice
 
@@ -319,18 +319,18 @@ async def measure_job(questions: int) -> dict[str, Any]:
     rollouts: list[Any] = []
     with closing(load("policy", "transformers")("arithmetic")) as policy, closing(MathGrader()) as grader:
         started = time.perf_counter()
-        async for item in run(chosen, lambda question: labeler.label(question, policy, grader), live=64):
-            assert isinstance(item, Done)
-            rollouts += item.result.rollouts
+        async for outcome in run(chosen, lambda question: labeler.label(question, policy, grader), live=64):
+            assert isinstance(outcome, Done)
+            rollouts += outcome.result.rollouts
         job = time.perf_counter() - started
     tokens.cache_clear()
     _read.cache_clear()
     with closing(MathGrader()) as fresh:
         started = time.perf_counter()
         for rollout in rollouts:
-            found = extract_finished(rollout.text, rollout.finish_reason, ())
-            if found.answer is not None:
-                await fresh.grade(found.answer, gold[rollout.question_id])
+            extracted = extract_finished(rollout.text, rollout.finish_reason, ())
+            if extracted.answer is not None:
+                await fresh.grade(extracted.answer, gold[rollout.question_id])
         grading = time.perf_counter() - started
     return {"questions": questions, "rollouts": len(rollouts), "job_seconds": job, "grading_seconds": grading,
             "share": grading / job}  # fmt: skip
@@ -342,7 +342,7 @@ def _resident() -> float:
 
 
 def main() -> None:
-    """Run all parts that there is data for."""
+    """Run all parts for which there is data."""
     parser = argparse.ArgumentParser(description="grading")
     shared = os.environ.get("OPENR_SHARED_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(shared))
@@ -351,23 +351,23 @@ def main() -> None:
     options = parser.parse_args()
     rows = (options.data / "math" / "test500.jsonl").read_text().splitlines()
     golds = [json.loads(line)["answer"] for line in rows]
-    found: dict[str, Any] = {"variants": measure_variants(golds, seconds=10), "others": measure_others(golds)}
+    results: dict[str, Any] = {"variants": measure_variants(golds, seconds=10), "others": measure_others(golds)}
     if options.pairs:
         grader = MathGrader(cache=GradeCache(None, ""))
-        found["pairs"] = measure_pairs(options.pairs, grader)
+        results["pairs"] = measure_pairs(options.pairs, grader)
         grader.close()
-    found["job"] = asyncio.run(measure_job(64))
-    found["hostile"] = asyncio.run(measure_hostile(options.seconds))
-    for part, figures in found.items():
+    results["job"] = asyncio.run(measure_job(64))
+    results["hostile"] = asyncio.run(measure_hostile(options.seconds))
+    for part, figures in results.items():
         print(part)
         for name, value in figures.items():
             if isinstance(value, list):
-                print(f"  {name}: {len(value)}", *(f"    {item}" for item in value), sep="\n")
+                print(f"  {name}: {len(value)}", *(f"    {entry}" for entry in value), sep="\n")
             else:
                 print(f"  {name}: {value:.4g}" if isinstance(value, float) else f"  {name}: {value}")
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / "grading.json"
-    out.write_text(json.dumps(found, indent=2, ensure_ascii=True) + "\n")
+    out.write_text(json.dumps(results, indent=2, ensure_ascii=True) + "\n")
     print(f"written to {out}", file=sys.stderr)
 
 

@@ -1,10 +1,10 @@
-"""kill -9 at random moments of a labeling job, then resume: are the tables those of an unbroken run?
+"""Kills a labeling job (kill -9) at random moments, resumes it, and compares the tables with an unbroken run.
 
     python benchmarks/kill.py [--trials 20] [--questions 10]
 
-Each trial starts the job in a store of its own, kills it at a moment drawn from the length of the unbroken run,
-and runs the same command to its end. Compared are all rows of questions, solutions, nodes, rollouts and labels.
-Prints one line a trial; exit code 1 where a table differs.
+Each trial starts the job in a store of its own, kills it at a random moment within the duration of the unbroken run,
+and runs the same command to its end. It compares all rows of questions, solutions, nodes, rollouts and labels. Prints
+one line per trial; the exit code is 1 if a table differs.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FACTS = ("questions", "solutions", "nodes", "rollouts", "labels")
 
 
 def contents(folder: Path) -> dict[str, list[str]]:
-    """All rows of the facts and the evidence, in one order."""
+    """Return all rows of the facts and the evidence in a fixed order."""
     view = Store.open(folder / "openr-store").view("arithmetic")
     return {name: sorted(map(repr, view.arrow(name).to_pylist())) for name in FACTS}
 

@@ -1,18 +1,18 @@
-"""Label quality against the oracle, per policy token spent: every labeler, in one run.
+"""Measures label quality against the oracle and per policy token, for every labeler in one run.
 
     python benchmarks/label_quality.py [--questions 500] [--openr-questions 60] [--plot FILE.svg]
 
-All labelers run on the same held-out arithmetic questions with the shipped policy. The oracle of the world judges
-the very steps that were labelled; compared are all labelled steps up to the first true error (what stands behind it
-has no truth). Printed and written to benchmarks/results/label_quality.json, with the bars of the project:
+All labelers run on the same held-out arithmetic questions with the shipped policy. The oracle of the world judges the
+same steps that were labelled. All labelled steps up to the first true error are compared; later steps have no truth.
+The benchmark prints and writes to benchmarks/results/label_quality.json, with the bars of the project:
 
     precision, recall, F1   of the label "bad" (the step is wrong), and F1 of "good"
-    exact hit               share of solutions whose first error was found at the true step, or rightly
-                            found to have none
-    false zeros             share of the distinct located first errors whose step the oracle calls right
+    exact hit               share of solutions whose first error was located at the true step, or that were correctly
+                            labelled as having none
+    false zeros             share of the distinct located first errors whose step is right according to the oracle
     calls, tokens / located completions and completion tokens per distinct first error
 
-OpenR's loop (`openr_loop.py`) runs on fewer questions, since it takes so many calls: only its calls and repeats count.
+OpenR's loop (`openr_loop.py`) runs on fewer questions because it needs many calls: only its calls and repeats count.
 """
 
 import argparse
@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class MethodFigures:
     """The figures of one method."""
 
     method: str
@@ -65,17 +65,17 @@ class Quality:
 
 
 async def label_all(labeler: Any, questions: list[Question], policy: Any) -> list[Labeling]:
-    """The labelings of all questions; a failure ends the benchmark."""
+    """Label all questions; a failure ends the benchmark."""
     grader = load("grader", "math")()
-    found: list[Labeling] = []
-    async for item in run(questions, lambda q: labeler.label(q, policy, grader), live=128):
-        if not isinstance(item, Done):
-            raise item.error
-        found.append(item.result)
-    return found
+    labelings: list[Labeling] = []
+    async for outcome in run(questions, lambda q: labeler.label(q, policy, grader), live=128):
+        if not isinstance(outcome, Done):
+            raise outcome.error
+        labelings.append(outcome.result)
+    return labelings
 
 
-def measure(method: str, questions: list[Question], labelings: list[Labeling], seconds: float) -> Quality:
+def measure(method: str, questions: list[Question], labelings: list[Labeling], seconds: float) -> MethodFigures:
     """Compare labels with the oracle, step by step."""
     source = load("source", "arithmetic")()
     by_id = {question.question_id: question for question in questions}
@@ -104,12 +104,12 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
                 false_bad += bad and not wrong
                 missed_bad += wrong and not bad
                 true_good += not bad and not wrong
-    calls, tokens = sum(item.calls for item in labelings), sum(item.tokens for item in labelings)
+    calls, tokens = sum(each.calls for each in labelings), sum(each.tokens for each in labelings)
     located = len(seen_errors)
-    return Quality(
+    return MethodFigures(
         method=method,
         questions=len(questions),
-        labelled_questions=sum(bool(item.labels) for item in labelings),
+        labelled_questions=sum(bool(each.labels) for each in labelings),
         label_sets=sets,
         steps=steps,
         precision_bad=true_bad / max(1, true_bad + false_bad),
@@ -120,7 +120,7 @@ def measure(method: str, questions: list[Question], labelings: list[Labeling], s
         located=located,
         located_true=located_true,
         false_zeros=len(false_zeros) / max(1, located),
-        repeated_probes=sum(item.repeated_probes for item in labelings),
+        repeated_probes=sum(each.repeated_probes for each in labelings),
         calls=calls,
         tokens=tokens,
         calls_per_located=calls / max(1, located),
@@ -141,12 +141,12 @@ RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("adaptive .99", "adaptive", {"confidence": 0.99}),
     ("openr-loop", "", {"k": 8, "searches": 20, **SCREENING}),
 )
-"""Name, labeler, options. `adaptive` alone is the default, whose confidence is 0.95."""
+"""Name, labeler, options. `adaptive` without options is the default, with a confidence of 0.95."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What is promised, what was measured, and whether it holds."""
+    """A bar of the project, the measured figure, and whether the bar holds."""
 
     what: str
     figure: float
@@ -159,18 +159,18 @@ class Bar:
         return self.figure <= self.bar if self.at_most else self.figure >= self.bar
 
 
-def bars(found: dict[str, Quality]) -> list[Bar]:
-    """The bars of the project over one run."""
-    omega, shepherd, ours = found["omegaprm"], found["math-shepherd"], found["adaptive"]
-    confident = [item for name, item in found.items() if name.startswith("adaptive")]
-    as_exact = [item for item in confident if item.exact_hit >= omega.exact_hit]
-    cheapest = min(as_exact or confident, key=lambda item: item.tokens_per_located)
+def bars(figures: dict[str, MethodFigures]) -> list[Bar]:
+    """Check the bars of the project over one run."""
+    omega, shepherd, ours = figures["omegaprm"], figures["math-shepherd"], figures["adaptive"]
+    confident = [method for name, method in figures.items() if name.startswith("adaptive")]
+    as_exact = [method for method in confident if method.exact_hit >= omega.exact_hit]
+    cheapest = min(as_exact or confident, key=lambda method: method.tokens_per_located)
     return [
         Bar("omegaprm (k = 8): calls per located first error", omega.calls_per_located, 15, True),
-        Bar("omegaprm stop: calls per located first error", found["omegaprm stop"].calls_per_located, 15, True),
+        Bar("omegaprm stop: calls per located first error", figures["omegaprm stop"].calls_per_located, 15, True),
         Bar(
             "repeated probes of our labelers",
-            sum(q.repeated_probes for n, q in found.items() if "openr" not in n),
+            sum(q.repeated_probes for n, q in figures.items() if "openr" not in n),
             0,
             True,
         ),
@@ -188,7 +188,7 @@ def bars(found: dict[str, Quality]) -> list[Bar]:
             True,
         ),
         Bar("adaptive: exact hit, over that of omegaprm", ours.exact_hit - omega.exact_hit, 0, False),
-        # At equal accuracy: the least confidence whose first errors are as often exact as those of omegaprm.
+        # At equal accuracy: the cheapest confidence whose first errors are as often exact as those of omegaprm.
         Bar(
             f"as exact as omegaprm ({cheapest.method}): its tokens",
             cheapest.tokens_per_located / omega.tokens_per_located,
@@ -204,7 +204,7 @@ def bars(found: dict[str, Quality]) -> list[Bar]:
         Bar("adaptive: exact hit", ours.exact_hit, 0.93, False),
         Bar("adaptive: F1 of bad", ours.f1_bad, 0.95, False),
         *(
-            Bar(f"{name}: false zeros", found[name].false_zeros, 1 - confidence, True)
+            Bar(f"{name}: false zeros", figures[name].false_zeros, 1 - confidence, True)
             for name, confidence in (
                 ("adaptive .90", 0.9),
                 ("adaptive", 0.95),
@@ -214,25 +214,25 @@ def bars(found: dict[str, Quality]) -> list[Bar]:
     ]
 
 
-def draw(found: dict[str, Quality], path: Path) -> None:
-    """Quality against tokens: a point a run, the confidences of adaptive as a line."""
+def draw(figures: dict[str, MethodFigures], path: Path) -> None:
+    """Plot quality against tokens: one point per run, and a line through the confidences of adaptive."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.4), layout="constrained")
-    line = [item for name, item in found.items() if name.startswith("adaptive")]
+    line = [method for name, method in figures.items() if name.startswith("adaptive")]
     axes.plot(
         [q.tokens_per_located for q in line], [q.exact_hit for q in line], color="#1b6ca8", linewidth=1.2, zorder=1
     )
-    for name, item in found.items():
+    for name, method in figures.items():
         if name == "openr-loop":
             continue
         colour = "#1b6ca8" if name.startswith("adaptive") else "#7a7a7a"
-        axes.scatter([item.tokens_per_located], [item.exact_hit], s=28, color=colour, zorder=2)
+        axes.scatter([method.tokens_per_located], [method.exact_hit], s=28, color=colour, zorder=2)
         axes.annotate(
-            name, (item.tokens_per_located, item.exact_hit), xytext=(5, -9), textcoords="offset points", fontsize=8
+            name, (method.tokens_per_located, method.exact_hit), xytext=(5, -9), textcoords="offset points", fontsize=8
         )
     axes.set_xscale("log")
     axes.set_xlabel("completion tokens per distinct first error")
@@ -254,7 +254,7 @@ def main() -> None:
     questions = list(islice(source.read("test", options.source_seed), options.questions))
     entry = model_entry("arithmetic")
     sampling = Sampling(entry.temperature, entry.top_p, entry.max_tokens, seed=options.seed)
-    found: dict[str, Quality] = {}
+    measured: dict[str, MethodFigures] = {}
     with closing(load("policy", "transformers")("arithmetic")) as policy:
         for name, method, settings in RUNS:
             kind = load("labeler", method) if method else OpenRLoop
@@ -262,23 +262,23 @@ def main() -> None:
             labeler = kind(build(kind.config_type, settings), sampling)
             started = time.monotonic()
             labelings = asyncio.run(label_all(labeler, chosen, policy))
-            found[name] = measure(name, chosen, labelings, time.monotonic() - started)
-            print(f"{name}: {found[name].seconds:.0f} s", file=sys.stderr, flush=True)
-    rows = [asdict(item) for item in found.values()]
+            measured[name] = measure(name, chosen, labelings, time.monotonic() - started)
+            print(f"{name}: {measured[name].seconds:.0f} s", file=sys.stderr, flush=True)
+    rows = [asdict(method) for method in measured.values()]
     for name in rows[0]:
         cells = [row[name] for row in rows]
-        told = (f"{c:>18.3f}" if isinstance(c, float) else f"{c:>18}" for c in cells)
-        print(name.ljust(18), *told)
-    held = bars(found)
-    for item in held:
-        mark = "holds" if item.holds else "FALLS SHORT"
-        print(f"{item.what.ljust(58)} {item.figure:8.3f}  {'<=' if item.at_most else '>='} {item.bar:.3f}  {mark}")
+        columns = (f"{c:>18.3f}" if isinstance(c, float) else f"{c:>18}" for c in cells)
+        print(name.ljust(18), *columns)
+    held = bars(measured)
+    for each in held:
+        mark = "holds" if each.holds else "FALLS SHORT"
+        print(f"{each.what.ljust(58)} {each.figure:8.3f}  {'<=' if each.at_most else '>='} {each.bar:.3f}  {mark}")
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / "label_quality.json"
-    told = {"options": {**vars(options), "plot": str(options.plot)}, "methods": rows}
-    told["bars"] = [{**asdict(item), "holds": item.holds} for item in held]
-    out.write_text(json.dumps(told, indent=2) + "\n")
-    draw(found, options.plot)
+    results: dict[str, Any] = {"options": {**vars(options), "plot": str(options.plot)}, "methods": rows}
+    results["bars"] = [{**asdict(each), "holds": each.holds} for each in held]
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    draw(measured, options.plot)
     print(f"written to {out} and {options.plot}", file=sys.stderr)
 
 

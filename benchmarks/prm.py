@@ -1,15 +1,15 @@
-"""The trainer of reward models against a plain padded `Trainer` with full logits, and what reused states save.
+"""Compares the trainer of reward models with a plain padded `Trainer` with full logits, and measures state reuse.
 
     python benchmarks/prm.py [--device cuda --model-size 1.5B]
 
-Every variant trains the same model on the same solutions in a process of its own: tokens of the solutions per second
-(what they have by themselves, whatever is read), peak memory beyond the loaded model, and the loss of one update,
-which has to be the same. "padded" is what a fine-tune without this project does: rows padded to the longest of the
-batch, logits for every position and word, the loss masked afterwards. The vocabulary is that of Qwen2.5, the rest of
-the model is small, so that it runs here; `--model-size` takes a real size for a GPU.
+Every variant trains the same model on the same solutions in a process of its own. Measured are tokens of the solutions
+per second (counted per separate solution, however many are read), peak memory beyond the loaded model, and the loss of
+one update, which must be equal. "padded" is a fine-tune without this project: rows padded to the longest of the batch,
+logits for every position and token, the loss masked afterwards. The vocabulary is that of Qwen2.5, the rest of the
+model is small, so that it runs on a CPU; `--model-size` selects a real size for a GPU.
 
 Bars: at least 1.5 times the tokens per second and at most 0.6 times the peak memory of padded; scoring a path step by
-step reads at most 0.3 times the tokens of scoring every beginning anew, with the same scores.
+step reads at most 0.3 times the tokens of scoring every prefix from scratch, with the same scores.
 """
 
 import argparse
@@ -38,7 +38,7 @@ VOCABULARY = 151_936
 
 
 def examples(count: int) -> list[Any]:
-    """Solutions of the arithmetic world, six of a question, written by its teacher and judged by its oracle."""
+    """Make solutions of the arithmetic world, six per question, written by its teacher and judged by its oracle."""
     import random
 
     from openr_data.catalogs.arithmetic.problems import problems
@@ -46,19 +46,19 @@ def examples(count: int) -> list[Any]:
     from openr_data.catalogs.arithmetic.teacher import teach
     from openr_data.training.prm.examples import Example
 
-    source, rng, found = ArithmeticSource(), random.Random(0), []
+    source, rng, made = ArithmeticSource(), random.Random(0), []
     for problem in islice(problems("train", 3), -(-count // 6)):
         question = to_question(problem, "train")
         for _ in range(6):
             steps = teach(problem, rng)
             labels = source.judge(question, steps)
             target = tuple(None if label is None else float(label >= 0) for label in labels)
-            found.append(Example(question.question_id, "", question.question, steps, target, (1.0,) * len(steps)))
-    return found[:count]
+            made.append(Example(question.question_id, "", question.question, steps, target, (1.0,) * len(steps)))
+    return made[:count]
 
 
 def model(size: str, device: str) -> Any:
-    """A fresh model, the same for every variant."""
+    """Make a new model, the same for every variant."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
@@ -69,14 +69,14 @@ def model(size: str, device: str) -> Any:
 
 
 def peak(device: str) -> float:
-    """Peak memory in MB so far."""
+    """Return the peak memory in MB so far."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(variant: str, options: argparse.Namespace) -> dict[str, float]:
-    """One variant in this process: a few updates of a like number of solutions."""
+    """Measure one variant in this process: a few updates with the same solutions."""
     from transformers import AutoTokenizer
 
     from openr_data.models import model_entry
@@ -86,8 +86,8 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, float]:
 
     encoder = PrmEncoder(prm_format("openr-data"), AutoTokenizer.from_pretrained(model_entry("arithmetic").path))
     chosen, device = examples(options.solutions), options.device
-    alone = [encoder.encode(item.question, item.steps) for item in chosen]
-    judged = sum(target is not None for item in chosen for target in item.target)
+    alone = [encoder.encode(example.question, example.steps) for example in chosen]
+    judged = sum(target is not None for example in chosen for target in example.target)
     network = model(options.model_size, device)
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -107,7 +107,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, float]:
         started = time.monotonic()
         total = 0.0
         for batch in batches:
-            held = {name: item.to(device) for name, item in batch.items()}
+            held = {name: tensor.to(device) for name, tensor in batch.items()}
             labels = held.pop("labels")
             outputs = network(**held, use_cache=False)
             if variant == "padded":
@@ -125,7 +125,7 @@ def measure(variant: str, options: argparse.Namespace) -> dict[str, float]:
             seconds.append(time.monotonic() - started)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    tokens = sum(len(item.ids) for item in alone)
+    tokens = sum(len(encoded.ids) for encoded in alone)
     return {
         "solution_tokens_per_second": tokens / min(seconds),
         "peak_mb": peak(device) - before,
@@ -149,7 +149,7 @@ def _padded(encoded: list[Any], chosen: list[Any]) -> dict[str, torch.Tensor]:
 
 
 async def reuse(name: str, solutions: int) -> dict[str, float]:
-    """What it costs to score paths as a search does, step by step, and how far the scores are from those at once."""
+    """Measure the cost of scoring paths step by step, as a search does, and the difference from scoring at once."""
     from openr_data.inference.rewards.transformers import TransformersReward
 
     cases = [(item.question, item.steps) for item in examples(solutions)]
@@ -157,9 +157,9 @@ async def reuse(name: str, solutions: int) -> dict[str, float]:
         apart = 0.0
         for question, steps in cases:
             for count in range(1, len(steps) + 1):
-                found = await walking.score(question, steps[:count])
+                stepwise = await walking.score(question, steps[:count])
             once = await whole.score(question, steps)
-            apart = max(apart, *(abs(a - b) for a, b in zip(found, once, strict=True)))
+            apart = max(apart, *(abs(a - b) for a, b in zip(stepwise, once, strict=True)))
         return {"read_of_asked": walking.tokens_read / walking.tokens_asked, "largest_difference": apart}
 
 
@@ -177,24 +177,26 @@ def main() -> None:
     if options.variant:
         print(json.dumps(measure(options.variant, options)))
         return
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for variant in VARIANTS:
         command = [sys.executable, __file__, *sys.argv[1:], "--variant", variant]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found[variant] = json.loads(done.stdout)
-    base = found["padded"]
+        results[variant] = json.loads(done.stdout)
+    base = results["padded"]
     print("variant  solution tokens/s  ratio  peak MB beyond the model  ratio  loss of the first update")
-    for variant, item in found.items():
-        speed, memory = item["solution_tokens_per_second"], item["peak_mb"]
+    for variant, figures in results.items():
+        speed, memory = figures["solution_tokens_per_second"], figures["peak_mb"]
         ratios = speed / base["solution_tokens_per_second"], memory / base["peak_mb"]
-        print(f"{variant:7}  {speed:9,.0f}  {ratios[0]:.2f}  {memory:9,.0f}  {ratios[1]:.2f}  {item['first_loss']:.6f}")
-        item |= {"speed_ratio": ratios[0], "memory_ratio": ratios[1]}
+        print(
+            f"{variant:7}  {speed:9,.0f}  {ratios[0]:.2f}  {memory:9,.0f}  {ratios[1]:.2f}  {figures['first_loss']:.6f}"
+        )
+        figures |= {"speed_ratio": ratios[0], "memory_ratio": ratios[1]}
     if options.device == "cpu":
-        found["reuse"] = asyncio.run(reuse(options.reward, 60))
-        print(f"step by step reads {found['reuse']['read_of_asked']:.3f} of the tokens of whole prefixes; ", end="")
-        print(f"scores differ by at most {found['reuse']['largest_difference']:.1e}")
+        results["reuse"] = asyncio.run(reuse(options.reward, 60))
+        print(f"step by step reads {results['reuse']['read_of_asked']:.3f} of the tokens of whole prefixes; ", end="")
+        print(f"scores differ by at most {results['reuse']['largest_difference']:.1e}")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "prm.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / "prm.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

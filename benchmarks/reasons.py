@@ -1,14 +1,14 @@
-"""What learning reasons costs and gives: three reward models on the same labels, one of them with a reason a step.
+"""Measures the cost and benefit of learning reasons: three reward models on the same labels, one with reasons.
 
     python benchmarks/reasons.py [--questions 1000] [--held-out 400] [--n 16] [--folder FOLDER]
 
-Labels as in best_of_n.py, whose store is taken where it is there. Reasons are those of the oracle of the arithmetic
-world ("the calculation is not one of the plan"), on steps whose label it shares. Printed and written to
-benchmarks/results/reasons.json, for the held-out candidates up to their first true error:
+The labels are those of best_of_n.py, whose store is reused if it exists. The reasons are those of the oracle of the
+arithmetic world ("the calculation is not one of the plan"), on steps whose label the oracle shares. For the held-out
+candidates up to their first true error, the benchmark prints and writes to benchmarks/results/reasons.json:
 
     AUROC, ECE     of step scores, against the oracle
-    its reason     where its verdict is right: the share of good, and of bad, steps whose written reason is that of the
-                   oracle, word for word; of about 500 solutions
+    its reason     for right verdicts, the share of good and of bad steps whose written reason is exactly that of the
+                   oracle, over about 500 solutions
     seconds        of the whole command `train prm`
 """
 
@@ -41,7 +41,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    """Run it all and print the figures."""
+    """Run all parts and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--questions", type=int, default=1_000)
     parser.add_argument("--held-out", type=int, default=400)
@@ -57,11 +57,11 @@ def main() -> None:
     _search(store, options, ["arithmetic-reward"])
     held_out = _candidates(store)
     plans = _plans(store)
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for name, flags in OBJECTIVES.items():
         out = options.folder / f"reasons-{name.replace(' ', '-')}"
         started = time.monotonic()
-        more = [word for item in options.options for word in ("-o", item)]
+        more = [word for option in options.options for word in ("-o", option)]
         figures = _run(store, "train", "prm", "reasoned", "--out", str(out), *flags, *more)
         seconds = time.monotonic() - started
         metrics = asyncio.run(_metrics(str(out), held_out))
@@ -69,23 +69,23 @@ def main() -> None:
         row |= {"ece": metrics.ece, "reasons": figures["reasons"]}
         if "--reasons" in flags:
             row |= asyncio.run(_compared(str(out), held_out[:: max(1, len(held_out) // 500)], plans))
-        found.append(row)
+        results.append(row)
         print(json.dumps(row), flush=True)
-    (RESULTS / "reasons.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / "reasons.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _with_reasons(store: Path, folder: Path) -> None:
-    """The labels of `train` with the reasons of the oracle, as the dataset `reasoned`."""
+    """Make the dataset `reasoned`: the labels of `train` with the reasons of the oracle."""
     rows, reasoned = folder / "records.jsonl", folder / "reasoned.jsonl"
     base = [sys.executable, "-m", "openr_data.cli", "--store", str(store)]
     subprocess.run([*base, "export", "train", str(rows)], check=True)
     with rows.open() as lines, reasoned.open("w") as file:
         for line in lines:
             row = json.loads(line)
-            told = _judged(row["question"], row["metadata"], row["steps"])
+            truth = _judged(row["question"], row["metadata"], row["steps"])
             same = [
-                item.reason if _side(label) == _side(item.label) is not None else ""
-                for label, item in zip(row["label"], told, strict=True)
+                judgement.reason if _side(label) == _side(judgement.label) is not None else ""
+                for label, judgement in zip(row["label"], truth, strict=True)
             ]
             row["label_metadata"] |= told_reasons(same)
             file.write(json.dumps(row) + "\n")
@@ -102,25 +102,27 @@ def _judged(question: str, metadata: dict[str, Any], steps: Sequence[str]) -> li
 
 def _plans(store: Path) -> dict[str, dict[str, Any]]:
     view = Store.open(store).view("held-out")
-    found = [question_of(row) for row in view.arrow("questions").to_pylist()]
-    return {item.question: json.loads(item.metadata) for item in found}
+    questions = [question_of(row) for row in view.arrow("questions").to_pylist()]
+    return {question.question: json.loads(question.metadata) for question in questions}
 
 
 async def _compared(model: str, cases: Sequence[Any], plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Written reasons against those of the oracle, where both judge a step, by whether the verdict is right."""
+    """Compare written reasons with those of the oracle on steps that both judge, by whether the verdict is right."""
     with closing(TransformersReward(model)) as reward:
         started = time.monotonic()
-        told = await asyncio.gather(*(reward.explain(question, steps, max_tokens=40) for question, steps, _ in cases))
+        explained = await asyncio.gather(
+            *(reward.explain(question, steps, max_tokens=40) for question, steps, _ in cases)
+        )
         seconds = time.monotonic() - started
     count: Counter[str] = Counter()
-    for said, (question, steps, labels) in zip(told, cases, strict=True):
+    for verdicts, (question, steps, labels) in zip(explained, cases, strict=True):
         truth = _judged(question, plans[question], steps)
-        for item, judgement, label in zip(said, truth, labels, strict=True):
+        for verdict, judgement, label in zip(verdicts, truth, labels, strict=True):
             if label is None:
                 break
-            kind = ("good" if label >= 0 else "bad") if item.is_good == (label >= 0) else "mistaken"
+            kind = ("good" if label >= 0 else "bad") if verdict.is_good == (label >= 0) else "mistaken"
             count[kind] += 1
-            count[f"{kind} its reason"] += item.reason == judgement.reason
+            count[f"{kind} its reason"] += verdict.reason == judgement.reason
     kinds = [kind for kind in ("good", "bad") if count[kind]]
     shares = {f"its reason, {kind}": count[f"{kind} its reason"] / count[kind] for kind in kinds}
     return {**shares, **count, "explained": len(cases), "explain_seconds": round(seconds, 1)}

@@ -1,10 +1,10 @@
-"""The store against bare Parquet: writing, reading, SQL, labeling traffic, look-ups, time travel, diff.
+"""Compares the store with bare Parquet: writing, reading, SQL, labeling traffic, look-ups, time travel, diff.
 
     python benchmarks/store.py                       all parts, 1,000,000 records (about 10 minutes, 6 GB of disk)
     python benchmarks/store.py --records 100000 --parts bulk,sql
 
-Each line gives a figure, what it is compared with (measured in the same run), their ratio and the bar. Times are CPU
-seconds of this process where it says so, else the best wall time of a few repetitions.
+Each line gives a figure, its peer (measured in the same run), their ratio and the bar. Times are CPU seconds of this
+process if the line says so, else the best wall time of a few repetitions.
 """
 
 import argparse
@@ -56,31 +56,31 @@ SQL = {
 results: list[dict[str, Any]] = []
 
 
-def tell(name: str, figure: float, unit: str, peer: float | None, bar: str, holds: bool) -> None:
-    """One line, and one entry of the results."""
+def report(name: str, figure: float, unit: str, peer: float | None, bar: str, holds: bool) -> None:
+    """Print one line and add one entry to the results."""
     ratio = f"  ratio {figure / peer:.2f} (peer {peer:.3g} {unit})" if peer else ""
     print(f"{'ok  ' if holds else 'MISS'} {name}: {figure:,.3g} {unit}{ratio}  bar {bar}", flush=True)
     results.append({"name": name, "figure": figure, "unit": unit, "peer": peer, "bar": bar, "holds": holds})
 
 
 def cpu() -> float:
-    """CPU seconds of this process, all threads."""
+    """Return the CPU seconds of this process over all threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def spent(work: Callable[[], Any]) -> tuple[float, float]:
-    """CPU and wall seconds of one call."""
+    """Return the CPU and wall seconds of one call."""
     wall, used = time.perf_counter(), cpu()
     work()
     return cpu() - used, time.perf_counter() - wall
 
 
 def make(records: int) -> dict[str, pa.Table]:
-    """Generated questions, solutions of six steps of about 80 characters, and one label set each."""
+    """Generate questions, solutions with six steps of about 80 characters, and one label set per solution."""
     chance = random.Random(0)
     pool = pa.array([" ".join(chance.choices(WORDS, k=14)) for _ in range(20_000)])
-    n, asked = records, max(records // PER_QUESTION, 1)
+    n, many = records, max(records // PER_QUESTION, 1)
     numbers = pa.array([chance.randrange(20_000) for _ in range(n * STEPS)], pa.int32())
     steps = pc.binary_join_element_wise(pool.take(numbers), pc.cast(pa.array(range(n * STEPS)), pa.string()), " ")
     offsets = pa.array(range(0, n * STEPS + 1, STEPS), pa.int32())
@@ -91,8 +91,8 @@ def make(records: int) -> dict[str, pa.Table]:
     def names(kind: str, count: int) -> list[str]:
         return [hashlib.blake2b(f"{kind}{i}".encode(), digest_size=16).hexdigest() for i in range(count)]
 
-    questions = names("q", asked)
-    of = [questions[chance.randrange(asked)] for _ in range(n)]
+    questions = names("q", many)
+    of = [questions[chance.randrange(many)] for _ in range(n)]
     correct = pa.array([chance.randrange(9) for _ in range(n * STEPS)], pa.int32())
     label = pc.if_else(pc.greater(correct, 0), 1, -1).cast(pa.int8())
     first = pa.array([chance.randrange(7) for _ in range(n)], pa.int16())
@@ -100,9 +100,9 @@ def make(records: int) -> dict[str, pa.Table]:
     zero, text = pa.array([0] * n, pa.int32()), pa.array(["{}"] * n)
     job = pa.array(["bench"] * n)
     tables = {
-        "questions": [questions, pool.take(pa.array([i % 20_000 for i in range(asked)])), ["42"] * asked,
-                      ["bench"] * asked, ["train"] * asked, [str(i % 5 + 1) for i in range(asked)], [""] * asked,
-                      ["{}"] * asked],
+        "questions": [questions, pool.take(pa.array([i % 20_000 for i in range(many)])), ["42"] * many,
+                      ["bench"] * many, ["train"] * many, [str(i % 5 + 1) for i in range(many)], [""] * many,
+                      ["{}"] * many],
         "solutions": [solution, of, lists(steps), pa.array([STEPS] * n, pa.int32()), ["42"] * n,
                       pa.array([i % 2 == 0 for i in range(n)]), ["model"] * n, zero, job, zero, text],
         "labels": [names("l", n), solution, of, ["omegaprm"] * n, ["model"] * n, job, lists(label),
@@ -121,7 +121,7 @@ def make(records: int) -> dict[str, pa.Table]:
 
 
 def bulk(folder: Path, data: dict[str, pa.Table]) -> Dataset:
-    """Write everything at once, read everything."""
+    """Write everything at once and read everything."""
     plain = folder / "plain"
     plain.mkdir()
     dataset = Store.open(folder / "store", create=True).dataset("bench", create=True)
@@ -136,7 +136,7 @@ def bulk(folder: Path, data: dict[str, pa.Table]) -> Dataset:
 
     peer, _ = spent(peers)
     used, _ = spent(ours)
-    tell("bulk write", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
+    report("bulk write", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
 
     def read(files: Callable[[str], list[str]]) -> None:
         for name in data:
@@ -147,16 +147,16 @@ def bulk(folder: Path, data: dict[str, pa.Table]) -> Dataset:
     read(view.files)
     peer = min(spent(lambda: read(lambda name: [str(plain / f"{name}.parquet")]))[0] for _ in range(3))
     used = min(spent(lambda: read(dataset.view().files))[0] for _ in range(3))
-    tell("full read of the files", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
+    report("full read of the files", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
     used = min(spent(lambda: [dataset.view().arrow(name) for name in data])[0] for _ in range(3))
-    tell("full read through the view, as Arrow", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
+    report("full read through the view, as Arrow", used, "CPU s", peer, "≤ 1.5", used <= 1.5 * peer)
     used, wall = spent(lambda: dataset.snapshot("bench", "all"))
     print(f"     snapshot with its digest: {used:.2f} CPU s, {wall:.2f} s", flush=True)
     return dataset
 
 
 def sql(folder: Path, dataset: Dataset) -> None:
-    """Five queries, the same text, on the store and on bare Parquet."""
+    """Run five queries, with the same text, on the store and on bare Parquet."""
     maintenance.compact(dataset)
     plain = folder / "plain"
     for name, query in SQL.items():
@@ -169,26 +169,26 @@ def sql(folder: Path, dataset: Dataset) -> None:
             expected = connection.sql(query).to_arrow_table()
             bare.append((cpu() - used, time.perf_counter() - start))
             start, used = time.perf_counter(), cpu()
-            found = dataset.view().sql(query)
+            rows = dataset.view().sql(query)
             ours.append((cpu() - used, time.perf_counter() - start))
             key = [(column, "ascending") for column in expected.column_names]
             if "avg" not in query:
-                assert found.sort_by(key).to_pylist() == expected.sort_by(key).to_pylist(), name
+                assert rows.sort_by(key).to_pylist() == expected.sort_by(key).to_pylist(), name
         figure, peer = min(o[1] for o in ours) * 1000, min(b[1] for b in bare) * 1000
-        tell(f"sql, {name}", figure, "ms", peer, "≤ 1.2", figure <= 1.2 * peer)
+        report(f"sql, {name}", figure, "ms", peer, "≤ 1.2", figure <= 1.2 * peer)
     plan = str(dataset.view().sql("explain select label, count(*) from steps group by 1").to_pylist())
     print(f"     a label-only query reads the text of steps: {'steps' in plan.replace('n_steps', '')}", flush=True)
 
 
 def lookups(dataset: Dataset) -> None:
-    """All solutions of one question: from the table, and the records with their labels."""
+    """Look up all solutions of one question, and its records with their labels."""
     questions = dataset.view().sql("select question_id from questions using sample 20 (reservoir, 1)")[0].to_pylist()
-    kept = dataset.view()
-    kept.sql("select * from records limit 1")
+    open_view = dataset.view()
+    open_view.sql("select * from records limit 1")
     for name, table, view in (
         ("all solutions of one question, view opened for it", "solutions", None),
         ("all records of one question, view opened for it", "records", None),
-        ("all records of one question, view kept", "records", kept),
+        ("all records of one question, view already open", "records", open_view),
     ):
         times = []
         for question in questions:
@@ -197,11 +197,11 @@ def lookups(dataset: Dataset) -> None:
             times.append((time.perf_counter() - start) * 1000)
             assert rows > 0
         middle = sorted(times)[len(times) // 2]
-        tell(f"{name}, median", middle, "ms", None, "≤ 50", middle <= 50)
+        report(f"{name}, median", middle, "ms", None, "≤ 50", middle <= 50)
 
 
 def differences(dataset: Dataset) -> None:
-    """Diff of two snapshots of all labels, before and after a compaction; and with some relabelled."""
+    """Diff two snapshots of all labels, before and after a compaction, and with some relabelled."""
     view = dataset.view()
     old = dataset.snapshots()[-1].name
     sample = view.sql("select * from labels using sample 1000 (reservoir, 1)")
@@ -214,16 +214,16 @@ def differences(dataset: Dataset) -> None:
     )
     dataset.append("labels", changed, "bench/relabel", 1)
     start = time.perf_counter()
-    found = diff.diff(dataset.view(old), dataset.view())
+    difference = diff.diff(dataset.view(old), dataset.view())
     seconds = time.perf_counter() - start
-    assert found.tables["labels"].changed == sample.num_rows
-    tell("diff of two snapshots, 1,000 sets relabelled", seconds, "s", None, "≤ 3", seconds <= 3)
+    assert difference.tables["labels"].changed == sample.num_rows
+    report("diff of two snapshots, 1,000 sets relabelled", seconds, "s", None, "≤ 3", seconds <= 3)
     before = dataset.view()
     maintenance.compact(dataset)
     start = time.perf_counter()
     assert not diff.diff(before, dataset.view())
     seconds = time.perf_counter() - start
-    tell("diff of two snapshots that share no file", seconds, "s", None, "≤ 3", seconds <= 3)
+    report("diff of two snapshots that share no file", seconds, "s", None, "≤ 3", seconds <= 3)
 
 
 def versions(folder: Path) -> None:
@@ -238,7 +238,7 @@ def versions(folder: Path) -> None:
         row = row.set_column(0, "solution_id", pa.array([f"{number:032x}"]))
         dataset.append("solutions", row, "more", number + 1)
         maintenance.tidy(dataset)
-        # As `snapshot` writes it, without the digest: that is not what is measured.
+        # Written as `snapshot` does, but without the digest, which is not part of the measurement.
         made = replace(first, name=str(number + 2), parent=str(number + 1), versions=dataset.view().versions)
         refs.write(dataset.path / "refs", made)
     dataset.tag("v1", "500")
@@ -254,8 +254,8 @@ def versions(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     first_call, *later = map(float, done.stdout.split())
     name = "open NAME@tag and read a record, 1,000 snapshots"
-    tell(f"{name}, the first time in a process", first_call * 1000, "ms", None, "≤ 200", first_call <= 0.2)
-    tell(name, min(later) * 1000, "ms", None, "≤ 200", min(later) <= 0.2)
+    report(f"{name}, the first time in a process", first_call * 1000, "ms", None, "≤ 200", first_call <= 0.2)
+    report(name, min(later) * 1000, "ms", None, "≤ 200", min(later) <= 0.2)
 
 
 def _worker(folder: str, number: int, units: int, ready: Any, queue: Any) -> None:
@@ -278,7 +278,7 @@ def _worker(folder: str, number: int, units: int, ready: Any, queue: Any) -> Non
 
 
 def traffic(folder: Path) -> None:
-    """Four workers acknowledge units of 100 solutions; then all of it is visible."""
+    """Let four workers acknowledge units of 100 solutions, until all of them are visible."""
     dataset = Store.open(folder / "traffic", create=True).dataset("d", create=True)
     dataset.append("questions", make(100)["questions"], "q", 1)
     context = multiprocessing.get_context("spawn")
@@ -288,19 +288,19 @@ def traffic(folder: Path) -> None:
         worker.start()
     ready.wait()
     start = time.perf_counter()
-    found = [queue.get() for _ in workers]
+    times = [queue.get() for _ in workers]
     visible = time.perf_counter() - start
     for worker in workers:
         worker.join()
     total = 4 * units * 100
     assert dataset.view().counts()["solutions"] == total
-    rate = total / max(item[0] for item in found)
-    tell("solutions acknowledged, 4 workers", rate, "1/s", None, "≥ 20,000", rate >= 20_000)
-    tell("solutions visible, 4 workers", total / visible, "1/s", None, "≥ 10,000", total / visible >= 10_000)
+    rate = total / max(acknowledged for acknowledged, *_ in times)
+    report("solutions acknowledged, 4 workers", rate, "1/s", None, "≥ 20,000", rate >= 20_000)
+    report("solutions visible, 4 workers", total / visible, "1/s", None, "≥ 10,000", total / visible >= 10_000)
 
 
 def commits(folder: Path) -> None:
-    """A query after 1,000 commits of 100 solutions, against the compacted table."""
+    """Run a query after 1,000 commits of 100 solutions, and again on the compacted table."""
     dataset = Store.open(folder / "commits", create=True).dataset("d", create=True)
     data = make(100_000)
     dataset.append("questions", data["questions"], "q", 1)
@@ -321,11 +321,11 @@ def commits(folder: Path) -> None:
     figure = best()
     maintenance.compact(dataset)
     peer = best()
-    tell(f"query after 1,000 commits ({files} files)", figure, "ms", peer, "≤ 1.5", figure <= 1.5 * peer)
+    report(f"query after 1,000 commits ({files} files)", figure, "ms", peer, "≤ 1.5", figure <= 1.5 * peer)
 
 
 def imports(folder: Path) -> None:
-    """A file like Math-Shepherd's, 444,655 rows."""
+    """Import a file like Math-Shepherd's, with 444,655 rows."""
     file = folder / "shepherd.jsonl"
     chance = random.Random(0)
     with file.open("w", encoding="utf-8") as out:
@@ -345,13 +345,13 @@ def imports(folder: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    tell("import of 444,655 rows", 444_655 / seconds, "rows/s", None, "≥ 20,000", 444_655 / seconds >= 20_000)
-    tell("peak memory of the import (largest child so far)", peak, "GiB", None, "≤ 1", peak <= 1)
+    report("import of 444,655 rows", 444_655 / seconds, "rows/s", None, "≥ 20,000", 444_655 / seconds >= 20_000)
+    report("peak memory of the import (largest child so far)", peak, "GiB", None, "≤ 1", peak <= 1)
 
 
 @contextmanager
 def scratch(where: str | None) -> Iterator[Path]:
-    """A folder that goes away."""
+    """Yield a folder that is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="openr-bench-", dir=where))
     try:
         yield folder

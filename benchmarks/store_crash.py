@@ -1,10 +1,11 @@
-"""Many processes on one dataset, and kill -9 in the middle of spooling and committing: is anything lost or doubled?
+"""Runs many processes on one dataset with kill -9 during spooling and committing, and looks for lost or double rows.
 
     python benchmarks/store_crash.py [--kills 100] [--writers 8] [--commits 50]
 
-Part 1: writers commit, readers read, a compactor compacts, all at once; every commit has to be there once, and a reader
-must never see a label without its solution. Part 2: workers acknowledge units through a spool and are killed at random
-moments; what was acknowledged has to be in the tables exactly once after a last clean start. Exit code 1 where not.
+Part 1: writers commit, readers read and a compactor compacts, all at once; every commit must be there exactly once, and
+a reader must never see a label without its solution. Part 2: workers acknowledge units through a spool and are killed
+at random moments; every acknowledged unit must be in the tables exactly once after a last clean start. The exit code is
+1 if one of these fails.
 """
 
 import argparse
@@ -25,13 +26,13 @@ from openr_data.store.spool import Spool
 
 
 def solution(name: str) -> dict[str, Any]:
-    """A solution of one question."""
+    """Make a solution of one question."""
     return {"solution_id": name, "question_id": name[:4], "steps": [f"step of {name}"], "n_steps": 1, "job_id": "j",
             "final_answer": "1", "outcome": True, "generator": "g", "n_tokens": 1, "revision": 0}  # fmt: skip
 
 
 def label(name: str) -> dict[str, Any]:
-    """Its label set."""
+    """Make the label set of that solution."""
     return {"label_id": f"l{name}", "solution_id": name, "question_id": name[:4], "method": "m", "completer": "g",
             "job_id": "j", "label": [1], "value": [1.0], "n_correct": [8], "n_rollouts": [8], "provenance": [0],
             "node_id": ["n"], "first_error": None, "revision": 0}  # fmt: skip
@@ -47,7 +48,7 @@ def write(folder: str, worker: int, commits: int) -> None:
 
 
 def read(folder: str, stop: Any, queue: Any) -> None:
-    """Look at the newest state until told to stop; count what must not be seen."""
+    """Read the newest state until `stop` is set; count the reads that saw an invalid state."""
     dataset = Store.open(folder).dataset("d")
     reads = wrong = 0
     while not stop.is_set():
@@ -59,7 +60,7 @@ def read(folder: str, stop: Any, queue: Any) -> None:
 
 
 def compact(folder: str, stop: Any, queue: Any) -> None:
-    """Compact again and again."""
+    """Compact repeatedly until `stop` is set."""
     dataset = Store.open(folder).dataset("d")
     done = lost = 0
     while not stop.is_set():
@@ -73,7 +74,7 @@ def compact(folder: str, stop: Any, queue: Any) -> None:
 
 
 def together(folder: Path, writers: int, commits: int) -> bool:
-    """Part 1."""
+    """Run part 1; return whether it passed."""
     dataset = Store.open(folder, create=True).dataset("d", create=True)
     context = multiprocessing.get_context("spawn")
     stop, queue = context.Event(), context.Queue()
@@ -91,17 +92,17 @@ def together(folder: Path, writers: int, commits: int) -> bool:
     for process in others:
         process.join()
     expected = {f"l{n}-{seq}-{i}" for n in range(writers) for seq in range(1, commits + 1) for i in range(20)}
-    found = collections.Counter(dataset.view().sql("select label_id from labels").column(0).to_pylist())
-    lost, doubled = len(expected - set(found)), sum(count > 1 for count in found.values())
+    copies = collections.Counter(dataset.view().sql("select label_id from labels").column(0).to_pylist())
+    lost, doubled = len(expected - set(copies)), sum(count > 1 for count in copies.values())
     dead = [process.exitcode for process in work if process.exitcode]
     print(f"{writers} writers x {commits} commits of two tables, 4 readers, 1 compactor: {seconds:.1f} s; lost {lost}, "
-          f"doubled {doubled}, failed writers {len(dead)}; (who, done, wrong): {counted}")  # fmt: skip
-    seen = any(wrong for who, _, wrong in counted if who == "reader")
+          f"doubled {doubled}, failed writers {len(dead)}; (role, done, wrong): {counted}")  # fmt: skip
+    seen = any(wrong for role, _, wrong in counted if role == "reader")
     return not (lost or doubled or dead or seen)
 
 
 def worker(folder: str, name: str) -> None:
-    """Acknowledge units until killed; say each on stdout after it is safe."""
+    """Acknowledge units until killed; print each on stdout after it is stored safely."""
     dataset = Store.open(Path(folder) / "store").dataset("d")
     spool = Spool(Path(folder) / f"spool-{name}", dataset, f"{name}/w0", max_seconds=0.05)
     number = len(spool.finished)
@@ -114,7 +115,7 @@ def worker(folder: str, name: str) -> None:
 
 
 def kills(folder: Path, count: int, workers: int = 4) -> bool:
-    """Part 2."""
+    """Run part 2; return whether it passed."""
     dataset = Store.open(folder / "store", create=True).dataset("d", create=True)
     chance, acknowledged, killed = random.Random(0), set[str](), 0
     command = [sys.executable, __file__, "--worker", str(folder)]
@@ -130,9 +131,9 @@ def kills(folder: Path, count: int, workers: int = 4) -> bool:
     for n in range(workers):
         Spool(folder / f"spool-{chr(97 + n)}", dataset, f"{chr(97 + n)}/w0").close()
     view = dataset.view()
-    found = collections.Counter(view.sql("select label_id from labels").column(0).to_pylist())
-    missing = [unit for unit in acknowledged for i in range(10) if found[f"l{unit}-{i}"] == 0]
-    doubled = [name for name, times in found.items() if times > 1]
+    copies = collections.Counter(view.sql("select label_id from labels").column(0).to_pylist())
+    missing = [unit for unit in acknowledged for i in range(10) if copies[f"l{unit}-{i}"] == 0]
+    doubled = [name for name, times in copies.items() if times > 1]
     half = view.sql("select count(*) as n from labels anti join solutions using (solution_id)")["n"][0].as_py()
     print(f"{killed} kills of {workers} workers: {len(acknowledged):,} units acknowledged; missing {len(missing)}, "
           f"doubled {len(doubled)}, labels without solution {half}, files {len(view.files('labels'))}")  # fmt: skip

@@ -1,9 +1,9 @@
-"""An engine with the step times of a GPU, over recorded replies: how a job would feed it.
+"""Simulates an engine with the step times of a GPU over recorded replies, to measure how well a job feeds it.
 
-It decodes as vLLM does, in steps that give every sequence of the batch one token; what does not fit waits its turn, and
-a place is taken the moment that it is free. A step takes `STEP` and `EACH` more for every sequence in it. The replies
-are those of a real policy, and everything above the engine is what runs in a job: the time of the engine alone is made
-up. Reading prompts costs nothing here.
+It decodes like vLLM, in steps that give every sequence of the batch one token; sequences that do not fit wait, and take
+a place as soon as one is free. A step takes `STEP`, plus `EACH` for every sequence in it. The replies are those of a
+real policy, and everything above the engine runs as in a job: only the time of the engine is invented. Reading prompts
+takes no time here.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ from openr_data.types import Completion, Prefix, Sampling
 
 STEP: Final = 6e-3
 EACH: Final = 3e-5
-"""Seconds of a step, and of a sequence in it: made up, of the order of a model of some billions on one large GPU."""
+"""Seconds per step, and per sequence in it: invented, in the range of a model with a few billion parameters on one
+large GPU."""
 PLACES: Final = 256
 
 
 class TimedEngine:
-    """A backend that gives the replies of `recorded` (by request) when such an engine would have made them."""
+    """A backend that returns the replies of `recorded` (by request) at the time at which such an engine would."""
 
     gpus = 0
     retries = 0
@@ -40,11 +41,11 @@ class TimedEngine:
         return str(self._policy.separator)
 
     def steps_of(self, text: str) -> tuple[str, ...]:
-        found: tuple[str, ...] = self._policy.steps_of(text)
-        return found
+        steps: tuple[str, ...] = self._policy.steps_of(text)
+        return steps
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
-        """The recorded reply, once its last token is decoded."""
+        """Return the recorded reply once its last token is decoded."""
         reply = self._recorded[prefix, n, sampling]
         futures = [asyncio.get_running_loop().create_future() for _ in reply]
         self._waiting.extend((item.n_tokens, future) for item, future in zip(reply, futures, strict=True))
@@ -62,7 +63,7 @@ class TimedEngine:
                 tokens, future = self._waiting.popleft()
                 if not future.cancelled():
                     active.append([tokens, future])
-            # By the clock and not step by step: a late wake-up is no time of the engine's.
+            # Follow the clock instead of adding up sleeps: a late wake-up is not time of the engine.
             now = max(now + STEP + EACH * len(active), loop.time() - STEP)
             await asyncio.sleep(max(0.0, now - loop.time()))
             for item in active:

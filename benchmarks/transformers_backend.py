@@ -1,4 +1,4 @@
-"""Three ways to sample with transformers, on the same prompts, model and machine.
+"""Compares three ways to sample with transformers, on the same prompts, model and machine.
 
     python benchmarks/transformers_backend.py [--questions 64] [--n 8] [--rounds 3]
 
@@ -6,8 +6,8 @@
 2. generate: left-padded `model.generate`, prompts sorted by length, batches of the same number of rows
 3. continuous batching: the library's `generate_batch` (paged attention)
 
-Prints tokens a second for each and the ratio to ours; writes benchmarks/results/transformers_backend.json. Rounds are
-interleaved and the best of each is taken, so that a busy machine hurts all alike.
+Prints tokens per second for each and the ratio to ours; writes benchmarks/results/transformers_backend.json. Rounds are
+interleaved and the best of each counts, so that a busy machine affects all in the same way.
 """
 
 import argparse
@@ -34,17 +34,17 @@ ROWS = 256
 
 
 def ours(policy: TransformersPolicy, prefixes: list[Prefix], n: int, max_tokens: int) -> int:
-    """Completion tokens of all samples, through the backend."""
+    """Sample through the backend and return the completion tokens of all samples."""
 
     async def ask() -> int:
-        asked = (policy.sample(p, n, Sampling(seed=i, max_tokens=max_tokens)) for i, p in enumerate(prefixes))
-        return sum(item.n_tokens for reply in await asyncio.gather(*asked) for item in reply)
+        requests = (policy.sample(p, n, Sampling(seed=i, max_tokens=max_tokens)) for i, p in enumerate(prefixes))
+        return sum(completion.n_tokens for reply in await asyncio.gather(*requests) for completion in reply)
 
     return asyncio.run(ask())
 
 
 def left_padded(policy: TransformersPolicy, prefixes: list[Prefix], n: int, max_tokens: int) -> int:
-    """The same with `generate` on batches of similar length."""
+    """Do the same with `generate` on batches of similar length."""
     model, tokenizer = policy._model, policy.tokenizer
     tokenizer.padding_side = "left"
     texts = sorted((render(prefix, policy.entry, tokenizer) for prefix in prefixes), key=len)
@@ -68,7 +68,7 @@ def left_padded(policy: TransformersPolicy, prefixes: list[Prefix], n: int, max_
 
 
 def continuous(policy: TransformersPolicy, prefixes: list[Prefix], n: int, max_tokens: int) -> int:
-    """The same with the library's continuous batching."""
+    """Do the same with the library's continuous batching."""
     model, tokenizer = policy._model, policy.tokenizer
     ids = [tokenizer.encode(render(prefix, policy.entry, tokenizer)) for prefix in prefixes for _ in range(n)]
     end = tokenizer.eos_token_id
@@ -76,11 +76,11 @@ def continuous(policy: TransformersPolicy, prefixes: list[Prefix], n: int, max_t
         do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_tokens, eos_token_id=end, pad_token_id=end
     )
     replies = model.generate_batch(inputs=ids, generation_config=config, progress_bar=False)
-    return sum(len(item.generated_tokens) for item in replies.values())
+    return sum(len(reply.generated_tokens) for reply in replies.values())
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the three ways, print the rates and write them."""
     parser = argparse.ArgumentParser(description="three ways to sample with transformers")
     parser.add_argument("--model", default="arithmetic")
     parser.add_argument("--questions", type=int, default=64)
