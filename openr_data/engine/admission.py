@@ -1,10 +1,9 @@
-"""Who may ask now: never more at once than the backend can hold, the oldest question first.
+"""The order of requests: no more at once than the backend can hold, those of the oldest question first.
 
-What a request will hold is its prompt and its samples, in tokens; both are learned from the replies (a mean that
-forgets), since how long a completion gets is known only afterwards. Where the backend tells how many tokens it can hold
-(`room`) or how many requests it takes (`places`, which may change while it runs) nothing beyond that is sent: what
-waits here goes out by the age of its question, so that old questions end before new ones begin, and what a backend
-has cached of them is still there when they come back.
+A request holds its prompt and its samples, in tokens; both are estimated from earlier replies (a mean that forgets),
+since the length of a completion is known only afterwards. A backend may bound the tokens it can hold (`room`) and the
+requests it takes (`places`, which may change while it runs); nothing beyond that is sent. Requests that wait go out by
+the age of their question, so that old questions end before new ones begin, and the backend still has them in its cache.
 """
 
 import asyncio
@@ -13,11 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 OVERCOMMIT: Final = 1.5
-"""What is sent, of what can be held: on average half of a completion is still to come."""
+"""Tokens that are sent for each token that can be held: on average half of a completion is still to come."""
 FORGETS: Final = 0.02
 """The weight of a new reply in the means."""
 FIRST_GUESS: Final = 256
-"""Tokens of a completion before any is known, at most."""
+"""The highest estimate of a completion's tokens before the first reply."""
 
 
 class Admission:
@@ -36,25 +35,25 @@ class Admission:
 
     @property
     def is_open(self) -> bool:
-        """Whether a request more would go out at once."""
+        """Whether another request would go out at once."""
         return not self._waiting and self._fits(0)
 
     def weigh(self, characters: int, n: int, max_tokens: int) -> int:
-        """The tokens that n samples behind a prompt of so many characters will hold, as far as is known."""
+        """The estimated tokens of n samples after a prompt of that many characters."""
         completion = min(max_tokens, self._mean_completion or FIRST_GUESS)
         return int(characters * self._tokens_per_character + n * completion) + 1
 
     def learn(self, characters: int, prompt_tokens: int, completion_tokens: int, n: int) -> None:
-        """Take in what a reply has held."""
+        """Update the estimates with the tokens of a reply."""
         if n:
             mean = completion_tokens / n
-            known = self._mean_completion
-            self._mean_completion = mean if known is None else known + FORGETS * (mean - known)
+            before = self._mean_completion
+            self._mean_completion = mean if before is None else before + FORGETS * (mean - before)
         if characters and prompt_tokens:
             self._tokens_per_character += FORGETS * (prompt_tokens / characters - self._tokens_per_character)
 
     async def enter(self, age: int, tokens: int) -> None:
-        """Wait until a request of so many tokens may go out; `age` is the number of its question, low ones first."""
+        """Wait until a request of that many tokens may go out; `age` is the number of its question, low ones first."""
         if not self._waiting and self._fits(tokens):
             self._take(tokens)
             return
@@ -65,21 +64,21 @@ class Admission:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                # Its turn had come: it is the next one's.
+                # Its turn had come already: the next request takes it.
                 self.leave(tokens)
             else:
-                # A large one that gives up may have held up smaller ones.
+                # A large request that is given up may have held up smaller ones.
                 self.wake()
             raise
 
     def leave(self, tokens: int) -> None:
-        """A request of so many tokens has ended."""
+        """Free the room of a request of that many tokens."""
         self.tokens -= tokens
         self.requests -= 1
         self.wake()
 
     def wake(self) -> None:
-        """Let in whoever fits now; a backend that takes more than before is noticed here."""
+        """Send the requests that fit now; `places` is read again, since a backend may take more than before."""
         while self._waiting:
             _, _, tokens, turn = self._waiting[0]
             if not turn.done():
@@ -97,7 +96,7 @@ class Admission:
 
     def _fits(self, tokens: int) -> bool:
         if not self.requests:
-            # Whatever is asked for alone is sent, however much it holds.
+            # A request that is alone is sent, however much it holds.
             return True
         places = self._places()
         return (places is None or self.requests < places) and (

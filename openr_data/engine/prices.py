@@ -1,4 +1,4 @@
-"""What a job costs, where a price is known; where none is, nobody guesses."""
+"""The cost of a job where a price is known. Without a price there is no cost: prices are not guessed."""
 
 import math
 import tomllib
@@ -19,7 +19,10 @@ CATALOG: Final = "prices.toml"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The price of one model: per million tokens, or per hour of a GPU. `host` "" means any server."""
+    """The price of a policy: per million tokens, or per hour of a GPU. `host` "" means any server.
+
+    A reward model has no price by tokens: it runs on GPUs whose hours are paid for.
+    """
 
     model: str
     currency: str
@@ -36,7 +39,7 @@ class Price:
             raise ValueError("a price is a number and not negative")
 
     def cost(self, usage: Usage, gpu_hours: float) -> float:
-        """What these tokens and hours cost."""
+        """The cost of these tokens and hours."""
         cached = usage.cached_tokens or 0
         per_cached = self.prompt if self.cached is None else self.cached
         tokens = (usage.prompt_tokens - cached) * self.prompt + cached * per_cached
@@ -44,9 +47,9 @@ class Price:
 
 
 def find_price(model: str, urls: Sequence[str], files: Sequence[Path]) -> Price | None:
-    """The price of a model behind some servers: the first one that fits, the user's files before the catalog.
+    """The price of a model on some servers: the first one that fits, from the user's files before the catalog.
 
-    Raises `InputError` for a file that is no list of prices.
+    Raises `InputError` for a file that is not a list of prices.
     """
     hosts = {_host(url) for url in urls}
     tables = [(str(file), read_toml(file)) for file in files]
@@ -61,7 +64,7 @@ def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
-        # No address at all: the backend says so.
+        # Not an address: the backend raises the error.
         return ""
 
 
@@ -70,11 +73,11 @@ def _catalog() -> dict[str, Any]:
 
 
 def _prices(where: str, table: dict[str, Any]) -> list[Price]:
-    found = table.get("price", [])
-    if not isinstance(found, list) or set(table) - {"price"} or not all(isinstance(item, dict) for item in found):
-        raise InputError(f"{where} is no list of prices: expected tables [[price]] with model, currency and as_of.")
+    entries = table.get("price", [])
+    if not isinstance(entries, list) or set(table) - {"price"} or not all(isinstance(item, dict) for item in entries):
+        raise InputError(f"{where} is not a list of prices: expected tables [[price]] with model, currency and as_of.")
     prices = []
-    for item in found:
+    for item in entries:
         missing = [name for name in ("model", "currency", "as_of") if not item.get(name)]
         if missing:
             raise InputError(f"{where}: a price lacks {', '.join(missing)}.")

@@ -1,4 +1,4 @@
-"""The seams of the project: an algorithm sees these and nothing else."""
+"""The seams of the project: an algorithm uses these and nothing else."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -23,7 +23,7 @@ class Policy(Protocol):
     """A language model that continues prefixes. `name` identifies model and revision in the tables.
 
     The n completions of one call are independent samples of one prefix; they are a function of the
-    prefix, `n` and the sampling (its seed included), not of what else is asked meanwhile. `separator` is what the
+    prefix, `n` and the sampling (its seed included), not of other requests at the same time. `separator` is what the
     model's entry writes between two steps, and `steps_of` cuts a continuation into steps.
     """
 
@@ -39,11 +39,11 @@ class Policy(Protocol):
 
 
 class Backend(Policy, Protocol):
-    """A policy that holds a model or a connection: `close` lets it go, and fails what is under way.
+    """A policy that holds a model or a connection: `close` lets it go, and fails the requests under way.
 
     `room` is how many tokens (prompts and completions) it can hold at once and `places` how many requests it takes
-    now, None where there is no such bound; `gpus` how many GPUs it keeps busy in this process, `retries` how many
-    requests were sent again.
+    now, None for no such bound; `gpus` is how many GPUs it keeps busy in this process, `retries` how many requests were
+    sent again.
     """
 
     @property
@@ -77,8 +77,11 @@ class RewardBackend(RewardModel, Protocol):
     `tokens_asked` are those of all solutions that were scored, `tokens_read` what the model had to read for them.
     """
 
-    tokens_asked: int
-    tokens_read: int
+    @property
+    def tokens_asked(self) -> int: ...
+
+    @property
+    def tokens_read(self) -> int: ...
 
     @property
     def name(self) -> str: ...
@@ -93,7 +96,7 @@ class RewardBackend(RewardModel, Protocol):
 
 @runtime_checkable
 class ReasoningReward(RewardBackend, Protocol):
-    """A reward backend whose model may write reasons: `explain` says of each step how good it is, and why."""
+    """A reward backend whose model may write reasons: `explain` returns score, verdict and reason of each step."""
 
     async def explain(
         self, question: str, steps: Sequence[str], *, max_tokens: int = ...
@@ -136,7 +139,7 @@ class Labeler(Protocol):
 
 
 class Source(Protocol):
-    """A catalog entry that yields questions; `judge` tells the truth about steps where it is known."""
+    """A catalog entry that yields questions; `judge` returns the true labels of steps, None where they are unknown."""
 
     def read(self, split: str = ..., seed: int = ...) -> Iterator[Question]: ...
 

@@ -1,9 +1,9 @@
-"""Rollouts that earlier jobs have paid for: samples of the same model from the same prefix are worth the same.
+"""Rollouts that earlier jobs have paid for: samples of one model from one prefix are as good as new ones.
 
 A sample is independent of the seed it was drawn with, so a job may begin with what other jobs have drawn from a prefix
 under the same temperature, top_p, limit and stop strings, and ask for the rest alone. A rollout keeps the seed and the
-index it was drawn with: in the tables it stays one rollout, however many jobs use it. What was taken stands in the
-job's own journal, so a resumed job takes the same.
+index it was drawn with: in the tables it stays one rollout, however many jobs use it. The samples that a job has taken
+stand in its own journal, so a resumed job takes the same.
 """
 
 from array import array
@@ -17,26 +17,26 @@ from ..types import Completion, Sampling
 from .journal import Journal
 
 READ: Final = 256
-"""Questions whose samples are kept in memory by place."""
+"""Questions whose places of samples are kept in memory, sorted by prefix."""
 
 
 def beyond(sampling: Sampling, n: int) -> Sampling:
-    """The sampling of what is asked for beside n reused samples: with the old seed it might draw them again."""
+    """The sampling of the request beside n reused samples: with the old seed it might draw them again."""
     return replace(sampling, seed=derive_seed(sampling.seed, "beyond", n))
 
 
 class Rollouts:
-    """The samples in some journals that `questions` (`question_key`) of a job can use; close it after use."""
+    """The samples of some `questions` (`question_key`) in the journals of other jobs; close it after use."""
 
     def __init__(self, journals: Iterable[Path], questions: Collection[bytes]) -> None:
         self._journals: list[Journal] = []
-        # Places as plain numbers: a journal of millions of replies takes 24 bytes each.
+        # Places are plain numbers: each reply of a journal takes 32 bytes.
         self._places: dict[bytes, array[int]] = {}
         self._stems: dict[bytes, dict[bytes, list[tuple[int, int, int]]]] = {}
         self._names: dict[bytes, int] = {}
         self._keys: list[bytes] = []
         for path in journals:
-            # A job that has never asked anything has no journal.
+            # A job that has not asked anything has no journal.
             if path.is_file():
                 self._journals.append(Journal(path, read_only=True))
                 self._read(len(self._journals) - 1, set(questions))
@@ -51,22 +51,22 @@ class Rollouts:
             self._places.setdefault(entry.question, array("q")).extend((name, number, *entry.place))
 
     def __len__(self) -> int:
-        """Questions for which there is something."""
+        """Questions with at least one sample."""
         return len(self._places)
 
     def take(self, question: bytes, stem: bytes, skip: int, n: int) -> tuple[Completion, ...]:
         """Up to n samples of a prefix in the order they were drawn, without the first `skip`."""
-        found: dict[tuple[int, int], Completion] = {}
+        samples: dict[tuple[int, int], Completion] = {}
         for number, start, index in self._of(question).get(stem, ()):
             seed, reply = self._journals[number].at((start, index))
             for position, item in enumerate(reply):
-                # What a donor had reused itself is the sample of another donor.
+                # A sample that the donor itself had reused is that of another donor.
                 draw = item.draw or (seed, position)
                 if item.ended != "abort":
-                    found.setdefault(draw, replace(item, draw=draw, reused=True))
-            if len(found) >= skip + n:
+                    samples.setdefault(draw, replace(item, draw=draw, reused=True))
+            if len(samples) >= skip + n:
                 break
-        return tuple(list(found.values())[skip : skip + n])
+        return tuple(list(samples.values())[skip : skip + n])
 
     def close(self) -> None:
         """Close the journals."""
@@ -74,14 +74,14 @@ class Rollouts:
             journal.close()
 
     def _of(self, question: bytes) -> dict[bytes, list[tuple[int, int, int]]]:
-        known = self._stems.get(question)
-        if known is None:
-            known = {}
+        places = self._stems.get(question)
+        if places is None:
+            places = {}
             numbers = self._places.get(question, array("q"))
             for i in range(0, len(numbers), 4):
                 name, number, start, index = numbers[i : i + 4]
-                known.setdefault(self._keys[name], []).append((number, start, index))
+                places.setdefault(self._keys[name], []).append((number, start, index))
             while len(self._stems) >= READ:
                 self._stems.pop(next(iter(self._stems)))
-            self._stems[question] = known
-        return known
+            self._stems[question] = places
+        return places

@@ -1,9 +1,9 @@
-"""Run one coroutine a question, a bounded number at a time, and hand over each result as it finishes.
+"""Run one coroutine a question, a bounded number at a time, and yield each result as it finishes.
 
-No barrier stands between questions: a backend sees the requests of all live questions at once and batches
-them on its own. A new question starts when the backend has room for more than the live ones ask for, so what is under
-way is bounded by what the backend can hold, and by `live`. One question that fails is a `Failure`, never a lost run.
-When `stopping` is set no new question starts; those under way go on to their end.
+Questions do not wait for each other: a backend sees the requests of all live questions at once and batches them on its
+own. A new question starts when the backend has room for more than the live ones ask for, so the work under way is
+bounded by what the backend can hold, and by `live`. A question that fails is a `Failure`, not a lost run. When
+`stopping` is set no new question starts; those under way go on to their end.
 """
 
 import asyncio
@@ -45,8 +45,8 @@ async def run(
     """Yield the outcome of `work(question)` for every question, in the order they finish.
 
     Questions are drawn from the iterable only when there is room, oldest first. A `StoreError` (a full disk under the
-    journal) or a `PolicyLost` ends the run: going on would fail every question. A question that meets the budget's end
-    is neither done nor failed, and none starts after it. Leaving the iteration early cancels what is under way.
+    journal) or a `PolicyLost` ends the run: going on would fail every question. A question that raises `BudgetReached`
+    is neither done nor failed, and none starts after it. Leaving the iteration early cancels the questions under way.
     """
     waiting = iter(questions)
     tasks: dict[asyncio.Task[T], Q] = {}
@@ -80,7 +80,7 @@ async def run(
                 task = asyncio.ensure_future(start(question))
                 tasks[task] = question
                 task.add_done_callback(finished)
-                # It has to ask before it can be known whether there is room for another one.
+                # It has to send its requests before the room for another one is known.
                 await asyncio.sleep(0)
             if not tasks:
                 return
@@ -89,7 +89,7 @@ async def run(
             while ended:
                 task = ended.popleft()
                 question = tasks.pop(task)
-                # Cancelled by somebody else than us: one question's failure, as any other.
+                # Cancelled elsewhere, not by this run: the failure of one question.
                 error = PolicyError("A request was cancelled.") if task.cancelled() else task.exception()
                 if error is None:
                     yield Done(question, task.result())
@@ -110,9 +110,9 @@ async def run(
 async def as_they_come(work: Iterable[Coroutine[Any, Any, T]]) -> AsyncGenerator[T, None]:
     """The results of several coroutines in the order they finish; leaving early cancels those under way.
 
-    For a result that some of its parts decide (`async with aclosing(as_they_come(...))`): the requests of the others
-    are cancelled, and a backend stops working on them. What was asked and what was cancelled then depends on the order
-    of replies: a labeler whose rows must not depend on it decides by what every order gives.
+    Use it for a result that some of its parts decide (`async with aclosing(as_they_come(...))`): the requests of the
+    others are cancelled, and the backend stops working on them. Which requests are cancelled depends on the order of
+    replies; a labeler whose rows must not depend on it decides only by what every order gives.
     """
     tasks = {asyncio.ensure_future(item) for item in work}
     try:

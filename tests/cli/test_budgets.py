@@ -106,7 +106,7 @@ def test_money_is_counted_where_the_price_is_known_and_never_guessed(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("price = 3", "is no list of prices"),
+        ("price = 3", "is not a list of prices"),
         ('[[price]]\nmodel = "m"\n', "lacks currency, as_of"),
         (PRICE.replace("prompt =", "promt ="), "Did you mean 'prompt'"),
         (PRICE.replace("10.0", "-1"), "not negative"),

@@ -110,10 +110,10 @@ def test_the_users_files_come_before_the_catalog_in_their_order(
     ("text", "message"),
     [
         ("[[price]\n", "is not TOML"),
-        ("[prices]\nm = 1\n", "is no list of prices"),
-        ("price = 3\n", "is no list of prices"),
-        ('currency = "EUR"\n' + PRICED, "is no list of prices"),
-        ('[price]\nmodel = "m"\n', "is no list of prices"),
+        ("[prices]\nm = 1\n", "is not a list of prices"),
+        ("price = 3\n", "is not a list of prices"),
+        ('currency = "EUR"\n' + PRICED, "is not a list of prices"),
+        ('[price]\nmodel = "m"\n', "is not a list of prices"),
         ('[[price]]\nmodel = "m"\n', "a price lacks currency, as_of"),
         ("[[price]]\n", "a price lacks model, currency, as_of"),
         (PRICED.replace('"m"', '""'), "a price lacks model"),
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_list_of_prices_is_told_in_one_sentence(tmp_path: Path
 
 @pytest.mark.parametrize("text", ["price = [1]\n", 'price = ["m"]\n', "price = [[]]\n"])
 def test_a_list_of_something_else_is_no_list_of_prices(tmp_path: Path, text: str) -> None:
-    with pytest.raises(OpenRError, match="is no list of prices"):
+    with pytest.raises(OpenRError, match="is not a list of prices"):
         find_price("m", [], [listed(tmp_path, text)])
 
 
