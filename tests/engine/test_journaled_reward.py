@@ -307,6 +307,59 @@ def test_an_answer_that_is_not_a_score_for_each_step_is_refused_and_not_remember
         assert len(run_virtual(reward.score("q", ("a",)))[0]) == 1
 
 
+@one_by_one
+@given(
+    requests=st.lists(
+        st.tuples(st.lists(st.sampled_from("ab"), max_size=4), st.integers(0, 25), st.none() | st.integers(1, 30)),
+        min_size=1,
+        max_size=12,
+    ),
+    stop=st.integers(0, 40),
+)
+def test_whatever_is_asked_together_cancelled_and_killed_a_prefix_has_one_score(
+    tmp_path: Path, requests: list[tuple[list[str], int, int | None]], stop: int
+) -> None:
+    path = tmp_path / "j"
+    path.unlink(missing_ok=True)
+    scores: dict[tuple[str, ...], bytes] = {}
+
+    async def ask(reward: JournaledReward, steps: list[str], start: int) -> None:
+        await asyncio.sleep(start)
+        values = await reward.score("q", steps)
+        assert len(values) == len(steps)
+        for count, value in enumerate(values, 1):
+            assert scores.setdefault(tuple(steps[:count]), bits([value])) == bits([value])
+
+    async def main(reward: JournaledReward, stop: int | None) -> None:
+        tasks = [asyncio.ensure_future(ask(reward, steps, start)) for steps, start, _ in requests]
+        for task, (_, start, patience) in zip(tasks, requests, strict=True):
+            if patience is not None:
+                asyncio.get_running_loop().call_later(start + patience, task.cancel)
+        _, left = await asyncio.wait(tasks, timeout=stop)
+        for task in left:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(item is None or isinstance(item, asyncio.CancelledError) for item in outcomes), outcomes
+        assert is_clean(reward)
+
+    first, second = Moving(), Moving()
+    second._chance.seed(1)
+    with journaled(path, first) as reward:
+        run_virtual(main(reward, stop))
+    # The resumed search asks what it asked before, at the same places.
+    with journaled(path, second) as reward:
+        run_virtual(main(reward, None))
+        paid = reward._accounts.paid.reward_calls
+        assert paid + reward._accounts.cancelled <= len(first.asked) + len(second.asked)
+    silent = Moving()
+    silent.fails = PolicyError("it was asked")
+    finished = {tuple(steps) for steps, _, patience in requests if patience is None}
+    with journaled(path, silent) as reward:
+        for steps in finished:
+            run_virtual(ask(reward, list(steps), 0))
+        assert reward._accounts.paid.reward_calls == paid
+
+
 # --- accounts and limits ----------------------------------------------------------------------------------------------
 
 
