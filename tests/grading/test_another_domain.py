@@ -9,7 +9,8 @@ import pytest
 
 from openr_data.derivation.regrade import regrade
 from openr_data.errors import UnknownName
-from openr_data.evaluation.search import evaluate, group_answers, read_rollouts
+from openr_data.evaluation.search_candidates import group_answers, read_candidates
+from openr_data.evaluation.search_figures import evaluate
 from openr_data.grading import load_grader
 from openr_data.grading.graders import check_grader
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
@@ -100,12 +101,12 @@ def test_regrading_with_the_grader_of_the_job_changes_nothing(labelled: Dataset)
 
 def test_a_vote_counts_programs_of_one_layout_or_another_together(store: Store) -> None:
     job, dataset = run_job(store, "best-of-n", n=12)
-    read = read_rollouts(dataset.view(), job.job_id, SEPARATOR)
+    read = read_candidates(dataset.view(), job.job_id, SEPARATOR).questions
     with closing(load_grader(GRADER)) as grader:
         asked = asyncio.run(group_answers(read, grader))
-    ((_, _, candidates),) = read
+    (searched,) = asked
     groups: dict[int | None, set[str | None]] = {}
-    for candidate, group in zip(candidates, asked[0].group, strict=True):
+    for candidate, group in zip(searched.candidates, searched.group, strict=True):
         groups.setdefault(group, set()).add(candidate.answer)
     multiply, alike, power = PROGRAMS["I multiply."]
     assert sorted(map(sorted, (answers for group, answers in groups.items() if group is not None))) == sorted(
