@@ -1,29 +1,29 @@
-r"""Judge: a language model reads given solutions and names the first wrong step (LLM as a judge).
+r"""The labeler `judge`: a language model reads given solutions and names the first wrong step (LLM as a judge).
 
 The critic of ProcessBench (arXiv 2412.06559): the model sees the problem and the solution, each step between
 tags with its index from 0, and ends with the index of the earliest wrong one, or -1, in a box. One greedy critique, or
-a vote of several (theirs: 8). The labels tell correctness as the judge sees it, not whether the answer can be reached,
+a vote of several (theirs: 8). The labels state correctness as the judge sees it, not whether the answer can be reached,
 and need no gold answer; "Lessons" (arXiv 2501.07301) keeps what judge and Monte Carlo labels agree on (`consensus`).
 
 Decisions and deviations:
 
 1. The prompts are in our own words (`catalogs/prompts`): `critique`, and `critique-reasons`, which asks for a line a
    step. Name and hash are the version `prompt`, an option of the labeler, so that a job is pinned to it.
-2. Steps are sent as they are. Where the text holds something like the tags, other tags are used.
-3. The last box counts, outside of what the model thought. Anything but an integer from -1 to the last index is a
-   failure to parse, and so is a critique cut at its limit: the box in it may be an intermediate one.
-4. The most frequent index wins. A tie is undecided (theirs goes to whatever was said first), as is a solution without
-   a single index: no label at all.
-5. Good up to the error, bad there, nothing said behind it.
-6. `value` is the share of the indexes that are -1 or lie behind the step: the chance that the prefix it ends holds no
+2. Steps are sent as they are. If the text contains something like the tags, other tags are used.
+3. The last box after the model's thoughts counts. Anything but an integer from -1 to the last index is a failure to
+   parse, and so is a critique cut at its limit: its box may be an intermediate one.
+4. The most frequent index wins. A tie is undecided (theirs goes to the index named first), as is a solution without
+   any index: it gets no label.
+5. Steps before the error are good, the error is bad, the steps after it have no label.
+6. `value` is the share of the indexes that are -1 or come after the step: the chance that the prefix it ends has no
    error. So it belongs to a prefix as an MC value does, and never rises along a solution; the chance of a step given
    that those before it are good is the ratio of two of them (the view `relative_progress`). Votes that name an earlier
-   step count against: the judge says that this prefix is bad. Where nothing is said there is no value.
-7. Votes are no rollouts: counts are 0. Critiques, votes and failures to parse are kept in the metadata of the labels
+   step count against it, since they call this prefix bad. A step without a label has no value.
+7. Votes are not rollouts: counts are 0. Critiques, votes and failures to parse are kept in the metadata of the labels
    and not as rollouts, whose answers a regrade would compare with the gold answer.
-8. Asked for, the reason of a step is its line in the first critique that names the elected index; of several lines the
-   last. A judged step may have none: a critique without lines still has a say. They are kept as `openr_data/reasons.py`
-   says.
+8. With `critique-reasons`, the reason of a step is its line in the first critique that names the elected index, the
+   last of several lines. A judged step may have no reason: a critique without lines still counts as a vote. The format
+   of stored reasons is that of `openr_data/reasons.py`.
 """
 
 import asyncio
@@ -63,19 +63,19 @@ VERSIONS: Final = {name: f"{name}@{content_hash('prompt', text)[:8]}" for name, 
 PROMPT: Final = VERSIONS[CRITIQUE]
 
 NO_ERROR: Final = -1
-"""What the judge answers where every step is good."""
+"""The judge's answer for a solution whose steps are all good."""
 
 _FIELD: Final = re.compile(r"\{(question|solution)\}")
 _INDEX: Final = re.compile(r"-?[0-9]{1,9}")
 _LINE: Final = re.compile(r"^[ \t*_#>-]*\[([0-9]{1,9})\][ \t*_:)]*([^\s*_:)].*)$", re.MULTILINE)
-"""The line of a step in a critique, with whatever marks a model puts around its index."""
+"""The line of a step in a critique, with any marks that a model puts around its index."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeConfig:
     """`votes` critiques a solution: a single one is greedy, more are drawn at the temperature of the job.
 
-    A critique may take `max_tokens` of the job; reasoning models want thousands. `prompt` is "critique" or
+    A critique may take `max_tokens` of the job; reasoning models need thousands. `prompt` is "critique" or
     "critique-reasons", which keeps a reason for each step; it is recorded with its version.
     """
 
@@ -114,7 +114,7 @@ class Judge:
         self.sampling = sampling if config.votes > 1 else replace(sampling, temperature=0.0)
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
-        """One request a solution, and every critique as long as it may be."""
+        """One request per solution, and every critique at its token limit."""
         requests = len(_distinct(given))
         completions = requests * self.config.votes
         return Budget(requests, completions, completions * self.sampling.max_tokens)
@@ -122,7 +122,7 @@ class Judge:
     async def label(
         self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
     ) -> Labeling:
-        """Label the given solutions of one question, all at once; the grader is not asked."""
+        """Label the given solutions of one question, all at once; the grader is not used."""
         solutions = _distinct(given)
         if not solutions:
             return Labeling(question.question_id, Outcome.NO_SOLUTION)
@@ -147,20 +147,20 @@ class Judge:
 
 
 def filled(question: str, steps: Sequence[str], template: str = CRITIQUE) -> str:
-    """The prompt for a solution: texts as they are, between tags that none of them holds."""
+    """The prompt for a solution: its texts unchanged, between tags that occur in none of them."""
     tag = "paragraph"
     while any(f"{tag}_" in text for text in (question, *steps)):
         tag = f"solution_{tag}"
     tagged = "\n\n".join(f"<{tag}_{index}>\n{step}\n</{tag}_{index}>" for index, step in enumerate(steps))
-    # In one pass: a text may hold the name of a field.
+    # In one pass, because a text may contain the name of a field.
     return _FIELD.sub(lambda field: question if field[1] == "question" else tagged, TEMPLATES[template])
 
 
 def named_index(critique: Completion, n_steps: int) -> int | None:
-    r"""The index in the last box of a finished critique; None where there is none, or none of a solution of n steps."""
+    r"""The index in the last box of a finished critique; None if there is none of a solution of n steps."""
     if critique.finish_reason != "stop":
         return None
-    # From the last box on: two that stand together would be read as one answer.
+    # From the last box on, because two adjacent boxes would be read as one answer.
     _, box, rest = critique.text.rpartition("\\boxed")
     answer = extract(box + rest, ("boxed",)).answer
     if answer is None or not _INDEX.fullmatch(answer):
@@ -170,15 +170,15 @@ def named_index(critique: Completion, n_steps: int) -> int | None:
 
 
 def reasons_in(critique: Completion, n_steps: int) -> dict[int, str]:
-    """The line of each step of a solution of n, as far as a critique has one."""
-    said = critique.text.rpartition("</think>")[2]
-    found = ((int(index), text.strip(" \t\r*_")) for index, text in _LINE.findall(said))
-    # A line that is only the answer is no reason.
-    return {index: text for index, text in found if index < n_steps and text and not text.startswith("\\boxed")}
+    """The lines that a critique has for the steps of a solution of n steps."""
+    critique_text = critique.text.rpartition("</think>")[2]
+    lines = ((int(index), text.strip(" \t\r*_")) for index, text in _LINE.findall(critique_text))
+    # A line that is only the answer is not a reason.
+    return {index: text for index, text in lines if index < n_steps and text and not text.startswith("\\boxed")}
 
 
 def elected(votes: Counter[int]) -> int | None:
-    """The most frequent index, or None for a tie or no vote."""
+    """The most frequent index; None for a tie or without votes."""
     first, second = (*votes.most_common(2), (0, 0), (0, 0))[:2]
     return first[0] if first[1] > second[1] else None
 
@@ -197,7 +197,7 @@ def _labels(solution: Solution, critiques: Sequence[Completion], config: JudgeCo
             label = -1 if place == error else 1
             value = sum(n for index, n in votes.items() if index == NO_ERROR or index > place) / votes.total()
         steps.append(StepLabel(label, value, 0, 0, Provenance.JUDGED, node))
-    told = {
+    judgement = {
         "prompt": config.prompt,
         "votes": {str(index): votes[index] for index in sorted(votes)},
         "unparsed": named.count(None),
@@ -209,7 +209,7 @@ def _labels(solution: Solution, critiques: Sequence[Completion], config: JudgeCo
             if index == error:
                 reasons = reasons_in(critique, n_steps) | reasons
     judged = [reasons.get(place, "") if step.label is not None else "" for place, step in enumerate(steps)]
-    metadata = {"judge": told, **told_reasons(judged)}
+    metadata = {"judge": judgement, **told_reasons(judged)}
     return LabelSet(solution.solution_id, tuple(steps), json.dumps(metadata, ensure_ascii=False))
 
 

@@ -1,12 +1,12 @@
-"""What is known about one question: prefixes, the rollouts drawn from them, and what follows from those.
+"""The evidence about one question: prefixes, the rollouts drawn from them, and the facts that follow from those.
 
 `Evidence` is the memory of a labeler. It draws rollouts, grades them, and holds the two exact facts of the
 hard definition ("a prefix is good if the gold answer can be reached from it"): a correct completion from a
 prefix certifies every earlier prefix, and every prefix of a correct rollout is certified at no cost.
-Certified is kept apart from measured. No prefix is measured twice.
+Certified and measured are separate facts. No prefix is measured twice.
 
-A rollout is also a sample from every prefix that it passes through on its way: what comes after a prefix does not
-depend on where the sampling began. `passing` counts them.
+A rollout is also a sample from every prefix that it passes through: the continuation of a prefix does not depend on
+where the sampling began. `passing` counts them.
 """
 
 import itertools
@@ -37,15 +37,15 @@ from openr_data.types import (
 Steps = tuple[str, ...]
 
 CHARACTERS: Final = 4
-"""About so many make a token, where nobody has counted."""
+"""Characters per token, to estimate the tokens of a text that were not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """A graded rollout: the prefix it continues, its own steps, and its row for the store.
 
-    `path` holds the node ids of the prefixes that end with each of its own steps. `given` is the solution it stands
-    for where it was not sampled here.
+    `path` holds the node ids of the prefixes that end with each of its own steps. `given` is the solution that it
+    stands for, if it was not sampled here.
     """
 
     prefix: Steps
@@ -111,7 +111,7 @@ class Evidence:
         self.question, self.policy, self.grader, self.sampling = question, policy, grader, sampling
         self.states: dict[str, State] = {}
         root = root_id(question.question_id)
-        # Of every known node its parent, its depth and its last step: no prefix is hashed from its beginning twice.
+        # The parent, the depth and the last step of every node, so that no prefix is hashed from its beginning twice.
         self._places: dict[str, tuple[str | None, int, str]] = {root: (None, 0, "")}
         self._ids: dict[Steps, str] = {(): root}
         self.proven = PrefixEvidence(lambda node: self._places[node][0])
@@ -141,7 +141,7 @@ class Evidence:
         return node
 
     def state(self, steps: Steps, node: str | None = None) -> State:
-        """The state of a prefix (with this id, where it is known); made when it is first asked for."""
+        """The state of a prefix (with this id, if the caller has it), made at its first use."""
         node = node or self.node_id(steps)
         if node not in self._places:
             self.node_id(steps)
@@ -169,7 +169,7 @@ class Evidence:
         self.calls += len(completions)
         drawn: list[Drawn] = []
         for index, completion in enumerate(completions):
-            # A sample that another job has drawn stays the rollout it was there.
+            # A sample that another job has drawn keeps the rollout id it has there.
             row = await graded_rollout(
                 completion,
                 question,
@@ -193,7 +193,7 @@ class Evidence:
         return drawn
 
     async def accept(self, given: Solution) -> Drawn:
-        """A solution that was not sampled here, as a rollout from the question; it is graded, not counted.
+        """A solution that was not sampled here, as a rollout from the question. It is graded and not counted.
 
         Its stored verdict counts, where it has one; else its answer is compared with the gold answer.
         """
@@ -224,7 +224,7 @@ class Evidence:
             self.terminals[path[-1]] = verdict
             self.close(given.steps, verdict)
         if verdict is Verdict.CORRECT:
-            # A correct completion of each of its prefixes is there to be seen, whoever wrote it.
+            # It is a correct completion of each of its prefixes, by whichever author.
             self.proven.certify(path[-1])
         return drawn
 
@@ -248,7 +248,7 @@ class Evidence:
         return step_label(node, self.proven.facts(node), label)
 
     def solution(self, steps: Steps, drawn: Drawn) -> Solution:
-        """A complete process as a row; its tokens are known where it was drawn in one piece."""
+        """A complete process as a row; its tokens are counted if it was drawn in one piece."""
         if drawn.given is not None:
             return replace(drawn.given, final_answer=drawn.row.answer, outcome=drawn.row.verdict)
         return Solution(
@@ -282,7 +282,7 @@ class Evidence:
         )
 
     def _nodes(self, labelled: Set[str]) -> list[Node]:
-        """What is known of every measured and every certified prefix, the root first.
+        """The evidence about every measured and every certified prefix, the root first.
 
         A prefix that leads to one of them and stands in no label set is there too, with nothing known of it.
         """

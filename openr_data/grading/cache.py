@@ -1,9 +1,9 @@
-"""Verdicts of the symbolic path on disk, so that no process computes what another one has.
+"""Grades on disk, so that no process repeats a slow comparison of another one.
 
 One SQLite file in the user's cache folder (`OPENR_CACHE`, else `XDG_CACHE_HOME/openr-data`, else
-`~/.cache/openr-data`), keyed by answer, gold answer and the version of the grader and its libraries. It only ever
-saves time: where it cannot be opened or written, grading goes on without it. Time-outs are not kept, since another
-machine may be faster.
+`~/.cache/openr-data`), keyed by answer, gold answer and the version of the grader and its libraries. It only saves
+time: if it cannot be opened or written, grading continues without it. Time-outs are not stored, since another machine
+may be faster.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class GradeCache:
         self._connection: sqlite3.Connection | None = None
 
     def _open(self) -> sqlite3.Connection | None:
-        """The connection of this process: one that came along by a fork must not be used."""
+        """The connection of this process: one inherited by a fork must not be used."""
         if self._process == os.getpid() or self._path is None:
             return self._connection
         self._process, self._connection = os.getpid(), None
@@ -35,7 +35,7 @@ class GradeCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=2, isolation_level=None, check_same_thread=False)
             with suppress(sqlite3.OperationalError):
-                # Another process may be doing the same at this moment; it stays done.
+                # Another process may be doing the same at this moment; the setting is permanent.
                 connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = off")
             connection.execute(
@@ -47,7 +47,7 @@ class GradeCache:
 
     @classmethod
     def default(cls, version: str) -> Self:
-        """The cache of this user; `OPENR_CACHE=off` does without."""
+        """The cache of this user; with `OPENR_CACHE=off`, none."""
         chosen = os.environ.get("OPENR_CACHE", "")
         if chosen == "off":
             return cls(None, version)

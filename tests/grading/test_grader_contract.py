@@ -126,9 +126,9 @@ def test_groups_agree_with_the_grade(grader: Grader, answers: list[str]) -> None
     for first, second in combinations(range(len(answers)), 2):
         verdict = grade(grader, answers[first], answers[second]).verdict
         if verdict is Verdict.CORRECT:
-            assert place[first] == place[second]
-        if verdict is Verdict.INCORRECT and len(answers) == 2:
-            # Among more answers a chain of equals may join two that a direct comparison calls different.
+            # Among others one of the two may be in the group of an answer that the other one differs from.
+            assert same(grader, [answers[first], answers[second]]) == [[0, 1]]
+        if verdict is Verdict.INCORRECT:
             assert place[first] != place[second]
 
 

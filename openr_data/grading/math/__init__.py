@@ -1,1 +1,1 @@
-"""Final answers in mathematics: what they are, and whether two of them are the same."""
+"""The mathematical domain: final answers in texts, and whether two of them are the same."""

@@ -18,7 +18,7 @@ def compound_of(first: Value, second: Value) -> Quantity | None:
 
 
 def clock_of(parts: list[Value]) -> Group | None:
-    """`5:30 p.m.` as the time 17:30; None where the last part is not marked so."""
+    """`5:30 p.m.` as the time 17:30; None unless the last part is marked am or pm."""
     *_, last = parts
     first = parts[0]
     if not isinstance(last, Quantity) or last.unit not in ("am", "pm") or not isinstance(first, Quantity):

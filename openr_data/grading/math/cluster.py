@@ -1,8 +1,9 @@
 """Group answers that are the same, for votes: by mathematics, or by their text alone.
 
-Answers of one exact value or with equal tokens are one group at once; only the remaining pairs are compared. Two
-groups are joined where the grader calls them equal in both directions, and each is represented by its shortest text,
-so the result does not depend on the order of the answers even if the grader is asymmetric.
+Numbers of one exact value and answers with equal tokens are one group at once; the remaining pairs are compared, each
+group represented by its shortest text. Two groups are joined if the grader calls them equal in both directions, unless
+that would put two answers into one group that it calls different. The result does not depend on the order of the
+answers, even if the grader is asymmetric.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,7 @@ from itertools import combinations
 
 from ...types import Grade, Verdict
 from ..groups import Groups, grouped, joined
-from .equivalence import exact_number
+from .equivalence import plain_number
 from .tokens import Tokens, tokens
 
 GradeAll = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[Grade]]]
@@ -27,23 +28,31 @@ async def cluster_by_value(answers: Sequence[str], grade_all: GradeAll) -> Group
     """Answers that are mathematically equal. An unknown comparison joins nothing."""
     keys = [_key(answer) for answer in answers]
     groups = grouped(keys)
-    # Two rational numbers with different keys are different.
-    open_pairs = [
-        (first, second)
-        for first, second in combinations(range(len(groups)), 2)
-        if not (isinstance(keys[groups[first][0]], Fraction) and isinstance(keys[groups[second][0]], Fraction))
-    ]
-    texts = [min((answers[place] for place in group), key=lambda text: (len(text), text)) for group in groups]
-    forwards = await grade_all([(texts[first], texts[second]) for first, second in open_pairs])
-    backwards = await grade_all([(texts[second], texts[first]) for first, second in open_pairs])
-    equal = [
-        pair
-        for pair, there, back in zip(open_pairs, forwards, backwards, strict=True)
-        if there.verdict is Verdict.CORRECT and back.verdict is Verdict.CORRECT
-    ]
-    return joined(groups, equal)
+    texts = [min((answers[place] for place in group), key=_length) for group in groups]
+    # The shorter text first: neither the pairs nor their order depend on the order of the answers.
+    order = sorted(range(len(groups)), key=lambda place: _length(texts[place]))
+    pairs = list(combinations(order, 2))
+    integers = {place for place, group in enumerate(groups) if _is_integer(keys[group[0]])}
+    compared = [pair for pair in pairs if not integers.issuperset(pair)]
+    forwards = await grade_all([(texts[first], texts[second]) for first, second in compared])
+    backwards = await grade_all([(texts[second], texts[first]) for first, second in compared])
+    verdicts = {
+        pair: {there.verdict, back.verdict} for pair, there, back in zip(compared, forwards, backwards, strict=True)
+    }
+    equal = [pair for pair in compared if verdicts[pair] == {Verdict.CORRECT}]
+    different = [pair for pair in pairs if pair not in verdicts or Verdict.INCORRECT in verdicts[pair]]
+    return joined(groups, equal, different)
 
 
 def _key(answer: str) -> Fraction | Tokens:
-    value = exact_number(answer)
+    value = plain_number(answer)
     return tokens(answer) if value is None else value
+
+
+def _length(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
+def _is_integer(key: Fraction | Tokens) -> bool:
+    """Whether a key is a whole number: two different ones are different, without a comparison."""
+    return isinstance(key, Fraction) and key.denominator == 1

@@ -1,10 +1,10 @@
-r"""Compare two answers exactly, or say why it takes more than this.
+r"""Compare two answers exactly, or return the reason why that is not possible.
 
-The fast path of grading: guards, then equal tokens, then the two values of `parser.py`, compared by kind. It is
-symmetric, makes no float, and decides both ways wherever both sides are read: numbers, expressions, words, options,
-tuples, sets, intervals, matrices, equations (`sameness.py`).
+This is the fast path of grading: guards, then equal tokens, then the two values of `parser.py`, compared by kind. It
+is symmetric, uses no float, and decides both ways if both sides are read: numbers, expressions, words, options, tuples,
+sets, intervals, matrices, equations (`sameness.py`).
 
-An honest unknown never becomes a wrong label: it carries a reason, and `symbolic.py` may know more.
+An honest unknown never becomes a wrong label: it has a reason, and `symbolic.py` may decide the pair.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ PARSER_FAILED: Final = "the parser failed:"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A verdict, and for an unknown one the reason. `is_final`: no other grader need try."""
+    """A verdict, and for an unknown one the reason. `is_final`: computer algebra could not decide it either."""
 
     verdict: Verdict
     reason: str = ""
@@ -56,18 +56,18 @@ def compare_exactly(answer: str, gold: str) -> Comparison:
     left, right = tokens(answer), tokens(gold)
     if left == right:
         return CORRECT if left else Comparison(Verdict.UNKNOWN, "nothing but punctuation")
-    found = _compare_tokens(left, right)
-    if found.verdict is Verdict.CORRECT or "," not in answer + gold:
-        return found
-    # 120,150 is a number or a list of two, 1,25 a list or a decimal: where a reading fits, it is meant.
+    comparison = _compare_tokens(left, right)
+    if comparison.verdict is Verdict.CORRECT or "," not in answer + gold:
+        return comparison
+    # 120,150 is a number or a list of two, 1,25 a list or a decimal: a reading that fits is the one that was meant.
     for first in readings(answer):
         for second in readings(gold):
-            other = _compare_tokens(first, second)
-            if other.verdict is Verdict.CORRECT:
-                return other
-            if other.verdict is not found.verdict:
-                found = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways")
-    return found
+            another = _compare_tokens(first, second)
+            if another.verdict is Verdict.CORRECT:
+                return another
+            if another.verdict is not comparison.verdict:
+                comparison = Comparison(Verdict.UNKNOWN, "a comma that may be read in two ways")
+    return comparison
 
 
 def compare(answer: str, gold: str) -> Verdict:
@@ -76,25 +76,37 @@ def compare(answer: str, gold: str) -> Verdict:
 
 
 def exact_number(answer: str) -> Fraction | None:
-    """The rational number that an answer is, its unit left out; None where it is anything else."""
+    """The value of an answer that is a rational number, its unit ignored; None for any other answer."""
+    quantity = _decimal_quantity(answer)
+    return quantity.value.rational if quantity else None
+
+
+def plain_number(answer: str) -> Fraction | None:
+    """The value of an answer that is a rational number without a unit; None for any other answer."""
+    quantity = _decimal_quantity(answer)
+    return quantity.value.rational if quantity and not quantity.unit else None
+
+
+def _decimal_quantity(answer: str) -> Quantity | None:
+    """The answer as a quantity whose number is not written in another base."""
     if refusal(answer):
         return None
     value = _read(tokens(answer))
     value = value.value if isinstance(value, Named) else value
-    return value.value.rational if isinstance(value, Quantity) and value.base == 10 else None
+    return value if isinstance(value, Quantity) and value.base == 10 else None
 
 
-def _is_beyond(found: Tokens) -> bool:
-    """Whether sympy would misread these tokens: it takes words for products, and drops what it does not know.
+def _is_beyond(cut: Tokens) -> bool:
+    """Whether sympy would misread these tokens: it reads words as products, and drops unknown tokens.
 
     Words, primes, ellipses, arrows, numbers in a base, and relations or operators without a side.
     """
     return (
-        any(token[0] == '"' and token not in SEPARATORS and token not in MATRICES for token in found)
-        or not _BEYOND.isdisjoint(found)
-        or not _DANGLING.isdisjoint((*found[:1], *found[-1:]))
-        or found[-1:] == ("-",)
-        or any(first[0] in "0123456789" and second == "_" for first, second in pairwise(found))
+        any(token[0] == '"' and token not in SEPARATORS and token not in MATRICES for token in cut)
+        or not _BEYOND.isdisjoint(cut)
+        or not _DANGLING.isdisjoint((*cut[:1], *cut[-1:]))
+        or cut[-1:] == ("-",)
+        or any(first[0] in "0123456789" and second == "_" for first, second in pairwise(cut))
     )
 
 
@@ -105,7 +117,7 @@ def _is_numeric(value: Value) -> bool:
 
 
 def _is_open(value: Value) -> bool:
-    """Whether a value holds what only computer algebra may know: a function, an equation, e and pi."""
+    """Whether only computer algebra may decide a value: it holds a function, an equation, e or pi."""
     if isinstance(value, Named):
         return _is_open(value.value)
     if isinstance(value, Group):
@@ -123,7 +135,7 @@ def _is_open(value: Value) -> bool:
 
 
 def _form(value: Value) -> tuple[object, ...]:
-    """What two values must share to be worth a computation: their kinds and names."""
+    """The kinds and names that two values must share to be worth a computation."""
     if isinstance(value, Named):
         return (value.name, *_form(value.value))
     return (value.kind,) if isinstance(value, Group) else (type(value),)
@@ -153,7 +165,7 @@ def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
                 return Comparison(Verdict.UNKNOWN, f"the units {first.unit} and {second.unit}")
             if unless_rounded(first, second) is None:
                 return Comparison(Verdict.UNKNOWN, "equal only after rounding")
-        # Different kinds or names, or nothing left to compute: the doubt is about what was meant.
+        # Different kinds or names, or nothing left to compute: the doubt is about the meaning of the answers.
         settled = (
             _form(first) != _form(second)
             or not (_is_open(first) or _is_open(second))
@@ -165,15 +177,15 @@ def _compare_tokens(left: Tokens, right: Tokens) -> Comparison:
 
 
 @lru_cache(maxsize=100_000)
-def _read(found: Tokens) -> Value | str:
-    """The value of the tokens, or why there is none."""
+def _read(cut: Tokens) -> Value | str:
+    """The value of the tokens, or the reason why they have none."""
     exact.begin()
     try:
-        return parse(found)
+        return parse(cut)
     except (NotUnderstood, TooHard) as error:
         return str(error)
     except Exception as error:
-        # Grading is total: what the parser was not made for is unknown, and says so.
+        # Grading is total: tokens that the parser was not made for are unknown, with this reason.
         return f"{PARSER_FAILED} {type(error).__name__}"
 
 

@@ -4,9 +4,9 @@ An `Expression` is a fraction of two polynomials. A monomial is a product of ato
 `pi`, `e` and `i` (with i² = -1), primes with an exponent strictly between 0 and 1 (`√12` is 2·3^(1/2)), and *opaque*
 atoms (`@sin(x)`), whose value is not known. Products of such prime roots are linearly independent over Q
 (Besicovitch 1940), and pi is transcendental, so a polynomial without opaque atoms is zero only if it has no
-terms: `decide` is right both ways. No float is ever made.
+terms: `decide` is right both ways. No float is used.
 
-Everything is bounded (terms, digits, exponents): what would be large raises `TooHard`, at once.
+Everything is bounded (terms, digits, exponents): a larger result raises `TooHard` before it is computed.
 """
 
 import threading
@@ -44,7 +44,7 @@ _work: Final = _Work()
 
 
 class TooHard(Exception):
-    """The arithmetic would be larger than its bounds, or is not of this kind."""
+    """The arithmetic would exceed its bounds, or is of another kind."""
 
 
 class Undefined(TooHard):
@@ -52,7 +52,7 @@ class Undefined(TooHard):
 
 
 def begin() -> None:
-    """Allow `MOST_WORK` anew: called where the work on an answer begins."""
+    """Reset the work allowed to `MOST_WORK`: called where the reading or comparing of an answer begins."""
     _work.left = MOST_WORK
 
 
@@ -71,7 +71,7 @@ class Expression:
 
     @property
     def rational(self) -> Fraction | None:
-        """The value where it is a plain rational number."""
+        """The value if it is a plain rational number, else None."""
         if self.den is not ONE and self.den != ONE:
             return None
         if not self.num:
@@ -84,7 +84,7 @@ class Expression:
         return frozenset(name for part in (self.num, self.den) for monomial in part for name, _ in monomial)
 
     def key(self) -> str:
-        """A text that is equal for equal forms: the name of an opaque function's argument."""
+        """A text that equal forms share: it names the argument of an opaque function."""
         return f"{_written(self.num)}/{_written(self.den)}"
 
 
@@ -101,12 +101,12 @@ def atom(name: str) -> Expression:
 
 
 def decide(left: Expression, right: Expression) -> bool | None:
-    """Whether two expressions are equal; None where that takes more than this arithmetic."""
+    """Whether two expressions are equal; None if this arithmetic cannot decide it."""
     difference = subtract(left, right).num
     if not difference:
         return True
     names = {name for monomial in difference for name, _ in monomial}
-    # Nobody has proved that e and pi are independent.
+    # It is not proved that e and pi are independent.
     if any(name.startswith("@") for name in names) or {"e", "pi"} <= names:
         return None
     return False
@@ -166,15 +166,15 @@ def power(base: Expression, exponent: Expression) -> Expression:
             root = Expression({tuple((name, value) for name, _ in monomial): Fraction(1)})
             return multiply(_root_of_number(factor, value), root if value > 0 else _inverse_of(root))
         if all(name.startswith("#") for name, _ in monomial) and factor > 0:
-            found = _root_of_number(factor, value)
+            product = _root_of_number(factor, value)
             for name, exponent_ in monomial:
-                found = multiply(found, _root_of_number(Fraction(int(name[1:])), exponent_ * value))
-            return found
+                product = multiply(product, _root_of_number(Fraction(int(name[1:])), exponent_ * value))
+            return product
     return atom(f"@({base.key()})^({value})")
 
 
 def opaque(function: str, *arguments: Expression) -> Expression:
-    """A function of which nothing is known but that equal arguments give equal values."""
+    """A function with no known rule except that equal arguments give equal values."""
     return atom(f"@{function}({';'.join(item.key() for item in arguments)})")
 
 
@@ -198,10 +198,10 @@ def _integer_power(base: Expression, exponent: int) -> Expression:
         raise TooHard("a power that is too large")
     if exponent < 0:
         base, exponent = invert(base), -exponent
-    found = number(1)
+    product = number(1)
     for _ in range(exponent):
-        found = multiply(found, base)
-    return found
+        product = multiply(product, base)
+    return product
 
 
 def _root_of_number(value: Fraction, exponent: Fraction) -> Expression:
@@ -238,13 +238,13 @@ def _root_of_number(value: Fraction, exponent: Fraction) -> Expression:
 
 
 def _exact_root(value: Fraction, order: int) -> Fraction | None:
-    found: list[int] = []
+    roots: list[int] = []
     for part in (value.numerator, value.denominator):
         root = isqrt(part) if order == 2 else _integer_root(part, order)
         if root**order != part:
             return None
-        found.append(root)
-    return Fraction(found[0], found[1])
+        roots.append(root)
+    return Fraction(roots[0], roots[1])
 
 
 def _integer_root(value: int, order: int) -> int:
@@ -256,14 +256,14 @@ def _integer_root(value: int, order: int) -> int:
 
 
 def _factors(value: int) -> dict[int, int]:
-    """Prime factors with their exponents. Raises `TooHard` where trial division does not end quickly."""
-    found: dict[int, int] = {}
+    """Prime factors with their exponents. Raises `TooHard` if trial division would take long."""
+    factors: dict[int, int] = {}
     divisor = 2
     if value > LARGEST_FACTORED:
         raise TooHard("a root of too large a number")
     while divisor * divisor <= value and divisor <= LAST_DIVISOR:
         while value % divisor == 0:
-            found[divisor] = found.get(divisor, 0) + 1
+            factors[divisor] = factors.get(divisor, 0) + 1
             value //= divisor
         divisor += 1 if divisor == 2 else 2
     if value > 1:
@@ -271,21 +271,21 @@ def _factors(value: int) -> dict[int, int]:
         if value >= LAST_DIVISOR**2 and root * root != value:
             raise TooHard("a root of a number with large factors")
         if root * root == value and value >= LAST_DIVISOR**2:
-            found[root] = found.get(root, 0) + 2
+            factors[root] = factors.get(root, 0) + 2
         else:
-            found[value] = found.get(value, 0) + 1
-    return found
+            factors[value] = factors.get(value, 0) + 1
+    return factors
 
 
 def _sum(left: Polynomial, right: Polynomial) -> Polynomial:
-    found = dict(left)
+    terms = dict(left)
     for monomial, factor in right.items():
-        total = found.get(monomial, 0) + factor
+        total = terms.get(monomial, 0) + factor
         if total:
-            found[monomial] = total
+            terms[monomial] = total
         else:
-            found.pop(monomial, None)
-    return _bounded(found)
+            terms.pop(monomial, None)
+    return _bounded(terms)
 
 
 def _product(left: Polynomial, right: Polynomial) -> Polynomial:
@@ -296,20 +296,20 @@ def _product(left: Polynomial, right: Polynomial) -> Polynomial:
     if len(left) * len(right) > 4 * MOST_TERMS:
         raise TooHard("an expression with too many terms")
     _spend(len(left) * len(right))
-    found: dict[Monomial, Fraction] = {}
+    terms: dict[Monomial, Fraction] = {}
     for first, factor in left.items():
         for second, other in right.items():
             monomial, extra = _joined(first, second)
-            total = found.get(monomial, 0) + factor * other * extra
+            total = terms.get(monomial, 0) + factor * other * extra
             if total:
-                found[monomial] = total
+                terms[monomial] = total
             else:
-                found.pop(monomial, None)
-    return _bounded(found)
+                terms.pop(monomial, None)
+    return _bounded(terms)
 
 
 def _joined(left: Monomial, right: Monomial) -> tuple[Monomial, Fraction]:
-    """The product of two monomials, and the number that comes out of it (√2·√2 = 2, i·i = -1)."""
+    """The product of two monomials, and the number that it yields (√2·√2 = 2, i·i = -1)."""
     if not left or not right:
         return left or right, _ONE
     exponents = dict(left)
@@ -329,20 +329,20 @@ def _joined(left: Monomial, right: Monomial) -> tuple[Monomial, Fraction]:
     return tuple(sorted((name, exponent) for name, exponent in exponents.items() if exponent)), factor
 
 
-def _bounded(found: Polynomial) -> Polynomial:
-    if len(found) > MOST_TERMS:
+def _bounded(terms: Polynomial) -> Polynomial:
+    if len(terms) > MOST_TERMS:
         raise TooHard("an expression with too many terms")
-    for factor in found.values():
+    for factor in terms.values():
         bits = factor.numerator.bit_length() + factor.denominator.bit_length()
         if bits > 512:
             _spend(bits >> 9)
         if factor.numerator.bit_length() > MOST_BITS or factor.denominator.bit_length() > MOST_BITS:
             raise TooHard("a number with too many digits")
-    return found
+    return terms
 
 
 def _made(num: Polynomial, den: Polynomial) -> Expression:
-    """num / den with a monomial denominator of numbers and roots worked into the numerator."""
+    """num / den, with the numbers and roots of a monomial denominator moved into the numerator."""
     if len(den) == 1 and den != ONE:
         ((monomial, factor),) = den.items()
         inverse = _ONE / factor

@@ -1,4 +1,4 @@
-r"""Read an expression: the part of the grammar below an item, computed on the way by `exact.py`.
+r"""Read an expression, the part of the grammar below an item, and compute it with `exact.py` while reading.
 
 sum       = [sign] product (("+" | "-" | "\pm") product)*
 product   = power (("*" | "/" | nothing) power)*
@@ -38,7 +38,7 @@ _NO_FACTOR: Final = frozenset(
 
 
 APPLIED: Final = frozenset("fghFGHP")
-"""Letters that before a bracket are functions."""
+"""Letters that are functions when a bracket follows."""
 _GO_WITH: Final = GREEK | {"\\pi", "\\sqrt", "\\frac"}
 _INVERTED: Final = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 
@@ -94,7 +94,7 @@ class ExpressionReader:
         return value
 
     def product(self) -> Expression:
-        """Factors and divisors from left to right; a fraction behind a whole number makes a mixed number of it."""
+        """Factors and divisors from left to right; a whole number and the fraction after it are a mixed number."""
         done: Expression | None = None
         divides = False
         last, plain = self.power()
@@ -126,7 +126,7 @@ class ExpressionReader:
         return _combined(done, divides, last)
 
     def power(self) -> tuple[Expression, bool]:
-        """An atom with its postfixes; and whether it is a plain number, which a fraction may follow."""
+        """An atom with its postfixes, and whether it is a plain number, after which a fraction may stand."""
         start = self.at
         value = self.atom()
         plain = is_digits(self.tokens[start]) and self.at == start + 1
@@ -153,7 +153,7 @@ class ExpressionReader:
             return exact.negate(self.atom())
         token = self.peek()
         if is_digits(token) and len(token) > 1:
-            # TeX raises one digit, whoever writes 2^10 means ten.
+            # TeX raises one digit; an author of 2^10 means ten.
             self.take()
             return number(rational(token))
         return self.atom()
@@ -184,7 +184,7 @@ class ExpressionReader:
         if is_number(token):
             return number(rational(token))
         if token in APPLIED and self.peek() == "(":
-            # f(2x) is no product.
+            # f(2x) is a function value, not a product.
             return exact.opaque(token, self.bracketed(")"))
         if len(token) == 1 and token.isalpha():
             return self.variable(token)
@@ -241,11 +241,11 @@ class ExpressionReader:
         order = Fraction(2)
         if self.peek() == "[":
             self.take()
-            found = self.sum_().rational
+            degree = self.sum_().rational
             self.take("]")
-            if found is None or found.denominator != 1 or found < 2:
+            if degree is None or degree.denominator != 1 or degree < 2:
                 raise NotUnderstood("a root whose order is no number")
-            order = found
+            order = degree
         inner = self.argument()
         self.depth -= 1
         return exact.power(inner, number(1 / order))
@@ -292,7 +292,7 @@ class ExpressionReader:
         return value if exponent is None else exact.power(value, exponent)
 
     def unit(self) -> str:
-        """The unit behind a quantity, in its simple form."""
+        """The unit after a quantity, in its simple form."""
         words: list[str] = []
         while True:
             token = self.peek()

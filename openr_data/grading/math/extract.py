@@ -1,9 +1,9 @@
-r"""Find the final answer in a solution text, and say by which rule.
+r"""Find the final answer in a solution text, and the rule by which it was found.
 
 In this order, over the whole text: the last *balanced* `\boxed{…}` or `\fbox{…}`, the last `#### N` line, the last
 answer phrase ("The answer is …", in ten languages), the last formula between dollar signs or, where one comes after
 it, the last number. Boxes that follow one another ("\boxed{1} and \boxed{2}") are one answer. The rule is part of the
-result: a number that merely stood last is weaker evidence than a box, and a query can leave it out.
+result: a number that is merely the last one is weaker evidence than a box, and a query can exclude it.
 """
 
 import re
@@ -24,7 +24,7 @@ MARKED: Final[tuple[Rule, ...]] = (*DELIMITED, "phrase")
 LONGEST_TEXT: Final = 200_000
 """Characters read, from the end: an answer stands at the end, and a runaway text must cost nothing."""
 LONGEST_SEARCH: Final = 4_000
-"""Characters in which everything but a box is looked for, from the end."""
+"""Characters in which all rules but the box search, from the end."""
 
 MOST_WORDS: Final = 3
 """Words of an answer; a phrase that goes on longer is a sentence in which the answer stands."""
@@ -76,12 +76,12 @@ def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
     """
     text = text[-LONGEST_TEXT:]
     if "<" in text:
-        # What a model thought, and the marks of its turns, are no part of what it says.
+        # The thoughts of a model and the marks of its turns are not part of its solution.
         after = text.rpartition("</think>")[2]
         text = _MARKS.sub(" ", after if after.strip() else text)
     for rule in rules:
-        found = _FINDERS[rule](text)
-        answer = _trim(found) if found else None
+        candidate = _FINDERS[rule](text)
+        answer = _trim(candidate) if candidate else None
         if answer:
             return Extraction(answer, rule, rule in DELIMITED)
     return NOTHING
@@ -90,41 +90,41 @@ def extract(text: str, rules: tuple[Rule, ...] = RULES) -> Extraction:
 def extract_finished(text: str, finish_reason: FinishReason, steps: Sequence[str]) -> Extraction:
     """The answer of a completion that continues `steps`.
 
-    A text that was cut may box an intermediate result: only a finished one has an answer. A box, a `####` line or a
-    phrase may stand in the steps already, when the policy has nothing to add; a stray number there is none.
+    A text that was cut may box an intermediate result, so only a finished one has an answer. A box, a `####` line or a
+    phrase may stand in the steps already, if the policy had nothing to add; a stray number there is not an answer.
     """
     if finish_reason != "stop":
         return NOTHING
     before = join_steps(steps)
     return next(
         (
-            found
+            extraction
             for part, rules in ((text, MARKED), (before, MARKED), (text, RULES))
-            if (found := extract(part, rules)).answer is not None
+            if (extraction := extract(part, rules)).answer is not None
         ),
         NOTHING,
     )
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer, or None where there is none."""
+    """The final answer, or None."""
     return extract(text).answer
 
 
 def _last_box(text: str) -> str | None:
-    """The content of the balanced box that begins last, with those just before it; one pass, whatever the nesting."""
+    """The content of the balanced box that begins last, with the boxes just before it; one pass at any nesting."""
     if "\\boxed" not in text and "\\fbox" not in text:
         return None
     opened: dict[int, int] = {}
-    found: list[tuple[int, int, str]] = []
+    boxes: list[tuple[int, int, str]] = []
     for match in _BOX.finditer(text):
         if match.end() >= len(text):
             break
         if text[match.end()] == "{":
             opened[match.end()] = match.start()
         elif (bare := _BARE.match(text, match.end())) is not None:
-            # TeX would take a single digit of \boxed 12; whoever writes that means the number.
-            found.append((match.start(), bare.end(), bare[0]))
+            # TeX would box a single digit of \boxed 12; its author means the number.
+            boxes.append((match.start(), bare.end(), bare[0]))
     stack: list[int] = []
     for brace in _BRACE.finditer(text, min(opened, default=len(text))):
         if brace[0] == "{":
@@ -132,25 +132,25 @@ def _last_box(text: str) -> str | None:
         elif brace[0] == "}" and stack:
             start = stack.pop()
             if start in opened:
-                found.append((opened[start], brace.end(), text[start + 1 : brace.start()]))
-    found.sort()
-    return _joined(text, found)
+                boxes.append((opened[start], brace.end(), text[start + 1 : brace.start()]))
+    boxes.sort()
+    return _joined(text, boxes)
 
 
-def _joined(text: str, found: list[tuple[int, int, str]]) -> str | None:
-    """The last of the places (begin, end, content), with those that only "and", "or" or a comma part from it."""
-    if not found:
+def _joined(text: str, places: list[tuple[int, int, str]]) -> str | None:
+    """The last of the places (begin, end, content), with those before it that only "and" or a comma separates."""
+    if not places:
         return None
-    begin, _, content = found.pop()
+    begin, _, content = places.pop()
     contents = [content]
-    while found and 0 <= begin - found[-1][1] <= 48 and _only_parts(text[found[-1][1] : begin]):
-        begin, _, content = found.pop()
+    while places and 0 <= begin - places[-1][1] <= 48 and _only_parts(text[places[-1][1] : begin]):
+        begin, _, content = places.pop()
         contents.append(content)
     return ", ".join(dict.fromkeys(reversed(contents)))
 
 
 def _only_parts(text: str) -> bool:
-    """Whether a text between two answers says no more than "and": separators, and at most a few words with one."""
+    """Whether the text between two answers only lists them: separators, and at most a few words with an "and"."""
     words = _DRESSING.sub(" ", text).split()
     if not words:
         return True
@@ -160,14 +160,14 @@ def _only_parts(text: str) -> bool:
 
 def _last_match(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
     def find(text: str) -> str | None:
-        found = pattern.findall(text[-LONGEST_SEARCH:])
-        return found[-1] if found else None
+        matches = pattern.findall(text[-LONGEST_SEARCH:])
+        return matches[-1] if matches else None
 
     return find
 
 
 def _last_phrase(text: str) -> str | None:
-    """What follows the last answer phrase in its sentence; of a long sentence what follows its last "is"."""
+    """The rest of the sentence after the last answer phrase; in a long sentence, the part after its last "is"."""
     text = text[-LONGEST_SEARCH:]
     for match in reversed(list(_PHRASE.finditer(text))):
         display = _DISPLAY.match(text, match.end())
@@ -176,23 +176,25 @@ def _last_phrase(text: str) -> str | None:
         sentence = _SENTENCE.match(text, match.end())
         if sentence is None or not sentence[1].strip(" *:$"):
             continue
-        # "12, because 3 is odd": what comes before the reason.
-        found = _REASON.split(sentence[1])[0].strip() or sentence[1]
-        if len(_WORDS.findall(found)) > MOST_WORDS or _VERB.search(found):
-            *_, rest = _IS.split(found)
+        # "12, because 3 is odd": the part before the reason.
+        phrase = _REASON.split(sentence[1])[0].strip() or sentence[1]
+        if len(_WORDS.findall(phrase)) > MOST_WORDS or _VERB.search(phrase):
+            *_, rest = _IS.split(phrase)
             short = len(_WORDS.findall(rest)) <= MOST_WORDS
-            found = rest if short and rest != found else _last_formula(found) or _FINDERS["number"](found) or found
-        return found
+            phrase = rest if short and rest != phrase else _last_formula(phrase) or _FINDERS["number"](phrase) or phrase
+        return phrase
     return None
 
 
 def _last_formula(text: str) -> str | None:
-    """The last formula between dollar signs (with those it is listed with), unless a number comes after it."""
+    """The last formula between dollar signs, with those listed beside it, unless a number comes after it."""
     text = text[-LONGEST_SEARCH:].replace("\\$", "\\ ")
-    found = [(match.start(), match.end(), next(filter(None, match.groups()), "")) for match in _FORMULA.finditer(text)]
-    if found and _NUMBER.search(text, found[-1][1]):
+    formulas = [
+        (match.start(), match.end(), next(filter(None, match.groups()), "")) for match in _FORMULA.finditer(text)
+    ]
+    if formulas and _NUMBER.search(text, formulas[-1][1]):
         return None
-    return _joined(text, found)
+    return _joined(text, formulas)
 
 
 _FINDERS: Final[dict[Rule, Callable[[str], str | None]]] = {

@@ -13,7 +13,7 @@ MOST_DIGITS: Final = 5_000
 
 
 class NotUnderstood(Exception):
-    """The tokens are none of the writings that are read here."""
+    """The tokens are not a notation that this parser reads."""
 
 
 def is_number(token: str) -> bool:
@@ -22,7 +22,7 @@ def is_number(token: str) -> bool:
 
 
 def is_digits(token: str) -> bool:
-    """Whether a token is a number that begins with a digit; the empty token is none."""
+    """Whether a token is a number that begins with a digit; the empty token is not."""
     return bool(token) and token[0] in "0123456789"
 
 
@@ -37,7 +37,7 @@ def rational(token: str) -> Fraction:
 
 
 def mixed(whole: Expression, top: int, bottom: int) -> Expression:
-    """whole + top/bottom, where that is a mixed number."""
+    """whole + top/bottom, if that is a mixed number."""
     value = whole.rational
     if value is None or value.denominator != 1 or not 0 < top < bottom:
         raise NotUnderstood("numbers in a row that are no mixed number")
@@ -72,7 +72,7 @@ def in_base(digits: str, base: int) -> Expression:
 
 
 def function_of(name: str, base: Expression | None, inner: Expression) -> Expression:
-    """A function of an argument: exact for logarithms that come out rational, opaque for everything else."""
+    """A function of an argument: exact for logarithms with a rational value, opaque for all others."""
     if name == "lg":
         name, base = "log", number(10)
     if name in ("log", "ln") and inner.rational == 1:

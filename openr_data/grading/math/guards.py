@@ -1,7 +1,7 @@
-r"""What is not even tried: answers that no final answer looks like and that parsers choke on.
+r"""Refuse answers that do not look like final answers and that parsers choke on.
 
-A language model that runs away writes towers of powers, factorials of factorials, thousands of braces. Each is
-told apart here in one linear pass and gets the verdict unknown with a reason, before any parser sees it.
+A language model that runs away writes towers of powers, factorials of factorials, thousands of braces. One linear pass
+recognises each of them, and its verdict is unknown with a reason, before any parser sees it.
 """
 
 import re
@@ -37,9 +37,9 @@ _FORBIDDEN: Final = re.compile(
 
 
 def repaired(text: str) -> str:
-    r"""The text without outer space and bold marks, and with TeX commands put right that careless JSON has broken.
+    r"""The text without outer space and bold marks, and with the TeX commands restored that careless JSON has broken.
 
-    The `\f` of `\frac` is a form feed there.
+    There the `\f` of `\frac` is a form feed.
     """
     if _CONTROL_OR_TAB.search(text):
         for control, letter, rest in _BROKEN:
@@ -49,7 +49,7 @@ def repaired(text: str) -> str:
 
 
 def refusal(text: str) -> str:
-    """Why this answer is not compared, or the empty text where it is."""
+    """Why this answer is not compared, or the empty text if it is."""
     if len(text) > LONGEST_ANSWER:
         return f"longer than {LONGEST_ANSWER:,} characters"
     if _CONTROL.search(text):

@@ -1,4 +1,4 @@
-"""Inequalities and unions as intervals, in one form each."""
+"""Read inequalities and unions as intervals, each in one form."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,16 +34,16 @@ def from_relations(sides: Sequence[Value], signs: Sequence[str]) -> Interval:
     return Interval(above.low, below.high, above.low_closed, below.high_closed, variable)
 
 
-def of_absolute(found: Interval) -> Interval | Union:
+def of_absolute(interval: Interval) -> Interval | Union:
     """The numbers whose absolute value lies in an interval with rational ends. Raises `TooHard` for other ends."""
-    low, high = _end(found.low), _end(found.high)
+    low, high = _end(interval.low), _end(interval.high)
     if low is None or high is None or high <= (0, Fraction(0)):
         raise TooHard("bounds of an absolute value that are not known")
-    low_end, high_end = exact.negate(found.high), exact.negate(found.low)
+    low_end, high_end = exact.negate(interval.high), exact.negate(interval.low)
     if low < (0, Fraction(0)):
-        return Interval(low_end, found.high, found.high_closed, found.high_closed, found.variable)
-    below = Interval(low_end, high_end, found.high_closed, found.low_closed, found.variable)
-    return union([below, found])
+        return Interval(low_end, interval.high, interval.high_closed, interval.high_closed, interval.variable)
+    below = Interval(low_end, high_end, interval.high_closed, interval.low_closed, interval.variable)
+    return union([below, interval])
 
 
 def _solved(left: Expression, right: Expression, sign: str) -> Interval:
@@ -58,68 +58,68 @@ def _solved(left: Expression, right: Expression, sign: str) -> Interval:
     if slope is None or any(name == variable for monomial in rest for name, _ in monomial):
         raise TooHard("an inequality that is not solved")
     bound = exact.multiply(Expression(rest), exact.number(-1 / slope))
-    found = _bounded(bound, sign if slope > 0 else _turned(sign))
-    return replace(found, variable=variable)
+    interval = _bounded(bound, sign if slope > 0 else _turned(sign))
+    return replace(interval, variable=variable)
 
 
 def union(parts: Sequence[Value]) -> Union | Interval:
-    """The union of sets and intervals; unions inside it are opened, intervals that meet are one.
+    """The union of sets and intervals: nested unions are flattened, and intervals that meet become one.
 
     Raises `TooHard` for anything else.
     """
-    found: list[Value] = []
+    sets: list[Value] = []
     for part in parts:
         if isinstance(part, Union):
-            found += part.parts
+            sets += part.parts
         elif isinstance(part, Interval) or (isinstance(part, Group) and part.kind in ("tuple", "bracket", "set")):
-            found.append(as_interval(part) or part)
+            sets.append(as_interval(part) or part)
         else:
             raise TooHard("a union of things that are no sets")
-    merged = _merged(found)
+    merged = _merged(sets)
     return merged[0] if len(merged) == 1 and isinstance(merged[0], Interval) else Union(tuple(merged))
 
 
 def intersection(parts: Sequence[Value]) -> Interval:
-    """The numbers in all of these intervals. Raises `TooHard` for unions, other ends, and where there are none."""
+    """The numbers in all of these intervals. Raises `TooHard` for unions, other ends, and an empty result."""
     low, high = exact.negate(INFINITY), INFINITY
-    found = Interval(low, high, False, False)
+    common = Interval(low, high, False, False)
     for part in parts:
-        if not isinstance(part, Interval) or (found.variable and part.variable and found.variable != part.variable):
+        if not isinstance(part, Interval) or (common.variable and part.variable and common.variable != part.variable):
             raise TooHard("an intersection that is not computed")
-        ends = [_end(item) for item in (found.low, part.low, found.high, part.high)]
+        ends = [_end(item) for item in (common.low, part.low, common.high, part.high)]
         ours_low, theirs_low, ours_high, theirs_high = ends
         if ours_low is None or theirs_low is None or ours_high is None or theirs_high is None:
             raise TooHard("an intersection that is not computed")
-        lower = part if (theirs_low, not part.low_closed) > (ours_low, not found.low_closed) else found
-        upper = part if (theirs_high, part.high_closed) < (ours_high, found.high_closed) else found
-        found = Interval(lower.low, upper.high, lower.low_closed, upper.high_closed, found.variable or part.variable)
-    bottom, top = _end(found.low), _end(found.high)
+        lower = part if (theirs_low, not part.low_closed) > (ours_low, not common.low_closed) else common
+        upper = part if (theirs_high, part.high_closed) < (ours_high, common.high_closed) else common
+        common = Interval(lower.low, upper.high, lower.low_closed, upper.high_closed, common.variable or part.variable)
+    bottom, top = _end(common.low), _end(common.high)
     if bottom is None or top is None or bottom >= top:
         raise TooHard("an intersection that is empty or a point")
-    return found
+    return common
 
 
 def _merged(parts: list[Value]) -> list[Value]:
-    """Intervals that overlap or touch as one; others, and ends that are not rational, stay as they are."""
+    """Joins intervals that overlap or touch; others, and those with ends that are not rational, stay as they are."""
     keyed = [(_end(part.low), part) for part in parts if isinstance(part, Interval)]
     if len(keyed) != len(parts) or any(_end(part.high) is None for _, part in keyed):
         return parts
-    known = [(low, part) for low, part in keyed if low is not None]
-    if len(known) != len(keyed):
+    sortable = [(low, part) for low, part in keyed if low is not None]
+    if len(sortable) != len(keyed):
         return parts
-    known.sort(key=lambda item: (item[0], not item[1].low_closed))
-    found: list[Interval] = []
-    for _, part in known:
-        if not found or not _meets(found[-1], part):
-            found.append(part)
+    sortable.sort(key=lambda item: (item[0], not item[1].low_closed))
+    disjoint: list[Interval] = []
+    for _, part in sortable:
+        if not disjoint or not _meets(disjoint[-1], part):
+            disjoint.append(part)
             continue
-        last = found[-1]
+        last = disjoint[-1]
         ours, theirs = _end(last.high), _end(part.high)
         assert ours is not None
         assert theirs is not None
         if (theirs, part.high_closed) > (ours, last.high_closed):
-            found[-1] = replace(last, high=part.high, high_closed=part.high_closed)
-    return list(found)
+            disjoint[-1] = replace(last, high=part.high, high_closed=part.high_closed)
+    return list(disjoint)
 
 
 def _meets(left: Interval, right: Interval) -> bool:

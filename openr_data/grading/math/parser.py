@@ -1,12 +1,12 @@
-r"""Read the tokens of an answer as a value: recursive descent over the writings that final answers use.
+r"""Read the tokens of an answer as a value, by recursive descent over the notations of final answers.
 
     answer    = [name "="] list                     x = 5 · f(x) = 2x+1 · 2+3 = 5
               | expression relation expression …    x > 3 · 1 \le x < 2 (read as intervals)
     list      = item (("," | ";" | "and" | "or") item)*
     item      = words | option | sum [unit] | union | ratio
 
-A sum and what is below it is read by `expressions.py`, what stands around `=` by `relations.py`. What is none of
-this raises `NotUnderstood`; what would be too large raises `TooHard`. Neither is a judgement about the answer.
+`expressions.py` reads a sum and everything below it, `relations.py` the two sides of `=`. Any other notation raises
+`NotUnderstood`; a value that would be too large raises `TooHard`. Neither is a judgement about the answer.
 """
 
 from fractions import Fraction
@@ -42,7 +42,7 @@ def parse(tokens: Tokens) -> Value:
 
 _REALS: Final = frozenset({"all real numbers", "all reals", "all real number", "real numbers", "all numbers"})
 GOES_ON: Final = frozenset({"^", "_", "+", "-", "*", "/", "\\cup", "\\cap", "\\setminus", "(", "!", "'", *SEPARATORS})
-"""What makes of a letter in brackets the beginning of something else than an option."""
+"""Tokens after a bracketed letter that show it is not an option."""
 
 
 class _Parser(ExpressionReader):
@@ -102,12 +102,12 @@ class _Parser(ExpressionReader):
         if signs == ["\\in"]:
             return Named(sides[0], parse(sides[1]))
         if all(sign in ("<", ">", "\\le", "\\ge") for sign in signs) and len(signs) <= 2:
-            # f(x) < 1 says as much as y < 1.
+            # f(x) < 1 states the same as y < 1.
             named = [("x",) if is_name(side) and len(side) > 1 and side[0] != "|" else side for side in sides]
             bars = [side[0] == side[-1] == "|" and len(side) == 3 for side in named]
             inner = [side[1:2] if barred else side for side, barred in zip(named, bars, strict=True)]
-            found = from_relations([parse(side) for side in inner], signs)
-            return of_absolute(found) if any(bars) else found
+            interval = from_relations([parse(side) for side in inner], signs)
+            return of_absolute(interval) if any(bars) else interval
         raise NotUnderstood("a relation that is not read")
 
     def several(self, pieces: list[Tokens]) -> Value:
@@ -134,22 +134,22 @@ class _Parser(ExpressionReader):
         return [piece for piece in pieces if piece]
 
     def option(self) -> Option | None:
-        """`(B)`, `option B`, or a bare capital from A to J; one that something else goes on behind is none."""
+        """`(B)`, `option B`, or a bare capital from A to J, unless an expression continues after it."""
         tokens = self.tokens[self.at :]
         if tokens[0] in ('"option', '"choice') and len(tokens) > 1:
             tokens = tokens[1:]
-        found: Option | None = None
+        option: Option | None = None
         if tokens[0] == "(" and len(tokens) >= 3 and tokens[2] == ")" and _is_option(tokens[1]):
-            found = Option(tokens[1], tokens[3:])
+            option = Option(tokens[1], tokens[3:])
         elif _is_option(tokens[0]) and (len(tokens) == 1 or tokens[1] in (")", ".", ":")):
-            found = Option(tokens[0], tokens[2:])
-        if found is None or not found.rest:
-            return found
-        goes_on = found.rest[0] in GOES_ON or any(token in RELATIONS or token == ":" for token in found.rest)
-        return None if goes_on or any(_is_option(token) for token in found.rest) else found
+            option = Option(tokens[0], tokens[2:])
+        if option is None or not option.rest:
+            return option
+        goes_on = option.rest[0] in GOES_ON or any(token in RELATIONS or token == ":" for token in option.rest)
+        return None if goes_on or any(_is_option(token) for token in option.rest) else option
 
     def words(self) -> Value | None:
-        """An answer of words alone."""
+        """An answer that consists of words, or None."""
         tokens = [token for token in self.tokens[self.at :] if token not in (" ", ".", "'")]
         if not tokens or not any(token.startswith('"') for token in tokens):
             return None
@@ -162,18 +162,22 @@ class _Parser(ExpressionReader):
             return None
         if any(token in ('"and', '"or') for token in tokens):
             return None
-        found = [token.strip('"').lower() for token in tokens]
-        kept = [word for word in found if word not in ARTICLES] or found
-        if " ".join(kept) in _REALS:
+        words = [token.strip('"').lower() for token in tokens]
+        telling = [word for word in words if word not in ARTICLES] or words
+        if " ".join(telling) in _REALS:
             return Interval(exact.negate(INFINITY), INFINITY, False, False)
-        if len(kept) == 1 and kept[0] in COUNTS:
-            return Quantity(number(COUNTS[kept[0]]))
-        if len(kept) > 1 and kept[0] in COUNTS and not (NUMERAL_WORDS | NO_UNITS | SCALES.keys()) & set(kept[1:]):
-            return Quantity(number(COUNTS[kept[0]]), simple_unit(tuple(kept[1:])))
-        return Word(" ".join(kept))
+        if len(telling) == 1 and telling[0] in COUNTS:
+            return Quantity(number(COUNTS[telling[0]]))
+        if (
+            len(telling) > 1
+            and telling[0] in COUNTS
+            and not (NUMERAL_WORDS | NO_UNITS | SCALES.keys()) & set(telling[1:])
+        ):
+            return Quantity(number(COUNTS[telling[0]]), simple_unit(tuple(telling[1:])))
+        return Word(" ".join(telling))
 
     def list_(self) -> Value:
-        """Items as far as they go; a single one stands for itself."""
+        """All items that follow; a single one is returned as itself."""
         items = [self.item()]
         while True:
             self.spaces()
@@ -198,16 +202,16 @@ class _Parser(ExpressionReader):
             words: list[str] = []
             while self.peek().startswith('"') and self.peek() not in SEPARATORS:
                 words.append(self.take()[1:])
-            kept = [word for word in words if word not in ARTICLES] or words
-            if len(kept) == 1 and kept[0] in COUNTS:
-                return Quantity(number(COUNTS[kept[0]]))
+            telling = [word for word in words if word not in ARTICLES] or words
+            if len(telling) == 1 and telling[0] in COUNTS:
+                return Quantity(number(COUNTS[telling[0]]))
             if self.peek() in ("", ")", "]", "\\}", *SEPARATORS):
-                return Word(" ".join(kept))
-            if all(word in NAMES for word in kept):
+                return Word(" ".join(telling))
+            if all(word in NAMES for word in telling):
                 # Money in words before the number: "dollars 5".
                 value = self.item()
                 if isinstance(value, Quantity) and not value.unit:
-                    return Quantity(value.value, simple_unit(tuple(kept)))
+                    return Quantity(value.value, simple_unit(tuple(telling)))
             raise NotUnderstood("words before an expression")
         value = self.summand()
         if isinstance(value, Quantity) and value.unit and is_digits(self.peek()):
@@ -247,9 +251,9 @@ class _Parser(ExpressionReader):
         if token == "\\begin":
             return self.matrix()
         if token in ("(", "[", "\\{") or (token == "]" and self.at == 0):
-            found = self.bracket(token)
-            if found is not None:
-                return found
+            value_in_brackets = self.bracket(token)
+            if value_in_brackets is not None:
+                return value_in_brackets
         start = self.at
         value = self.sum_()
         written = self.tokens[start : self.at]
@@ -266,7 +270,7 @@ class _Parser(ExpressionReader):
         return Quantity(value, unit, base, digits, decimal)
 
     def numbers(self) -> Value:
-        """`\\mathbb{R}` as the interval that it is; other sets of numbers are not read."""
+        """`\\mathbb{R}` as an interval; other sets of numbers are not read."""
         self.take()
         name = self.tokens[self.at : self.at + 3]
         if name != ("{", "R", "}"):
@@ -289,7 +293,7 @@ class _Parser(ExpressionReader):
         return base, digits
 
     def bracket(self, opening: str) -> Value | None:
-        """A tuple, an interval or a set; None (nothing taken) where the bracket is part of an expression."""
+        """A tuple, an interval or a set; None, with no token consumed, if the bracket is part of an expression."""
         start = self.at
         self.deeper()
         self.take()

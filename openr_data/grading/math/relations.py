@@ -1,4 +1,4 @@
-"""Read what stands around `=`: names, chains of equal values, equations, several equations at once."""
+"""Read relations with `=`: names, chains of equal values, equations, several equations at once."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Read = Callable[[Tokens], Value]
 def equal(sides: list[Tokens], signs: list[str], parse: Read) -> Value:
     """The value of `a = b = …`: a name and a value, a value written in several ways, or an equation."""
     if "\\approx" in signs and not (signs[0] == "\\approx" and is_name(sides[0])):
-        # What stands before "about" is exact.
+        # The side before "about" is exact.
         return equal(sides[: signs.index("\\approx") + 1], signs[: signs.index("\\approx")], parse)
     if len(sides) == 1:
         return parse(sides[0])

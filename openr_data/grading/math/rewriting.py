@@ -1,4 +1,4 @@
-r"""Writings that are put into one before a text is cut into tokens: what only a look at the neighbours can tell.
+r"""Unify notations that depend on their neighbours, before a text is cut into tokens.
 
 Each rule has a trigger, a piece of text without which it cannot apply, so that an ordinary answer costs a few substring
 searches. All patterns are linear.
@@ -13,7 +13,7 @@ _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "01
 
 
 def _repeating(match: re.Match[str]) -> str:
-    r"""`0.1\overline{6}` and `0.1(6)` as the fraction they are."""
+    r"""`0.1\overline{6}` and `0.1(6)` as a fraction."""
     whole, fixed, period = match[1] or "0", match[2], match[3] or match[4]
     if len(fixed) + len(period) > 40:
         return match[0]
@@ -28,7 +28,7 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
     ("\\\\", re.compile(r"\\\\(?=[A-Za-z]{2})"), r"\\"),
     # x**2, as programs write it.
     ("**", re.compile(r"\*\*"), "^"),
-    # Colour and underlining say nothing; 5^{th} is 5.
+    # Colour and underlining mean nothing; 5^{th} is 5.
     ("color", re.compile(r"\\(?:textcolor|color)\s*\{[^{}]*\}"), ""),
     ("\\underline", re.compile(r"\\underline(?![A-Za-z])"), ""),
     ("^", re.compile(r"\^\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?:th|st|nd|rd)\b\s*\}?\s*\}?"), ""),
@@ -44,7 +44,7 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
     (" x ", re.compile(r"(?<=\d) x (?=\d)"), "*"),
     (" X ", re.compile(r"(?<=\d) X (?=\d)"), "*"),
     ("x10", re.compile(r"(?<=\d)\s*x10(?=\s*\^)"), "*10"),
-    # 12 m, 9.8 m/s^2: a letter behind a space, at the end or before a slash or a power, is a unit.
+    # 12 m, 9.8 m/s^2: a letter after a space, at the end or before a slash or a power, is a unit.
     (
         " ",
         re.compile(r"(?<=\d)(\s|\\[,; ])+(m|g|h|s|L|N|J|W|V)(?=\s*(?:$|/\s*[A-Za-z]|\^\s*\{?[23]\}?\s*$|\$$))"),
@@ -58,7 +58,7 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], Replacement], ...]] = (
 
 
 def rewritten(text: str) -> str:
-    """The text with these writings put into one."""
+    """The text with these notations unified."""
     if not text.isascii():
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
         text = re.sub(r"√\s*(\d+|[A-Za-z])", r"\\sqrt{\1}", text)

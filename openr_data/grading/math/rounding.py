@@ -1,4 +1,4 @@
-"""Is this decimal that number, rounded? Asked only to doubt a "no": a rounded value is never called exact here."""
+"""Decide whether a decimal is a rounded number: a reason to doubt a "no", or, from ten digits on, to drop it."""
 
 from decimal import Decimal, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
@@ -34,14 +34,14 @@ def is_rounding(written: str, value: Expression) -> int:
     if exact is None:
         return 0
     unit = Decimal(1).scaleb(-len(decimals))
-    # Rounded, either way at a tie, or cut off.
+    # Rounded (a tie in either direction) or cut off.
     if exact * Decimal(written) < 0 or not -unit / 2 <= abs(exact) - abs(Decimal(written)) < unit:
         return 0
     return len(written.lstrip("-0.").replace(".", ""))
 
 
 def _decimal(value: Expression) -> Decimal | None:
-    """The value to `_PRECISION` digits; None where it has variables, i, or functions."""
+    """The value to `_PRECISION` digits; None if it has variables, i, or functions."""
     with localcontext() as context:
         context.prec = _PRECISION
         try:

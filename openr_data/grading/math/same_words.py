@@ -1,7 +1,7 @@
-"""Answers of words: whether two say the same, and whether words can be the value on the other side.
+"""Compare answers of words with each other, and with values.
 
-Two different names or categories differ. Where one may be a form, a part or another wording of the other, that is not
-known: a wrong "no" is worse than an honest doubt.
+Two different names or categories differ. If one may be a form, a part or another wording of the other, the result is
+unknown: a wrong "no" is worse than an honest doubt.
 """
 
 from itertools import takewhile
@@ -16,7 +16,7 @@ _UNDEFINED: Final = frozenset({"undefined", "does not exist", "dne", "not define
 
 
 def same_words(left: str, right: str) -> bool | None:
-    """Whether two answers of words are the same; None where that is not known."""
+    """Whether two answers of words are the same; None if that is unknown."""
     if left == right or left.replace(" ", "").replace("-", "") == right.replace(" ", "").replace("-", ""):
         return True
     if any(left in names and right in names for names in (_NOTHING, _UNDEFINED)):
@@ -45,23 +45,23 @@ def same_words(left: str, right: str) -> bool | None:
     if sorted(left) == sorted(right) and max(map(len, (left, right))) <= 5:
         # abcd and dcba may be products of variables.
         return None
-    # Two different names or categories; sentences may say the same in other words.
+    # Two different names or categories; sentences may have one meaning in different words.
     return False if max(len(first), len(second)) <= 2 else None
 
 
 def word_and_other(word: Word, other: Value) -> bool | None:
-    """Whether words are another value: False where they cannot be, else None."""
+    """Whether words are another value: False if they cannot be, else None."""
     if word.text == "empty set":
         return False if isinstance(other, (Group, Interval, Union)) else None
     words = set(word.text.replace("-", " ").split())
     if len(words) > 2 or words & NUMERAL_WORDS or word.text in _NOTHING | _UNDEFINED:
         return None
-    # A name is no number and no pair of numbers. A variable may be the letter of a name.
+    # A name is neither a number nor a pair of numbers. A variable may be the letter of a name.
     numeric = isinstance(other, Quantity) and other.value.rational is not None and not other.unit
     return False if numeric or isinstance(other, (Interval, Union)) else None
 
 
 def _is_stem(left: str, right: str) -> bool:
-    """Whether two words share so much of their beginning that they may be forms of one."""
+    """Whether two words share enough of their beginning to be forms of one word."""
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
     return common >= max(3, min(len(left), len(right)) - 2)

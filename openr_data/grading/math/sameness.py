@@ -1,7 +1,7 @@
-"""Whether two values are the same: by kind, symmetric, three-valued.
+"""Compare two values by their kinds: symmetric and three-valued.
 
-What only one side writes and a reader passes over (a unit, `x=`, the brackets of a list) does not count; what both
-write and differs does. None means that it is not known, never that it is unlikely.
+Details that only one side writes and that a reader ignores (a unit, `x=`, the brackets of a list) do not count; a
+difference in details that both write does. None means unknown, never unlikely.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ from .values import Equation, Group, Interval, Named, Option, Quantity, Union, V
 EXACT_DIGITS: Final = 10
 ROUNDED_DIGITS: Final = 3
 MOST_MATCHED: Final = 64
-"""Members of an unordered list that are matched."""
+"""Members of the longest unordered list that is matched."""
 
 
 _PARTS: Final = frozenset({"yes", "no", "true", "false", "odd", "even"})
 
 
 def same_value(left: Value, right: Value) -> bool | None:
-    """Whether two values are the same; None where that is not known. Symmetric."""
+    """Whether two values are the same; None if that is unknown. Symmetric."""
     if isinstance(left, Named) or isinstance(right, Named):
         return _same_named(left, right)
     if isinstance(left, Option) or isinstance(right, Option):
@@ -46,7 +46,7 @@ def same_value(left: Value, right: Value) -> bool | None:
         assert isinstance(word, Word)
         return word_and_other(word, other)
     if isinstance(left, Equation) or isinstance(right, Equation):
-        # A curve is no point and no set of numbers; as a bare expression it may have been meant.
+        # A curve is neither a point nor a set of numbers; the other side may be a bare expression that means it.
         equation, other = (left, right) if isinstance(left, Equation) else (right, left)
         if isinstance(equation, Equation) and equation.total is not None and isinstance(other, Quantity):
             return exact.decide(equation.total, other.value)
@@ -78,7 +78,7 @@ def _same_named(left: Value, right: Value) -> bool | None:
 
 
 def _same_equation(left: Expression, right: Expression) -> bool | None:
-    """Whether two differences are zero together: they are one another's multiple by a number."""
+    """Whether two differences are zero for the same values: one is the other times a number."""
     if left.den != exact.ONE or right.den != exact.ONE:
         return None
     if not left.num or not right.num:
@@ -104,7 +104,7 @@ def _same_option(left: Value, right: Value) -> bool | None:
             return False
         rests = [_parsed(item.rest) for item in (left, right) if item.rest]
         both = len(rests) == 2 and rests[0] is not None and rests[1] is not None
-        # "(B) 5" and "(B) 6": one of the two is a slip, and which is not known.
+        # "(B) 5" and "(B) 6": the letter or the number is a slip, and it is unknown which.
         return None if both and same_value(rests[0], rests[1]) is False else True  # type: ignore[arg-type]
     option, other = (left, right) if isinstance(left, Option) else (right, left)
     assert isinstance(option, Option)
@@ -127,7 +127,7 @@ def _parsed(tokens: Tokens) -> Value | None:
 def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
     same = exact.decide(left.value, right.value)
     if left.base != right.base and left.digits and right.digits:
-        # Both say their base.
+        # Both name their base.
         return same
     if left.base != right.base:
         based, plain = (left, right) if left.base != 10 else (right, left)
@@ -154,7 +154,7 @@ def _same_quantity(left: Quantity, right: Quantity) -> bool | None:
 
 
 def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
-    """What becomes of a "no" where one side is the other one rounded.
+    """The result in place of a "no" if one side is the other one rounded: True, None or False.
 
     Ten digits are how a program prints an exact value; fewer are a choice that only the question can judge.
     """
@@ -162,7 +162,7 @@ def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
         if is_float_of(rounded.decimal, exact_side.value):
             return True
         if exact_side.decimal:
-            # Two decimals that differ differ.
+            # Two different decimals are different numbers.
             continue
         digits = is_rounding(rounded.decimal, exact_side.value)
         if digits >= EXACT_DIGITS:
@@ -173,20 +173,20 @@ def unless_rounded(left: Quantity, right: Quantity) -> bool | None:
 
 
 def _unless_other_letters(same: bool | None, left: Expression, right: Expression) -> bool | None:
-    """A difference that is only one of capitals is not taken for one."""
+    """A difference in upper and lower case alone is unknown, not a "no"."""
     if same is not False or left.atoms == right.atoms:
         return same
     return None if {name.lower() for name in left.atoms} == {name.lower() for name in right.atoms} else False
 
 
 def _unless_a_unit(left: Quantity, right: Quantity) -> bool | None:
-    """A "no" where one side may have a letter that is a unit: 5 m and 5."""
+    """A "no" becomes unknown if a letter on one side may be a unit: 5 m and 5."""
     for letters, plain in ((left.value, right.value), (right.value, left.value)):
         extra = letters.atoms - plain.atoms
         if not plain.num or not extra or not extra <= UNIT_LETTERS:
             continue
         quotient = exact.divide(letters, plain)
-        # The one side is the other times letters that may be units.
+        # One side is the other times letters that may be units.
         terms = [*quotient.num.values(), *quotient.den.values()]
         if terms == [1, 1] and quotient.atoms and quotient.atoms <= UNIT_LETTERS:
             return None
@@ -196,7 +196,7 @@ def _unless_a_unit(left: Quantity, right: Quantity) -> bool | None:
 def _same_measure(left: Quantity, right: Quantity) -> bool | None:
     first, second = measure(left.unit), measure(right.unit)
     if first is None or second is None:
-        # Units that are not known: other numbers are other amounts only of the same thing.
+        # The units are unknown, and different numbers are different amounts only in the same unit.
         return None
     if first[0] != second[0]:
         return None
@@ -211,9 +211,9 @@ def _same_collection(left: Value, right: Value) -> bool | None:
         for single, pair in ((left, right), (right, left)):
             if single.kind == "set" and len(single.items) == 1 and pair.kind == "tuple":
                 return same_value(single.items[0], pair)
-        found = _same_group(left, right)
-        if found is not None:
-            return found
+        same = _same_group(left, right)
+        if same is not None:
+            return same
     first, second = _intervals(left), _intervals(right)
     if first is not None and second is not None and (_is_interval(left) or _is_interval(right)):
         return _matched(first, second, _same_interval)
@@ -228,7 +228,7 @@ def _same_collection(left: Value, right: Value) -> bool | None:
         elif group.kind in ("tuple", "bracket", "matrix", "ratio") and len(group.items) > 2:
             return False
     if {_is_interval(left), _is_interval(right)} == {True, False}:
-        # An interval has endlessly many members.
+        # An interval has infinitely many members.
         other = right if _is_interval(left) else left
         finite = isinstance(other, Group) and other.kind in ("list", "set", "plus-minus", "matrix")
         number_alone = isinstance(other, Quantity) and other.value.rational is not None
@@ -247,11 +247,11 @@ def _same_group(left: Group, right: Group) -> bool | None:
         if "set" in kinds or "plus-minus" in kinds:
             return _matched(_distinct(left.items), _distinct(right.items), same_value)
         in_order = _in_order(left.items, right.items)
-        found = in_order if in_order else _matched(left.items, right.items, same_value)
-        if found is False and _matched(_distinct(left.items), _distinct(right.items), same_value):
-            # The same members, some of them twice: pairs are solutions, numbers may be a sequence.
+        same = in_order if in_order else _matched(left.items, right.items, same_value)
+        if same is False and _matched(_distinct(left.items), _distinct(right.items), same_value):
+            # The same members, some of them twice: repeated pairs are one solution, numbers may be a sequence.
             return True if all(isinstance(item, Group) for item in left.items) else None
-        return found
+        return same
     if left.kind == right.kind:
         if left.kind == "ratio":
             return _same_ratio(left, right)
@@ -264,8 +264,8 @@ def _same_group(left: Group, right: Group) -> bool | None:
         return False if sum(map(len, entries)) != len(flat.items) else None
     if kinds == {"tuple", "bracket"}:
         # (1,2) and [1,2] are two intervals, (1,2,3) and [1,2,3] one vector.
-        found = _in_order(left.items, right.items)
-        return found if len(left.items) != 2 or found is False else None
+        same = _in_order(left.items, right.items)
+        return same if len(left.items) != 2 or same is False else None
     if kinds == {"time", "ratio"}:
         # 5:30 may be 5:30 p.m.; 17:30 is.
         time, ratio = (left, right) if left.kind == "time" else (right, left)
@@ -273,7 +273,7 @@ def _same_group(left: Group, right: Group) -> bool | None:
         return bool(_in_order(time.items, ratio.items) or _in_order(plain.items, ratio.items))
     if kinds & {"time", "ratio"} or "matrix" in kinds or "row" in kinds:
         return None
-    # (1,2) and 1,2: the same in order is the same, other members are others. A set or a closed interval is neither.
+    # (1,2) and 1,2 are the same in the same order and differ if their members do; a set or an interval is unknown.
     if kinds == {"tuple", "list"} and _in_order(left.items, right.items):
         return True
     if _matched(_distinct(left.items), _distinct(right.items), same_value) is False:
@@ -288,13 +288,13 @@ def _half_day(hour: Value) -> Value:
 
 
 def _same_assignments(left: tuple[Value, ...], right: tuple[Value, ...]) -> bool | None:
-    """`x=1, y=2` against another list: by name where all have one, in order elsewhere."""
+    """`x=1, y=2` against another list: by name if all members have one, else in order."""
     if len(left) != len(right):
         return None
     ours, theirs = ({item.name: item.value for item in items if isinstance(item, Named)} for items in (left, right))
     if len(ours) == len(theirs) == len(left) and ours.keys() == theirs.keys():
-        found = [same_value(value, theirs[name]) for name, value in ours.items()]
-        return False if False in found else None if None in found else True
+        answers = [same_value(value, theirs[name]) for name, value in ours.items()]
+        return False if False in answers else None if None in answers else True
     if len(ours) == 1 or len(theirs) == 1:
         # x=1, x=2: a list of values of one name.
         plain = [tuple(item.value if isinstance(item, Named) else item for item in items) for items in (left, right)]
@@ -322,10 +322,10 @@ def _same_ratio(left: Group, right: Group) -> bool | None:
 def _in_order(left: tuple[Value, ...], right: tuple[Value, ...]) -> bool | None:
     if len(left) != len(right):
         return False
-    found = [same_value(first, second) for first, second in zip(left, right, strict=True)]
-    if any(item is False for item in found):
+    answers = [same_value(first, second) for first, second in zip(left, right, strict=True)]
+    if any(item is False for item in answers):
         return False
-    return True if all(found) else None
+    return True if all(answers) else None
 
 
 def _matched(
@@ -350,11 +350,11 @@ def _matched(
 
 
 def _distinct(items: tuple[Value, ...]) -> tuple[Value, ...]:
-    found: list[Value] = []
+    members: list[Value] = []
     for item in items:
-        if len(found) <= MOST_MATCHED and not any(same_value(item, other) for other in found):
-            found.append(item)
-    return tuple(found)
+        if len(members) <= MOST_MATCHED and not any(same_value(item, other) for other in members):
+            members.append(item)
+    return tuple(members)
 
 
 def _is_interval(value: Value) -> bool:

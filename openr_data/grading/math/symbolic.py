@@ -1,12 +1,12 @@
 r"""The symbolic path: Math-Verify and sympy, inside a worker process that may be killed at any moment.
 
-`judge` trusts nobody alone. Math-Verify reads both answers and compares them in both directions; it calls numbers
-equal that agree to six decimals, so what it calls equal is compared again with sympy, to 50 digits and at several
-points where there are variables. What both call equal is correct, what both call different is incorrect. Where
-Math-Verify alone says no, `simplify` or an agreement to 200 digits at every point decides for equal; the rest stays
-unknown.
+`judge` trusts neither library alone. Math-Verify reads both answers and compares them in both directions; it calls
+numbers equal that agree to six decimals, so an equal pair is compared again with sympy, to 50 digits and, if there are
+variables, at several points. A pair that both call equal is correct, a pair that both call different is incorrect. If
+only Math-Verify finds a difference, `simplify` or an agreement to 200 digits at every point proves them equal;
+otherwise the pair stays unknown.
 
-Nothing here sets a timer or a limit: `workers.py` does, from outside.
+Timers and limits are set from outside, by `workers.py`.
 """
 
 import logging
@@ -19,7 +19,7 @@ from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, veri
 DIGITS: Final = 50
 MORE_DIGITS: Final = 200
 POINTS: Final = ((7, 11), (-13, 5), (17, 19), (29, 31))
-"""Rational points at which two expressions with variables are compared; each variable gets another one."""
+"""Rational points at which two expressions with variables are compared; each variable gets a different one."""
 
 Finding = tuple[str, str]
 """A verdict and a reason, as they travel between processes."""
@@ -36,13 +36,13 @@ _EXTRACTION: Final = (LatexExtractionConfig(), ExprExtractionConfig())
 
 
 def warm_up() -> None:
-    """Load what a first comparison loads, so that no answer pays for it."""
+    """Do a first comparison, so that no answer waits for its imports."""
     logging.disable(logging.CRITICAL)
     judge("\\frac{1}{2}+x", "\\frac{2}{4}+x")
 
 
 def judge(answer: str, gold: str) -> Finding:
-    """The verdict on two answers that the fast path could not decide. Any exception is the caller's to note."""
+    """The verdict on two answers that the fast path could not decide. The caller handles any exception."""
     angles = bool(_ANGLE_FUNCTION.search(answer + gold))
     left, right = _read(answer, angles), _read(gold, angles)
     if left is None or right is None:
@@ -78,7 +78,7 @@ def _with_constants(value: sympy.Expr) -> sympy.Expr:
 
 
 def _read(text: str, angles: bool) -> list[Any] | None:
-    """What Math-Verify makes of an answer; None where it finds nothing but a string."""
+    """The objects that Math-Verify reads in an answer; None if they are only strings."""
     text = text.strip().strip("$")
     text = text.replace("\\lg", "\\log_{10}")
     # Math-Verify would read sin x * 2 as the sine of the product.
@@ -86,12 +86,12 @@ def _read(text: str, angles: bool) -> list[Any] | None:
     if angles:
         # sin 30° is a number: Math-Verify would drop the sign of degrees.
         text = _DEGREES.sub(r"{(\1\\cdot\\frac{\\pi}{180})}", text)
-    found = parse(f"${text}$", extraction_config=_EXTRACTION, parsing_timeout=None, raise_on_error=False)
-    return found if any(not isinstance(item, str) for item in found) else None
+    objects = parse(f"${text}$", extraction_config=_EXTRACTION, parsing_timeout=None, raise_on_error=False)
+    return objects if any(not isinstance(item, str) for item in objects) else None
 
 
-def _value(found: list[Any]) -> Any:
-    return next(item for item in found if not isinstance(item, str))
+def _value(objects: list[Any]) -> Any:
+    return next(item for item in objects if not isinstance(item, str))
 
 
 def _has_roots(value: Any) -> bool:
@@ -101,14 +101,14 @@ def _has_roots(value: Any) -> bool:
 
 
 def _comparable(left: Any, right: Any) -> bool:
-    """Whether a "no" of Math-Verify is one: both sides are expressions, or both are of one kind of container."""
+    """Whether a "no" of Math-Verify can be trusted: both sides are expressions, or containers of one kind."""
     if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
         return True
     return type(left) is type(right)
 
 
 def _same_value(left: Any, right: Any, digits: int) -> bool | None:
-    """Whether two sympy objects have the same value to so many digits; None where that cannot be said."""
+    """Whether two sympy objects have the same value to this many digits; None if that is unknown."""
     containers = (sympy.FiniteSet, sympy.Tuple, sympy.Interval)
     for kind in containers:
         if isinstance(left, kind) and isinstance(right, kind):
@@ -132,20 +132,20 @@ def _same_parts(left: list[Any], right: list[Any], digits: int, *, ordered: bool
     if len(left) != len(right):
         return False
     if not ordered:
-        # Sorted by value both ways: a set that differs in one member differs there.
+        # Both sorted by value, so that equal sets have equal members at equal places.
         try:
             left = sorted(left, key=lambda item: complex(item).real)
             right = sorted(right, key=lambda item: complex(item).real)
         except (TypeError, ValueError):
             return None
-    found = [
+    answers = [
         None if isinstance(first, (bool, sympy.logic.boolalg.BooleanAtom)) and first != second else
         True if first == second else _same_value(first, second, digits)
         for first, second in zip(left, right, strict=True)
     ]  # fmt: skip
-    if False in found:
+    if False in answers:
         return False
-    return None if None in found else True
+    return None if None in answers else True
 
 
 def _same_number(left: sympy.Expr, right: sympy.Expr, digits: int) -> bool | None:

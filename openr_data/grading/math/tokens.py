@@ -1,13 +1,13 @@
-r"""Cut an answer into tokens that are equal where two writings of it are.
+r"""Cut an answer into tokens, so that two notations of one answer have equal tokens.
 
-What carries no meaning goes (spacing, `\left`, `\displaystyle`, dollar signs, a full stop at the end), what has two
-names gets one (`\dfrac` is `\frac`, `\times` is `*`), and words are told from products of variables. A token is a
-plain string:
+Marks without meaning are dropped (spacing, `\left`, `\displaystyle`, dollar signs, a full stop at the end), a command
+with two names gets one (`\dfrac` is `\frac`, `\times` is `*`), and words are separated from products of variables. A
+token is a plain string:
 
     "12" "0.5" "1000"   a number, thousands separators taken out
     "x" "\\pi" "\\frac" a letter, a command
-    '"cm'               a word (of a `\text{}`, or a run of letters that is no product), in lower case
-    " "                 a space between two numbers, the only one that is kept
+    '"cm'               a word (of a `\text{}`, or a run of letters that is not a product), in lower case
+    " "                 a space between two numbers; other spaces are dropped
     any other           one character
 
 One pass of one pattern, linear in the text.
@@ -25,7 +25,7 @@ Tokens = tuple[str, ...]
 JOINT: Final = "\x00"
 """Stands inside a number where a separator of thousands stood, until the tokens are tidied."""
 LIST_COMMA: Final = "\x01"
-"""A comma that is known to part a list."""
+"""A comma that certainly separates members of a list."""
 
 _UNICODE: Final = str.maketrans(
     {
@@ -83,7 +83,7 @@ _RENAMED: Final = {
 _FUNCTIONS: Final = frozenset(
     "sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt gcd lcm".split()
 )
-"""Functions that are written without a backslash too. `sec`, `min` and `max` are words more often."""
+"""Functions that are also written without a backslash. `sec`, `min` and `max` are words more often."""
 _PREFIXES: Final = frozenset({"sin", "cos", "tan", "ln", "log"})
 _NAMED: Final = {
     "Pi": "\\pi", "pi": "\\pi",
@@ -101,7 +101,7 @@ SHORT_WORDS: Final = frozenset(
 
 @lru_cache(maxsize=200_000)
 def tokens(text: str, *, thousands: bool = True) -> Tokens:
-    """The tokens of an answer. Deterministic; never raises; the empty tuple for an answer of nothing but dressing.
+    """The tokens of an answer. Deterministic; never raises; the empty tuple for an answer of marks without meaning.
 
     `120,150` is a number with a separator of thousands, or with `thousands=False` a list of two.
     """
@@ -111,95 +111,95 @@ def tokens(text: str, *, thousands: bool = True) -> Tokens:
     text = rewritten(text)
     if not text.isascii():
         text = text.translate(_UNICODE).strip()
-    found: list[str] = []
-    _cut(text if thousands else text.replace(",", ", "), found)
-    return _tidied(found)
+    cut: list[str] = []
+    _cut(text if thousands else text.replace(",", ", "), cut)
+    return _tidied(cut)
 
 
 def readings(text: str) -> list[Tokens]:
     """The ways to read the commas of an answer: thousands, a list, a decimal comma."""
-    found = [tokens(text)]
+    ways = [tokens(text)]
     if _GROUPED.search(text):
-        # 12,034 is no list.
+        # 12,034 is a number, not a list.
         if _ZERO_MEMBER.search(text) is None:
-            found.append(tokens(text, thousands=False))
+            ways.append(tokens(text, thousands=False))
     elif "," in text and (decimal := _DECIMAL_COMMA.fullmatch(text.strip().strip("$").strip())):
-        found.append(tokens(f"{decimal[1]}.{decimal[2]}{decimal[3]}"))
-    return found
+        ways.append(tokens(f"{decimal[1]}.{decimal[2]}{decimal[3]}"))
+    return ways
 
 
-def _cut(text: str, found: list[str]) -> None:
+def _cut(text: str, cut: list[str]) -> None:
     depth = 0
     for group, command, digits, letters, space, other in _TOKEN.findall(text):
         if digits:
-            # Inside brackets a comma parts the members: (12,102) is a pair.
-            _number(digits, found, is_list=depth > 0)
+            # Inside brackets a comma separates members: (12,102) is a pair.
+            _number(digits, cut, is_list=depth > 0)
         elif letters:
-            _letters(letters, found)
+            _letters(letters, cut)
         elif command:
             if command.startswith("\\quad") and len(command) > 5:
                 # \\quadx is a space and an x.
-                found.append(" ")
-                _letters(command[5:], found)
+                cut.append(" ")
+                _letters(command[5:], cut)
             elif command not in _DROPPED:
-                found.append(" " if command in _SPACES else _RENAMED.get(command, command))
+                cut.append(" " if command in _SPACES else _RENAMED.get(command, command))
         elif space:
             if space != "\\!":
-                found.append(" ")
+                cut.append(" ")
         elif other:
             other = _RENAMED.get(other, other)
             depth += (other in _OPENING) - (other in _CLOSING)
             if other not in _DROPPED:
-                found.append(other)
+                cut.append(other)
         elif group:
-            _group(group, found)
-        # An empty group has left no trace.
+            _group(group, cut)
+        # An empty group adds nothing.
 
 
-def _number(digits: str, found: list[str], is_list: bool) -> None:
+def _number(digits: str, cut: list[str], is_list: bool) -> None:
     if "," in digits:
         # 1,000 is a number and 1,2 a list: thousands come in threes, and never begin with a zero.
         head, *groups = digits.partition(".")[0].split(",")
         if not is_list and head and len(head) <= 3 and head[0] != "0" and all(len(group) == 3 for group in groups):
-            found.append(digits.replace(",", JOINT))
+            cut.append(digits.replace(",", JOINT))
             return
         parts = digits.split(",")
         zeros = any(len(part) > 1 and part[0] == "0" and part[1] != "." for part in parts[1:])
         if zeros and len(parts) == 2 and not is_list:
-            # 0,05 is no list.
-            found.append(".".join(parts))
+            # 0,05 is a decimal, not a list.
+            cut.append(".".join(parts))
             return
         for index, part in enumerate(parts):
             if index:
-                found.append(LIST_COMMA)
+                cut.append(LIST_COMMA)
             if part:
-                # A member with leading zeros is part of a decimal, of which is not known.
-                found.append('"' + part if zeros else part)
+                # A member with leading zeros is part of a decimal, but it is unknown of which.
+                cut.append('"' + part if zeros else part)
         return
-    found.append(digits)
+    cut.append(digits)
 
 
-def _letters(letters: str, found: list[str]) -> None:
+def _letters(letters: str, cut: list[str]) -> None:
     if not letters.isascii():
         # 元, 米: a unit or a word.
-        found.append('"' + letters.lower())
+        cut.append('"' + letters.lower())
         return
     if len(letters) == 1:
-        found.append(letters)
+        cut.append(letters)
         return
     low = letters.lower()
     if low[:-1] in _PREFIXES:
         # lnx, sinx.
-        found += ["\\" + low[:-1], letters[-1]]
+        cut += ["\\" + low[:-1], letters[-1]]
         return
     if low in _FUNCTIONS:
-        found.append("\\" + low)
+        cut.append("\\" + low)
     elif letters in _NAMED:
-        found.append(_NAMED[letters])
+        cut.append(_NAMED[letters])
     elif len(letters) > 3 or low in SHORT_WORDS or "'" in letters or _is_word(letters):
-        found.append('"' + low)
+        cut.append('"' + low)
     else:
-        found.extend(letters)
+        cut.extend(letters)
 
 
 def _is_word(letters: str) -> bool:
@@ -207,33 +207,33 @@ def _is_word(letters: str) -> bool:
     return letters.isupper() or (len(letters) == 3 and (letters[0].isupper() or not _VOWELS.isdisjoint(letters)))
 
 
-def _group(content: str, found: list[str]) -> None:
-    """The content of `\\text{}` and its kin: words are words there, everything else is cut as usual."""
+def _group(content: str, cut: list[str]) -> None:
+    """The content of `\\text{}` and similar commands: words stay words, everything else is cut as usual."""
     bare = content.strip(" ~")
-    before = next((token for token in reversed(found) if token != " "), "")
+    before = next((token for token in reversed(cut) if token != " "), "")
     if (_is_number(before) if before else False) or before in ("}", "\\pi", ")"):
-        # 25\\text{ m}, 9.8\\mathrm{m/s^2}: behind a number it is a unit.
+        # 25\\text{ m}, 9.8\\mathrm{m/s^2}: after a number it is a unit.
         unit = _UNIT.fullmatch(bare)
         if unit and all(part is None or part in UNIT_LETTERS or part in NAMES for part in unit.group(1, 2)):
-            found.append('"' + unit[1])
-            found += ["/", '"' + unit[2]] if unit[2] else []
-            found += ["^", unit[3]] if unit[3] else []
+            cut.append('"' + unit[1])
+            cut += ["/", '"' + unit[2]] if unit[2] else []
+            cut += ["^", unit[3]] if unit[3] else []
             return
     if len(bare) == 1:
-        found.append(bare)
+        cut.append(bare)
         return
     content = bare
-    found.append(" ")
+    cut.append(" ")
     for part in re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|[^A-Za-z]+", content):
         if part[0].isalpha():
             low = part.lower()
             if low in _FUNCTIONS:
-                found.append("\\" + low)
+                cut.append("\\" + low)
             else:
-                found.append(part if len(part) == 1 else '"' + low)
+                cut.append(part if len(part) == 1 else '"' + low)
         else:
-            _cut(part, found)
-    found.append(" ")
+            _cut(part, cut)
+    cut.append(" ")
 
 
 def unbolded(text: str) -> str:
@@ -245,42 +245,42 @@ def unbolded(text: str) -> str:
     return text
 
 
-def _tidied(found: list[str]) -> Tokens:
-    """Spaces left only between two numbers; thousands joined; the full stop at the end gone."""
-    while found and found[-1] in (" ", ".", ",", ";", ":", "\\"):
-        found.pop()
-    kept: list[str] = []
-    for index, token in enumerate(found):
+def _tidied(cut: list[str]) -> Tokens:
+    """The tokens with spaces between numbers only, thousands joined, and no full stop at the end."""
+    while cut and cut[-1] in (" ", ".", ",", ";", ":", "\\"):
+        cut.pop()
+    tidy: list[str] = []
+    for index, token in enumerate(cut):
         if token == " ":
-            if kept and kept[-1] != " " and _is_number(kept[-1]):
-                kept.append(" ")
+            if tidy and tidy[-1] != " " and _is_number(tidy[-1]):
+                tidy.append(" ")
             continue
-        if kept and kept[-1] == " " and not _is_number(token):
-            kept.pop()
-        if kept and token[0] in "0123456789" and _joins(kept, token, found, index):
-            kept[-1] += token
+        if tidy and tidy[-1] == " " and not _is_number(token):
+            tidy.pop()
+        if tidy and token[0] in "0123456789" and _joins(tidy, token, cut, index):
+            tidy[-1] += token
             continue
-        kept.append("," if token == LIST_COMMA else token)
-    if kept and kept[-1] == " ":
-        kept.pop()
-    for index, token in enumerate(kept):
+        tidy.append("," if token == LIST_COMMA else token)
+    if tidy and tidy[-1] == " ":
+        tidy.pop()
+    for index, token in enumerate(tidy):
         if token[0] in "0123456789" or (token[0] == "." and len(token) > 1):
-            kept[index] = _plain_number(token)
-    return tuple(kept)
+            tidy[index] = _plain_number(token)
+    return tuple(tidy)
 
 
-def _joins(kept: list[str], token: str, found: list[str], index: int) -> bool:
+def _joins(tidy: list[str], token: str, cut: list[str], index: int) -> bool:
     r"""Whether a number goes on after `{,}` (1{,}000; 0{,}5 is a decimal comma) or a space."""
-    if kept[-3:] == ["{", ",", "}"] and len(kept) > 3 and _is_number(kept[-4]):
-        del kept[-3:]
+    if tidy[-3:] == ["{", ",", "}"] and len(tidy) > 3 and _is_number(tidy[-4]):
+        del tidy[-3:]
         whole, point, _ = token.partition(".")
-        kept[-1] += JOINT if len(whole) == 3 or point else "."
+        tidy[-1] += JOINT if len(whole) == 3 or point else "."
         return True
-    # 10 000 and 10\\,000: a group of three behind a space.
-    three = kept[-1] == " " and len(token.partition(".")[0]) == 3 and "." not in kept[-2] and bool(kept[-2].strip("0"))
-    if three and (JOINT in kept[-2] or len(kept[-2]) <= 3) and found[index + 1 : index + 2] != ["/"]:
-        kept.pop()
-        kept[-1] += JOINT
+    # 10 000 and 10\\,000: a group of three after a space.
+    three = tidy[-1] == " " and len(token.partition(".")[0]) == 3 and "." not in tidy[-2] and bool(tidy[-2].strip("0"))
+    if three and (JOINT in tidy[-2] or len(tidy[-2]) <= 3) and cut[index + 1 : index + 2] != ["/"]:
+        tidy.pop()
+        tidy[-1] += JOINT
         return True
     return False
 
@@ -290,7 +290,7 @@ def _is_number(token: str) -> bool:
 
 
 def _plain_number(token: str) -> str:
-    """One writing of a number: no separators, no leading zeros (a bare point gets one)."""
+    """One notation of a number: no separators, no leading zeros (a bare point gets one)."""
     token = token.replace(JOINT, "")
     whole, point, rest = token.partition(".")
     whole = whole.lstrip("0") or "0"

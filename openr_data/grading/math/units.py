@@ -1,4 +1,4 @@
-"""Units that answers carry: their names, and the exact factors between those that measure the same."""
+"""Units in answers: their names, and the exact factors between units of one dimension."""
 
 from fractions import Fraction
 from typing import Final
@@ -37,7 +37,7 @@ _TABLE: Final[dict[str, dict[str, str]]] = {
 """Dimension, simple name, then its factor and its other names."""
 
 NAMES: Final[dict[str, str]] = {}
-"""Every name of a known unit, to its simple name."""
+"""Every name of a unit, to its simple name."""
 MEASURES: Final[dict[str, tuple[str, Fraction]]] = {}
 """Simple name to dimension and factor."""
 
@@ -49,13 +49,13 @@ for _dimension, _units in _TABLE.items():
             NAMES[_other] = _name
 
 UNIT_LETTERS: Final = frozenset("mgshlLcNJWVKCFA")
-"""Letters that behind a number may be a unit or a variable."""
+"""Letters that may be a unit or a variable when they follow a number."""
 
 NO_UNITS: Final = frozenset(
     "is are was not no less more short below above under over wrong right squared cubed factorial only and or from "
     "minus plus times if when because since though but bc debt loss than".split()
 )
-"""Words behind a number that say something else than what it counts."""
+"""Words after a number that do not name what it counts."""
 
 SCALES: Final = {
     "hundred": Fraction(100), "hundreds": Fraction(100), "thousand": Fraction(1000), "thousands": Fraction(1000),
@@ -76,10 +76,10 @@ _POWERS: Final = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cube
 def simple_unit(words: tuple[str, ...]) -> str:
     """One spelling of a unit written as tokens: `("square", "feet")` and `("ft", "^", "2")` are `foot^2`.
 
-    A word that is no known unit loses its plural; "per" and "an" become a slash.
+    A word that is not in the table loses its plural; "per" and "an" become a slash.
     """
     power = 1
-    found: list[str] = []
+    names: list[str] = []
     skip = False
     for index, word in enumerate(words):
         if skip:
@@ -91,12 +91,12 @@ def simple_unit(words: tuple[str, ...]) -> str:
             power = {"2": 2, "3": 3}.get(words[index + 1], 1)
             skip = True
         elif word in ("per", "/", "an", "a"):
-            found.append("/")
-        elif word in ("of", "the", "total") or (word == "in" and found):
+            names.append("/")
+        elif word in ("of", "the", "total") or (word == "in" and names):
             continue
         else:
-            found.append(NAMES.get(word) or _singular(word))
-    text = " ".join(found).replace(" / ", "/").strip()
+            names.append(NAMES.get(word) or _singular(word))
+    text = " ".join(names).replace(" / ", "/").strip()
     text = {"mph": "mile/hour", "kph": "km/hour"}.get(text, text)
     return text if power == 1 else f"{text}^{power}"
 
@@ -108,10 +108,10 @@ def _singular(word: str) -> str:
 
 
 def measure(unit: str) -> tuple[str, Fraction] | None:
-    """Dimension and factor of a simple unit (`foot^2` is (`length^2`, …)), or None for a unit that is not known."""
+    """Dimension and factor of a simple unit (`foot^2` is (`length^2`, …)), or None for a unit outside the table."""
     base, _, power = unit.partition("^")
-    found = MEASURES.get(base)
-    if found is None:
+    known_measure = MEASURES.get(base)
+    if known_measure is None:
         return None
-    dimension, factor = found
-    return (f"{dimension}^{power}", factor ** int(power)) if power else found
+    dimension, factor = known_measure
+    return (f"{dimension}^{power}", factor ** int(power)) if power else known_measure

@@ -1,4 +1,4 @@
-"""What an answer can be, once it is read: a quantity, a word, an interval, a group of values, an equation.
+"""The values that an answer is read as: a quantity, a word, an interval, a group of values, an equation.
 
 Values are plain and frozen; `equivalence.py` compares them.
 """
@@ -14,10 +14,10 @@ GroupKind = Literal["tuple", "bracket", "list", "set", "row", "matrix", "ratio",
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number or an expression, with the unit written behind it (one word in its simple form, or empty).
+    """A number or an expression, with the unit written after it (one word in its simple form, or empty).
 
-    `base` is the base of a number written as `1011_2`, and `digits` what stood before the underscore. `decimal` is the
-    decimal fraction as it was written, where the quantity is nothing but one.
+    `base` is the base of a number written as `1011_2`, and `digits` its digits. `decimal` is the decimal fraction as it
+    was written, if the quantity is just that.
     """
 
     value: Expression
@@ -36,7 +36,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """The letter of a multiple-choice option, A to J, with what is written behind it."""
+    """The letter of a multiple-choice option, A to J, and the tokens after it."""
 
     letter: str
     rest: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Group:
 class Interval:
     """All numbers between two ends; an infinite end is an expression with the atom `oo`.
 
-    `variable` is the one of the inequality that it was written as.
+    `variable` is that of the inequality, if it was written as one.
     """
 
     low: Expression
@@ -73,7 +73,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """`name = value`: the name may be left out by the other side."""
+    """`name = value`; the other side may omit the name."""
 
     name: tuple[str, ...]
     value: "Value"
@@ -82,9 +82,9 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """`left = right` between expressions, as left - right: the same up to a factor.
+    """`left = right` between expressions, as left - right, which is defined up to a factor.
 
-    `total` is the right side where the left one is a sum of letters (`m+n=25`): the number may stand for all of it.
+    `total` is the right side if the left one is a sum of letters (`m+n=25`): the number alone may be the answer.
     """
 
     difference: Expression

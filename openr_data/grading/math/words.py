@@ -1,4 +1,4 @@
-"""The words that answers are written with: numbers, articles, fillers."""
+"""Words in answers: numbers, articles, fillers."""
 
 from fractions import Fraction
 from typing import Final
@@ -27,4 +27,4 @@ NUMERAL_WORDS: Final = frozenset(
     "all every any both each many first second thirty forty fifty sixty seventy eighty ninety "
     "negative minus percent point over and".split()
 ) | frozenset(COUNTS)
-"""Words that may tell a number or a set of numbers: an answer with one of them may equal a number."""
+"""Words that may name a number or a set of numbers: an answer with one of them may equal a number."""

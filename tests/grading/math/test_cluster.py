@@ -40,3 +40,19 @@ def test_the_text_clusters_stand_beside() -> None:
 def test_no_answers_make_no_clusters() -> None:
     assert asyncio.run(MathGrader().same([])) == []
     assert cluster_by_text([]) == []
+
+
+def test_a_unit_counts_where_both_have_one_and_a_chain_never_joins_two_that_differ() -> None:
+    grader = MathGrader(symbolic=False, cache=GradeCache(None, ""))
+
+    def same(*answers: str) -> list[list[int]]:
+        return asyncio.run(grader.same(answers))
+
+    assert same("5 cm", "5 m") == [[0], [1]]
+    assert same("1 m", "100 cm") == [[0, 1]]
+    assert same("5 cm", "5") == [[0, 1]]
+    assert same("1/2", "50\\%") == [[0, 1]]
+    assert same("0.3333333333", "1/3") == [[0, 1]]
+    assert same("50", "1/2", "50\\%") == [[0, 2], [1]]
+    assert same("5 cm", "5", "5 m") == [[0], [1, 2]]
+    assert same("5 m", "5 cm", "5") == [[0, 2], [1]]
