@@ -32,10 +32,10 @@ FIRST = ("One minute", "Label your own questions")
 """The sections that every reader has run: each group begins with a copy of the store that they leave."""
 GROUPS: dict[str, tuple[str, ...]] = {
     "train": ("Train a reward model", "Verdicts and reasons", "Better answers"),
-    "cost": ("What it costs", "Stop, go on, look"),
+    "cost": ("What it costs", "Stop, resume, inspect"),
     "methods": (
         "Methods", "Which method is better, and what did it cost", "Judges and consensus", "Is this answer that answer?",
-        "Datasets", "Ask", "Versions", "Formats", "The Hub",
+        "Datasets", "Query", "Versions", "Formats", "The Hub",
     ),
     "world": ("The arithmetic world", "When something is wrong"),
 }  # fmt: skip
