@@ -23,7 +23,7 @@ FLOORS = (
     "metrics store grading",
     "engine",
     "jobs",
-    "exchange inventory diagnosis",
+    "exchange inventory diagnosis loading",
     "evaluation",
     "derivation",
     "display huggingface",

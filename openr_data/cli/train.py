@@ -14,6 +14,7 @@ import click
 from ..config import build, parse_overrides, read_toml
 from ..errors import UnknownName
 from ..exchange.selection import parse_ratio
+from ..jobs.trainer import run_training
 from ..registry import catalog_entry, load
 from ..store import Store
 from .output import Output, hint, note, output_options
@@ -115,15 +116,18 @@ def prm(
     resolved = type(resolved)(**{**{n: getattr(resolved, n) for n in known}, "schedule": schedule})
     folder = folder or Path(f"{data.partition('@')[0]}-prm")
     run = kind(Store.open(store), resolved, folder)
-    if (done := run.result()) is not None:
-        note(f"The model in {folder} is done already. Train another one with another --out, option or seed.")
-        _summary(out, folder, done)
-        return
-    note(f"prm on {run.config.data} from {resolved.model} → {folder}, job {run.job.job_id}")
     with _asked_to_stop() as stop:
-        figures = run.run(_progress(), stop)
-    if figures:
-        _summary(out, folder, figures)
+        trained = run_training(
+            run,
+            report=_progress(),
+            stop=stop,
+            announce=lambda job: note(f"prm on {run.config.data} from {resolved.model} → {folder}, job {job.job_id}"),
+        )
+    if trained.was_done:
+        note(f"The model in {folder} is done already. Train another one with another --out, option or seed.")
+        _summary(out, folder, trained.figures)
+    elif trained.figures:
+        _summary(out, folder, trained.figures)
         name = f"./{folder}" if not folder.is_absolute() and folder.parts[:1] != ("..",) else str(folder)
         hint(f"Prove it with: openr-data eval prm {name} --on DATASET")
         hint(f"Choose answers with it: openr-data eval search --reward {name}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,13 @@ class Dataset(Location):
     """One dataset of a store: a folder of Delta tables with snapshots and tags."""
 
     def append(
-        self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int, *, supersedes: bool = False
+        self,
+        table: str,
+        rows: Iterable[Mapping[str, object]] | pa.Table,
+        app: str,
+        seq: int,
+        *,
+        supersedes: bool = False,
     ) -> int:
         """Commit rows to a table exactly once, ordered by question; return how many.
 
@@ -39,11 +45,11 @@ class Dataset(Location):
             tables.append(self.path / table, data, app, seq, supersedes=supersedes or revised)
         return int(data.num_rows)
 
-    def add_questions(self, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
+    def add_questions(self, rows: Iterable[Mapping[str, object]] | pa.Table, app: str, seq: int) -> int:
         """Commit the questions that the dataset lacks; return how many were new."""
         return self._add_missing("questions", rows, app, seq)
 
-    def _add_missing(self, table: str, rows: Iterable[Mapping[str, Any]] | pa.Table, app: str, seq: int) -> int:
+    def _add_missing(self, table: str, rows: Iterable[Mapping[str, object]] | pa.Table, app: str, seq: int) -> int:
         """Commit the rows whose key the table lacks; return how many were new.
 
         Two processes that add the same row at the same time add it once: each reads the other's commit first.
@@ -108,7 +114,7 @@ class Dataset(Location):
         return storage.size_below(self.path)
 
 
-def _ordered(rows: Iterable[Mapping[str, Any]] | pa.Table, table: str) -> pa.Table:
+def _ordered(rows: Iterable[Mapping[str, object]] | pa.Table, table: str) -> pa.Table:
     """Rows with the columns of the table, ordered by question and key; compaction orders very large batches."""
     schema = TABLES[table]
     if isinstance(rows, pa.Table):
