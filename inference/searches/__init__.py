@@ -1,1 +1,1 @@
-"""Searches for solutions, one algorithm a file."""
+"""Searches for solutions, one algorithm per file."""

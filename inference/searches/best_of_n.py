@@ -1,8 +1,8 @@
-"""Best-of-N: n solutions of a question in one request; which of them is the answer is decided afterwards.
+"""Best-of-N samples n solutions of a question in one request; the answer is chosen among them afterwards.
 
-Majority vote, RM-Max and RM-Vote (OpenR, arXiv 2410.09671, section 4) are ways to choose among the same samples, so
-they are no searches of their own: `openr_data/metrics/aggregation.py`. Every budget below n is a subset of the
-samples, so that one run gives the whole curve. A reward model, where one is given, scores each solution once.
+Majority vote, RM-Max and RM-Vote (OpenR, arXiv 2410.09671, section 4) choose among the same samples, so they are rules
+of `openr_data/metrics/aggregation.py` and not separate searches. Every budget below n is a subset of the samples, so
+one run gives the whole curve. A reward model, if given, scores each solution once.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from openr_data.types import Budget, Candidate, Completion, Prefix, Sampling, Se
 
 @dataclass(frozen=True, slots=True)
 class BestOfNConfig:
-    """`n` solutions a question."""
+    """`n` solutions per question."""
 
     n: int = 16
 
@@ -36,22 +36,22 @@ class BestOfN:
         self.config, self.sampling = config, sampling
 
     def budget(self) -> Budget:
-        """n solutions of the full length."""
+        """Return the budget of n solutions of the full length."""
         return Budget(1, self.config.n, self.config.n * self.sampling.max_tokens)
 
     async def solve(self, question: str, policy: Policy, reward: RewardModel | None = None) -> SearchResult:
-        """n candidates in the order in which they were drawn."""
+        """Return n candidates in the order in which they were drawn."""
         seed = derive_seed(self.sampling.seed, question)
         drawn = await policy.sample(Prefix(question), self.config.n, replace(self.sampling, seed=seed))
-        steps = [policy.steps_of(item.text) for item in drawn]
+        steps = [policy.steps_of(completion.text) for completion in drawn]
         scores = await _scores(question, steps, reward)
         return SearchResult(
             tuple(
-                _candidate(item, seed, index, path, found)
-                for index, (item, path, found) in enumerate(zip(drawn, steps, scores, strict=True))
+                _candidate(completion, seed, index, path, path_scores)
+                for index, (completion, path, path_scores) in enumerate(zip(drawn, steps, scores, strict=True))
             ),
             calls=len(drawn),
-            tokens=sum(item.n_tokens for item in drawn),
+            tokens=sum(completion.n_tokens for completion in drawn),
         )
 
 
@@ -60,13 +60,17 @@ async def _scores(
 ) -> list[tuple[float, ...]]:
     if reward is None:
         return [()] * len(steps)
-    # A text without steps has none to score.
-    distinct = {item: None for item in steps if item}
-    found = await asyncio.gather(*(reward.score(question, item) for item in distinct))
-    known = dict(zip(distinct, found, strict=True))
-    return [tuple(known.get(item, ())) for item in steps]
+    # A text without steps has nothing to score.
+    distinct = {path: None for path in steps if path}
+    scores = await asyncio.gather(*(reward.score(question, path) for path in distinct))
+    by_path = dict(zip(distinct, scores, strict=True))
+    return [tuple(by_path.get(path, ())) for path in steps]
 
 
-def _candidate(item: Completion, seed: int, index: int, steps: tuple[str, ...], scores: tuple[float, ...]) -> Candidate:
-    draw = item.draw or (seed, index)
-    return Candidate(item.text, steps, item.finish_reason, item.n_tokens, item.logprob, draw, scores)
+def _candidate(
+    completion: Completion, seed: int, index: int, steps: tuple[str, ...], scores: tuple[float, ...]
+) -> Candidate:
+    draw = completion.draw or (seed, index)
+    return Candidate(
+        completion.text, steps, completion.finish_reason, completion.n_tokens, completion.logprob, draw, scores
+    )

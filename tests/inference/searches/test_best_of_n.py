@@ -1,4 +1,4 @@
-"""Best-of-N asks once, keeps every candidate, and never sees more than the question."""
+"""Checks that Best-of-N samples once, returns every candidate, and never sees more than the question."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.conftest import four_steps
 
 
 class Lengths:
-    """A reward model that counts what it is asked."""
+    """A reward model that counts its requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[str, ...]]] = []

@@ -1,4 +1,4 @@
-"""The dev split: its scores in any batches, and which solutions count for what."""
+"""Checks the dev split: scores are independent of batches, and each solution counts for the right metrics."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +15,12 @@ from tests.training.prm.toys import CLASSES, PAIR, SCALAR, TURNS, encoder, parit
 
 
 def an_example(name: str, *target: float | None) -> Example:
-    """A solution whose length tells it apart: scores come shortest first."""
+    """Make a solution with a distinct length, because scores come shortest first."""
     return Example(name, "test", f"Question {'1 ' * len(name)}", ("1",) * len(target), target, (1.0,) * len(target))
 
 
 class Scripted(Dev):
-    """A dev split whose scores are given, solution by solution, shortest first."""
+    """Make a dev split with given scores, one list per solution, shortest first."""
 
     def __init__(self, scored: Sequence[tuple[Example, list[float]]]) -> None:
         super().__init__([item for item, _ in scored], encoder(), 0)
@@ -37,9 +37,9 @@ def test_steps_are_measured_where_they_have_a_target_and_whole_solutions_where_a
             (an_example("a", 1.0, 1.0), [0.9, 0.8]),
             (an_example("bbbb", 1.0, 0.0, None), [0.7, 0.1, 0.9]),
             (an_example("cccccccc", 0.0, None, None), [0.6, 0.2, 0.2]),
-            # No error so far, and its end is not judged: of this solution nobody knows the first error.
+            # No error up to an unjudged end: the first error of this solution is unknown.
             (an_example("dddddddddddddd", 1.0, None, None), [0.2, 0.1, 0.1]),
-            # Nor of one with a gap before its error.
+            # It is also unknown for a solution with a gap before its error.
             (an_example("eeeeeeeeeeeeeeeeeeeeee", None, 1.0, 0.0), [0.9, 0.9, 0.9]),
         ]
     ).measure(None)
@@ -47,7 +47,7 @@ def test_steps_are_measured_where_they_have_a_target_and_whole_solutions_where_a
     assert found.steps.accuracy == pytest.approx(5 / 8)
     assert (found.first_errors.erroneous, found.first_errors.correct) == (2, 1)
     assert (found.first_errors.erroneous_hit, found.first_errors.correct_hit) == (1, 1)
-    # Between .6 (an error) and .7 (a good step) all three are told right.
+    # A threshold between .6 (an error) and .7 (a good step) classifies all three correctly.
     assert found.threshold == pytest.approx(0.65)
     assert found.at_threshold.f1 == 1.0
     assert found.figures()["first_error_f1"] == 1.0

@@ -1,4 +1,4 @@
-"""The label rule: which target and weight a step has, and what is counted; by hand, and from a store."""
+"""Checks the label rule: the target and weight of each step, and the counts, from records and from a store."""
 
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,9 @@ def test_with_a_threshold_the_measured_share_decides() -> None:
     record = a_record((1, 1, 1), value=(0.8, 0.5, 0.25), provenance=(MEASURED,) * 3)
     assert targets(record, HARD) == (1.0, 1.0, 1.0)
     assert targets(record, LabelRule(threshold=0.0)) == (1.0, 1.0, 1.0)
-    # Good is above, not at the threshold.
+    # A value at the threshold is not good; only above it.
     assert targets(record, LabelRule(threshold=0.25)) == (1.0, 1.0, 0.0)
-    # What it calls an error is a first error.
+    # A step that the threshold makes an error is a first error.
     assert targets(record, LabelRule(threshold=0.5)) == (1.0, 0.0, None)
 
 
@@ -101,7 +101,7 @@ def test_with_a_threshold_a_label_is_no_error_where_the_share_is_above() -> None
     record = a_record((1, -1, 1), value=(0.9, 0.3, 0.6), provenance=(MEASURED,) * 3)
     assert targets(record, LabelRule(threshold=0.25)) == (1.0, 1.0, 1.0)
     assert targets(record, HARD) == (1.0, 0.0, None)
-    # Soft labels end where the stored label says so.
+    # Soft labels end at the stored first error.
     assert targets(record, SOFT) == (0.9, 0.3, None)
 
 
@@ -127,7 +127,7 @@ def test_the_hard_label_stands_in_where_there_is_no_share(rule: LabelRule, value
     record = a_record((1, -1), value=(value, value), provenance=(Provenance.JUDGED, MEASURED))
     assert targets(record, rule, counts) == (1.0, 0.0)
     assert counts.without_share == 2
-    # Without any columns beside the labels too.
+    # The same holds for a record without any columns besides the labels.
     assert targets(a_record((1, -1)), rule, counts) == (1.0, 0.0)
     assert counts.without_share == 4
 
@@ -203,7 +203,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Any:
         a_row("Q3?", ["a", "b", "c"], [1, None, 1], method="judge"),
         {"question": "Never labelled?", "answer": "1"},
     ]
-    # A row without steps is a question alone.
+    # A row without steps is only a question.
     return bring(store, [{"steps": [], **row} for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""The losses of a reward model against what they are by definition, in float64 where the function keeps it."""
+"""Compares the losses of a reward model with their definitions, in float64 if the function preserves it."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def some_logits(width: int, scale: float = 3.0) -> Tensor:
 
 
 def two_way(pair: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of two logits (good, bad) against [y, 1 - y]."""
+    """Return the cross-entropy of two logits (good, bad) against [y, 1 - y]."""
     logs = pair.log_softmax(dim=-1)
     return -(weight * (target * logs[:, 0] + (1 - target) * logs[:, 1])).sum()
 
@@ -45,7 +45,7 @@ def test_the_gradient_is_probability_minus_target_times_weight() -> None:
 def test_a_prefix_twice_is_one_with_both_weights_and_the_mean_target(
     items: list[tuple[float, float, float, float]],
 ) -> None:
-    """What lets a trie hold a shared step once: the loss is linear in the target."""
+    """The loss is linear in the target, which allows a trie to hold a shared step once."""
     z, y, w, v = (torch.tensor(column, dtype=torch.float64) for column in zip(*items, strict=True))
     apart = step_loss(z, y, w) + step_loss(z, 1 - y, v)
     mass = w + v
@@ -59,7 +59,7 @@ def test_pair_logits_is_the_difference_of_two_columns_in_float32() -> None:
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), logits[:, GOOD] - logits[:, BAD], atol=1e-5)
     assert (pair_logits(logits, BAD, GOOD) == -found).all()
-    # In bfloat16 the logits themselves are rounded, their difference is not once more.
+    # In bfloat16 the logits themselves are rounded, but their difference is not rounded again.
     coarse = logits.bfloat16()
     assert (pair_logits(coarse, GOOD, BAD) == coarse[:, GOOD].float() - coarse[:, BAD].float()).all()
 

@@ -1,4 +1,4 @@
-"""Packed rows against solutions one by one: logits, the whole gradient, and what the file and the collator hold."""
+"""Compares packed rows with separate solutions: logits, the whole gradient, and the contents of file and collator."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ ARCHITECTURES = ["qwen2", "qwen3", "llama", "mistral"]
 
 
 def some_examples() -> list[Example]:
-    """Solutions that share steps on whose targets and weights they do not agree, with steps that are masked."""
+    """Make solutions that share steps with different targets and weights, some of them masked."""
     found = parity(4, solutions=3)
     first, second, third = (replace(found[i], question_id="mixed", question="Mixed.") for i in range(3))
     shared, other = "1 1 0", "0 1 0"
@@ -73,7 +73,7 @@ def forward(model: Any, ids: Sequence[int], **more: Any) -> torch.Tensor:
 
 
 def one_by_one(model: Any, examples: Sequence[Example], form: PrmFormat, generative: bool = False) -> torch.Tensor:
-    """The loss as it is defined: every solution by itself, its steps at their positions."""
+    """Compute the loss by definition: every solution separately, with its steps at their positions."""
     total = torch.zeros(())
     read = encoder(form)
     for item in examples:
@@ -92,7 +92,7 @@ def one_by_one(model: Any, examples: Sequence[Example], form: PrmFormat, generat
 
 
 def gradient(model: Any, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """The whole gradient, as one vector."""
+    """Return the whole gradient as one vector."""
     model.zero_grad()
     loss().backward()
     return torch.cat([item.grad.flatten() for item in model.parameters() if item.grad is not None]).clone()
@@ -104,10 +104,10 @@ def packed_loss(
     batch = Collator(data, keep=form.head == "lm_pair", branches=branches)([list(range(len(data)))])
     labels = batch.pop("labels")
     if eager and branches:
-        # Eager attention adds its mask; the models that are trained read a mask of truth values (sdpa).
+        # Eager attention adds its mask, whereas the trained models read a boolean mask (sdpa).
         batch["attention_mask"] = torch.where(batch["attention_mask"], 0.0, torch.finfo(torch.float32).min)
     outputs = model(**batch, use_cache=False)
-    # The sum itself: divided by one item.
+    # Dividing by one item gives the sum itself.
     return StepLoss(encoder(form), generative=generative)(outputs, labels, num_items_in_batch=1)
 
 
@@ -175,7 +175,7 @@ def test_the_logits_of_a_packed_row_are_those_of_each_solution_by_itself(kind: s
 
 
 def prefix_of(batch: dict[str, torch.Tensor], at: int) -> tuple[int, ...]:
-    """The tokens that a place of a row sees, from its mask or from where positions restart."""
+    """Return the tokens that a position of a row sees, from its mask or from restarting positions."""
     ids, positions = batch["input_ids"][0], batch["position_ids"][0]
     if "attention_mask" in batch:
         return tuple(ids[batch["attention_mask"][0, 0, at]].tolist())
@@ -246,7 +246,7 @@ def test_the_gradient_is_non_zero_exactly_where_a_labelled_step_is_read(
     assert touched.any(dim=1).nonzero().flatten().tolist() == kept.tolist()
     wanted = set(range(full.shape[-1])) if generative else {read.good, read.bad}
     assert set(touched.any(dim=0).nonzero().flatten().tolist()) == wanted
-    # All of them are tags, each the end of a labelled step of some solution, at which it is scored too.
+    # All of them are tags: each ends a labelled step of some solution and is also where scoring reads it.
     judged = {
         encoded.ids[: at + 1]
         for item in some_examples()
@@ -278,7 +278,7 @@ def test_masked_steps_contribute_nothing(tmp_path: Path) -> None:
     masked = written([example], tmp_path / "masked.arrow")
     assert len(masked.of_reads("target", 0)) == 2
     wanted = gradient(model, lambda: packed_loss(model, masked, PAIR, branches=True))
-    # Its weight does not count, and a masked step at the end might as well not be there.
+    # The weight of a masked step is ignored, and a masked step at the end changes nothing.
     heavy = written([replace(example, weight=(1.0, 9.0, 1.0))], tmp_path / "heavy.arrow")
     assert (gradient(model, lambda: packed_loss(model, heavy, PAIR, branches=True)) == wanted).all()
     longer = replace(example, steps=(*example.steps, "0 0"), target=(*example.target, None), weight=(1.0,) * 4)
@@ -300,11 +300,11 @@ def test_what_stands_behind_the_last_label_is_left_out_and_changes_no_gradient(t
         assert data.tokens == wanted.tokens == seen.tokens
         loss = packed_loss(model, data, PAIR, branches=share)
         assert loss.item() == pytest.approx(one_by_one(model, short, PAIR).item(), rel=NEAR)
-    # Steps without a label before it are read: they are what a later step is judged by.
+    # Unlabelled steps before it are read, because a later step is judged in their context.
     between = [replace(item, target=(1.0, None, 0.0)) for item in whole]
     seen = write_encoded(between, encoder(), tmp_path / "x.arrow", longest=0, room=512, share=False)
     assert seen.tokens == sum(tokens_of(item, 3) for item in whole)
-    # What is left out for that reason is not cut for lack of room.
+    # Steps left out for that reason do not count as cut for lack of room.
     seen = write_encoded(short, encoder(), tmp_path / "x.arrow", longest=tokens_of(whole[0], 2), room=512, share=False)
     assert (seen.solutions, seen.cut_steps) == (4, 0)
     nothing = [replace(item, target=(None, None, None)) for item in whole]
@@ -321,7 +321,7 @@ def test_labels_survive_the_store_the_file_and_the_collator_exactly(tmp_path: Pa
     measured = a_row("Measured?", steps, [1, 1, 0, None, -1], value=shares, n_correct=[10, 7, 1, 3, 0],
                      n_rollouts=[10] * 5, provenance=["measured"] * 5)  # fmt: skip
     bring(store, [measured, a_row("Judged?", steps, [1, 0, None, -1, 1], provenance=["judged"] * 5)])
-    # With labels as TRL writes them: truth values of one row, numbers of another.
+    # Labels as TRL writes them: truth values in one row, numbers in another.
     marks = [{"prompt": "Marked?", "completions": steps, "labels": [True, True, True, True, False]}]
     numbers = [{"prompt": "Numbered?", "completions": steps, "labels": shares}]
     dataset = bring(store, marks + numbers, form="trl")
@@ -394,7 +394,7 @@ def test_every_trie_is_in_one_pack_and_a_pack_has_room_for_all_of_it(lengths: li
         assert pack
         assert sum(lengths[place] for place in pack) <= room or len(pack) == 1
     assert packs == plan_packs(np.array(lengths, dtype=np.int64), room, seed)
-    # Half empty rows: at most one, while all rows are open.
+    # While all rows are open, at most one may be half empty.
     if len(packs) <= 64:
         assert sum(sum(lengths[place] for place in pack) * 2 <= room for pack in packs) <= 1
 
@@ -481,7 +481,7 @@ def test_what_is_cut_is_read_by_no_row(tmp_path: Path) -> None:
     assert (seen.cut_solutions, seen.cut_steps) == (12, 12)
     tag = encoder().tag[0]
     for place in range(len(data)):
-        # The last token of every path is a tag: no step is cut in two.
+        # The last token of every path is a tag, so no step is cut in two.
         ids, end = data.of_tokens("ids", place), data.of_tokens("end", place)
         leaves = np.flatnonzero(end == np.arange(len(end)) + 1)
         assert (ids[leaves] == tag).all()

@@ -1,4 +1,4 @@
-"""Reasons that a generative reward model learns: from the metadata of labels to what it writes on new solutions."""
+"""Checks reasons of a generative reward model, from the metadata of labels to its text on new solutions."""
 
 import asyncio
 import json
@@ -42,14 +42,14 @@ from tests.training.prm.toys import (
 
 
 def reasoned(count: int = 4) -> list[Example]:
-    """Solutions with reasons: some steps have none, some solutions share steps on whose reasons they do not agree."""
+    """Make solutions with reasons; some steps have none, and some solutions share steps with different reasons."""
     found = [replace(item, reasons=("1 0", "", "0 0 1")) for item in parity(count, solutions=2)]
     first = replace(parity(1)[0], question_id="mixed", question="Mixed.", steps=("1 1", "0 1"), target=(1.0, 0.0))
     first = replace(first, weight=(3.0, 1.0), reasons=("1 1", "0 1"))
     return [
         *found,
         first,
-        # The same reason for the same verdict, one more for it, one for the other verdict, one on a masked step.
+        # The same reason for the same verdict, a second reason for it, one for the other verdict, one on a masked step.
         first,
         replace(first, steps=("1 1", "1 0"), reasons=("0", "1")),
         replace(first, target=(0.0, None), reasons=("0 0 0", "1 1 1")),
@@ -58,7 +58,7 @@ def reasoned(count: int = 4) -> list[Example]:
 
 
 def pieces(examples: Sequence[Example], read: PrmEncoder) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:
-    """What reasons are: the ids up to a verdict, the ids behind it, the weight of the step. One for a verdict."""
+    """Return reasons by definition, one per verdict: the ids up to the verdict, the ids after it, the step's weight."""
     found: dict[tuple[str, tuple[int, ...]], tuple[tuple[int, ...], float]] = {}
     for item in examples:
         encoded = read.encode(item.question, item.steps)
@@ -71,7 +71,7 @@ def pieces(examples: Sequence[Example], read: PrmEncoder) -> list[tuple[tuple[in
 
 
 def one_by_one(model: Any, examples: Sequence[Example], form: PrmFormat, reason_weight: float) -> torch.Tensor:
-    """The loss as it is defined: every solution and every reason by itself."""
+    """Compute the loss by definition: every solution and every reason separately."""
     total, read = torch.zeros(()), encoder(form)
     for item in examples:
         encoded = read.encode(item.question, item.steps)
@@ -104,7 +104,7 @@ def test_reasons_pack_to_the_gradient_that_they_have_one_by_one(
             lambda data=data, share=share: packed_loss(model, data, form, branches=share, generative=True),
         )
         assert distance(wanted, found) < NEAR
-    # They are learned at all, and they weigh what they are said to.
+    # Reasons change the gradient, and with the configured weight.
     for other in (0.0, 2 * reason_weight):
         assert distance(wanted, gradient(model, lambda other=other: one_by_one(model, examples, form, other))) > 0.01
 
@@ -144,7 +144,7 @@ def test_the_tokens_of_a_reason_are_its_verdict_its_text_and_the_end(tmp_path: P
 
 
 def test_ids_of_any_vocabulary_come_through_exactly() -> None:
-    # They travel as numbers in float32.
+    # Token targets are stored as float32 numbers.
     ids = torch.tensor([0, 1, 151_935, 262_143, 2**23])
     assert ((ids + WRITTEN).float().long() - WRITTEN).tolist() == ids.tolist()
 
@@ -172,7 +172,7 @@ def test_an_update_with_reasons_is_the_same_in_however_many_rows(tmp_path: Path)
 
 
 def test_a_reason_is_one_item_of_the_loss_however_long_it_is(tmp_path: Path) -> None:
-    """So what a verdict weighs in an update does not hang on how long the reasons beside it are."""
+    """The weight of a verdict in an update therefore does not depend on the length of the reasons beside it."""
     model, read = tiny(), encoder()
     plain, short, long = (
         written([replace(item, reasons=said) for item in parity(2, solutions=1)], tmp_path / f"{at}.arrow")
@@ -247,7 +247,7 @@ def test_reasons_are_read_where_they_are_asked_for() -> None:
     found, bare = (to_example(record, LabelRule(reasons=asked), ExampleCounts()) for asked in (True, False))
     assert found is not None
     assert bare is not None
-    # What stands behind the first error has no label, and so no reason.
+    # Steps after the first error have no label, and therefore no reason.
     assert (found.reasons, bare.reasons) == (("a", "", "c", ""), ())
     assert replace(found, reasons=()) == bare
 
@@ -272,7 +272,7 @@ def test_reasons_that_do_not_fit_their_steps_are_refused_with_the_labels_that_ha
 
 
 def rows_with_reasons(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """The parity task; the reason of a step is how many ones it has."""
+    """Make the parity task with the number of ones in a step as its reason."""
     found = parity_rows(count, seed)
     for row in found:
         pairs = zip(row["steps"], row["label"], strict=True)
@@ -309,7 +309,7 @@ def test_a_run_with_reasons_says_so_and_counts_them(store: Store, base: Path, tm
     kept = store.view("d").sql("select label_metadata from records")["label_metadata"].to_pylist()
     told = sum(item is not None for text in kept for item in json.loads(text)["reasons"])
     assert figures["reasons"] + figures["repeated_reasons"] == told > figures["reasons"] > 20
-    # By themselves reasons would read their whole beginning.
+    # Read separately, reasons would include their whole prefix.
     assert figures["solution_tokens"] > 1.5 * figures["tokens"]
     bare = PrmRun(store, a_config(base, dev_share=0.0, reasons=False), tmp_path / "n").run()
     assert bare["reasons"] == 0
@@ -373,5 +373,5 @@ def test_a_model_learns_to_say_why(store: Store, base: Path, tmp_path: Path) -> 
         for text, step in zip(item.steps, steps, strict=True)
     ]
     assert sum(verdict for verdict, _ in right) / len(right) > 0.95
-    # "0" and "2" are both right: the reason is more than the verdict in other words.
+    # "0" and "2" are both right, so the reason contains more than the verdict.
     assert sum(reason for _, reason in right) / len(right) > 0.95

@@ -1,4 +1,4 @@
-"""A run: from a snapshot of a store to a model folder, through the library."""
+"""Tests a run from a snapshot of a store to a model folder, through the library."""
 
 import asyncio
 import json
@@ -51,13 +51,13 @@ DUCKS = (
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny random model."""
+    """Make a folder with a tiny random model."""
     return saved(tiny(), tmp_path_factory.mktemp("base") / "model")
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the parity task as dataset `d`."""
+    """Make a store with the parity task as dataset `d`."""
     folder = tmp_path_factory.mktemp("labelled") / "store"
     bring(Store.open(folder, create=True), parity_rows(40))
     return folder
@@ -65,7 +65,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A run that is done, what it told on its way, and what it made."""
+    """A finished run, its reports, and its files."""
 
     store: Store
     run: PrmRun
@@ -86,7 +86,7 @@ def done(labelled: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def store(labelled: Path, tmp_path: Path) -> Store:
-    """A copy of it."""
+    """Copy the finished run for a test that changes it."""
     shutil.copytree(labelled, tmp_path / "store")
     return Store.open(tmp_path / "store")
 
@@ -128,12 +128,12 @@ def test_a_run_writes_a_model_folder_that_says_how_it_is_read(done: Done) -> Non
     written = json.loads((folder / "training.json").read_text())
     assert written["figures"] == figures
     assert (written["config"]["learning_rate"], written["config"]["data"]) == (2e-3, "d@1")
-    # What it was trained on and chosen by, for whoever evaluates it.
+    # The questions of training and selection, for later evaluations.
     asked = done.store.view("d").sql("select question from questions")["question"].to_pylist()
     seen = read_fingerprints((folder / SEEN_FILE).read_text())
     assert seen == {fingerprint(text) for text in asked}
     assert len(seen) == figures["questions"] + figures["dev_questions"] == 40
-    # What the trainer needed is gone, what was encoded stays.
+    # The checkpoints are removed, the encoded data stay.
     assert not (run.job.path / "checkpoints").exists()
     assert sorted(path.name for path in (run.job.path / "data").iterdir()) == ["train.arrow", "train.json"]
     assert any("eval_log_loss" in item for item in done.told)
@@ -223,7 +223,7 @@ def test_a_run_that_is_done_is_known_until_another_one_is_in_its_folder(
     assert other.job.job_id != first.job.job_id
     assert other.result() is None
     other.run()
-    # The folder holds the other one now.
+    # The folder now holds the other model.
     assert PrmRun(store, a_config(base), tmp_path / "m").result() is None
     shutil.rmtree(tmp_path / "m")
     assert other.result() is None
@@ -254,7 +254,7 @@ def test_a_run_that_died_while_it_wrote_its_folder_writes_it_anew(
             run.run()
     assert (tmp_path / "m" / "config.json").exists()
     assert run.job.result() is None
-    # Torn before that: the config alone is there.
+    # Interrupted earlier: only the config exists.
     for path in (tmp_path / "m").iterdir():
         if path.name != "config.json":
             path.unlink()
@@ -297,7 +297,7 @@ def test_what_is_labelled_later_has_no_part_in_a_run(done: Done, store: Store, b
     assert store.view("d").counts()["labels"] > store.view("d@1").counts()["labels"]
     with pytest.raises(Interrupted):
         early.run(stop=stopping_at(3))
-    # By its name the snapshot is the same job, whatever main is meanwhile.
+    # Naming the snapshot gives the same job, even if main has moved on.
     late = PrmRun(store, a_config(base, data="d@1"), tmp_path / "m")
     assert late.job.job_id == early.job.job_id
     found = late.run()
@@ -317,7 +317,7 @@ def sides(run: PrmRun) -> tuple[list[Example], list[Example]]:
 
 
 def test_no_question_is_on_both_sides_of_the_split(tmp_path: Path, base: Path) -> None:
-    # The same questions once more with another gold answer, with none, and printed a little otherwise: other ids.
+    # The same questions with another gold answer, without one, and in a slightly different spelling have other ids.
     texts = [f"What is the sum of {number} and ${number}$?" for number in range(60)]
     rows = [a_row(text, [f"{n} 1", "1 1"], [1, -1]) for text in texts for n in range(2)]
     rows += [a_row(text, ["0 1", "1 0"], [1, -1], answer="2") for text in texts]
@@ -377,7 +377,7 @@ def test_benchmark_questions_are_refused_and_a_stray_few_are_left_out(base: Path
     with pytest.raises(InputError, match=r"d@1 asks questions of benchmarks \(1 of gsm8k-test\)"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
     assert not (tmp_path / "m").exists()
-    # One of twenty is a stray one.
+    # One of twenty questions is within the tolerated share.
     bring(store, [*parity_rows(19), ducks], name="e")
     run = PrmRun(store, a_config(base, data="e", dev_share=0.0), tmp_path / "m")
     figures = run.run()
@@ -386,7 +386,7 @@ def test_benchmark_questions_are_refused_and_a_stray_few_are_left_out(base: Path
     ids = [tuple(data.of_tokens("ids", place).tolist()) for place in range(len(data))]
     question = encoder().encode(DUCKS, ["9"]).ids[:20]
     assert not any(item[:20] == question for item in ids)
-    # Those that nobody labelled are no matter.
+    # Unlabelled questions do not count.
     bring(store, [*parity_rows(4), {"question": DUCKS, "answer": "18", "steps": []}], name="f")
     assert PrmRun(store, a_config(base, data="f", dev_share=0.0), tmp_path / "m").run()["questions"] == 4
 
@@ -404,7 +404,7 @@ def test_data_without_labels_are_told(base: Path, tmp_path: Path) -> None:
         PrmRun(store, a_config(base, data="f"), tmp_path / "m").run()
     with pytest.raises(MissingDataset):
         PrmRun(store, a_config(base, data="nothing"), tmp_path / "m")
-    # The next try is not told that something was encoded.
+    # The next attempt must not find encoded data.
     with pytest.raises(InputError, match="d@1 has no label sets"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
 
@@ -437,7 +437,7 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(
     (tmp_path / "full" / "thesis.tex").write_text("years")
     with pytest.raises(UsageError, match=r"full is a folder with other things in it\. Name another one with --out\."):
         PrmRun(store, a_config(base), tmp_path / "full")
-    # A model that is no reward model of ours is another thing too.
+    # A model that this project did not write counts as other files too.
     with pytest.raises(UsageError, match="other things in it"):
         PrmRun(store, a_config(base, model="arithmetic"), base)
     (tmp_path / "file").write_text("x")

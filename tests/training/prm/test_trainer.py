@@ -1,4 +1,4 @@
-"""Training: what an update is, that it resumes as if it had never stopped, that it learns, and when it ends."""
+"""Tests training: the definition of an update, exact resume, that it learns, and when it ends."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def a_dev(count: int = 12, seed: int = 1, **more: Any) -> Dev:
 
 
 def stop_at(step: int) -> Callable[[], bool]:
-    """Says so at the end of that step."""
+    """Requests a stop at the end of that step."""
     count = 0
 
     def stop() -> bool:
@@ -53,7 +53,7 @@ def stop_at(step: int) -> Callable[[], bool]:
 
 
 def a_llama() -> Any:
-    """A model without biases: the gradient of that of the keys is 0 but for rounding, which Adam makes a step of."""
+    """Make a model without biases: the key bias has a gradient of rounding noise, which Adam turns into a full step."""
     return tiny("llama")
 
 
@@ -65,7 +65,7 @@ def room_for(data: EncodedExamples, packs: int) -> int:
 
 
 def uneven(path: Path) -> EncodedExamples:
-    """Solutions of one to three labelled steps: a row has few labels or many."""
+    """Make solutions with one to three labelled steps, so that rows have few or many labels."""
     found = [
         replace(item, target=tuple(value if at <= place % 3 else None for at, value in enumerate(item.target)),
                 weight=(1.0 + place % 4,) * 3)
@@ -120,7 +120,7 @@ def test_the_loss_that_is_told_is_the_mean_over_labelled_prefixes(tmp_path: Path
 
 
 def test_rows_of_a_sharing_and_of_a_plain_reading_train_the_same(tmp_path: Path) -> None:
-    """A shared step is one prefix of twice the weight: alike where every solution shares alike."""
+    """A shared step is one prefix of twice the weight, which is equal if all solutions share in the same way."""
     examples = [replace(item, steps=item.steps[:1], target=item.target[:1], weight=item.weight[:1])
                 for item in parity(10, solutions=2)]  # fmt: skip
     schedule = Schedule(epochs=2, learning_rate=1e-3, pack_tokens=4_000, packs_per_step=1)
@@ -187,7 +187,7 @@ def test_a_schedule_that_makes_no_sense_is_not_built(broken: dict[str, Any]) -> 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PrmTrainer, EncodedExamples]:
-    """A training with a dev split that never stopped: the model, its trainer, what it read."""
+    """An uninterrupted training with a dev split: the model, its trainer, its reports."""
     folder = tmp_path_factory.mktemp("unbroken")
     data = written(parity(24), folder / "x.arrow")
     return *trained(data, SHORT, folder / "whole", dev=a_dev()), data
@@ -195,7 +195,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PrmTrainer,
 
 @pytest.fixture(scope="module")
 def unbroken_without_dev(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, EncodedExamples]:
-    """A training without a dev split that never stopped, and what it read."""
+    """An uninterrupted training without a dev split, and its reports."""
     folder = tmp_path_factory.mktemp("unbroken-without-dev")
     data = written(parity(24), folder / "x.arrow")
     return trained(data, SHORT, folder / "whole")[0], data
@@ -210,7 +210,7 @@ def test_a_resumed_training_ends_as_one_that_never_stopped(
     _, broken = trained(data, SHORT, tmp_path / "c", dev=a_dev(), stop=stop_at(at))
     assert broken.was_stopped
     assert broken.state.global_step == at
-    # The weights come from the checkpoint: those that it begins with do not count.
+    # The weights come from the checkpoint, so the initial ones do not matter.
     resumed, again = trained(data, SHORT, tmp_path / "c", model=tiny(seed=7), dev=a_dev(), resume=True)
     assert not again.was_stopped
     assert (again.state.global_step, again.state.best_metric) == (8, trainer.state.best_metric)
@@ -269,7 +269,7 @@ def test_the_best_checkpoint_is_found_from_another_folder(tmp_path: Path, monkey
 
 def test_training_ends_where_patience_ends_and_a_break_does_not_lengthen_it(tmp_path: Path) -> None:
     data = written(parity(24), tmp_path / "x.arrow")
-    # So small a learning rate changes no float32: no evaluation is better than the first.
+    # Such a small learning rate does not change any float32, so no evaluation is better than the first.
     schedule = replace(SHORT, epochs=4, learning_rate=1e-30, evaluations=8, patience=4)
     _, whole = trained(data, schedule, tmp_path / "a", dev=a_dev())
     assert whole.state.eval_steps == 2
@@ -288,7 +288,7 @@ def test_the_best_checkpoint_is_what_comes_out(tmp_path: Path) -> None:
     dev = a_dev(60, shuffled=True)
     model, trainer = trained(data, schedule, tmp_path / "c", dev=dev, report=told.append)
     losses = [item["eval_log_loss"] for item in told if "eval_log_loss" in item]
-    # What is learned by heart from chance is worse and worse on other questions.
+    # Memorising random labels makes the model worse and worse on other questions.
     assert losses[-1] > min(losses) + 0.1
     assert dev.measure(model).steps.log_loss == pytest.approx(min(losses), rel=1e-6)
     assert trainer.state.best_metric == min(losses)
@@ -307,7 +307,7 @@ def test_a_loss_that_is_no_number_is_told_in_a_sentence(tmp_path: Path, measured
 def test_a_loss_that_is_no_number_in_the_last_updates_is_told_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of 7 updates every second one is logged; in the last one it breaks.
+    # Every second of 7 updates is logged; the failure is in the last one.
     data = written(parity(24), tmp_path / "x.arrow")
     schedule = replace(SHORT, epochs=1.75)
     real, calls = StepLoss.__call__, 0
@@ -438,7 +438,7 @@ def test_the_verdict_objective_learns_to_write_the_verdict(tmp_path: Path) -> No
     encoded = read.encode(example.question, example.steps)
     with torch.inference_mode():
         said = model.eval()(input_ids=torch.tensor([encoded.ids])).logits[0, list(encoded.read)].argmax(dim=-1)
-    # Of the whole vocabulary nothing else is written there.
+    # Out of the whole vocabulary the model writes only the verdicts there.
     assert set(said.tolist()) <= {read.good, read.bad}
 
 
@@ -461,7 +461,7 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_
 
 
 def in_two_processes(folder: Path, *arguments: str, **variables: str) -> str:
-    """Run `two_processes`; what it said on stderr."""
+    """Run `two_processes` and return its stderr."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [sys.executable, *launcher, "-m", "tests.training.prm.two_processes", str(folder), *arguments]
     variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables}
@@ -497,7 +497,7 @@ def test_two_processes_train_as_one_at_the_same_rows_an_update_and_stop_together
     together = torch.load(tmp_path / "whole.pt", weights_only=True)
     assert farthest(weights(a_llama()), weights(alone)) > 1e-3
     assert farthest(weights(alone), together) < 1e-5
-    # Of what two processes left behind one goes on.
+    # One process resumes from the checkpoint of two processes.
     resumed, again = trained(data, OF_TWO, tmp_path / "stopped", model=tiny("llama", seed=7), dev=a_dev(8), resume=True)
     assert again.state.global_step == trainer.state.global_step
     assert farthest(weights(resumed), weights(alone)) < 1e-5

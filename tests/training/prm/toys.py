@@ -1,4 +1,4 @@
-"""Tiny models, a tokenizer, and solutions whose steps are right when they hold an even number of ones."""
+"""Makes tiny models, a tokenizer, and solutions whose steps are right if they have an even number of ones."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ TURNS: Final = PrmFormat("turns", template="turns", joiner=" ", good="<|good|>",
 
 @cache
 def tokenizer() -> Any:
-    """That of the shipped arithmetic policy: one token a digit."""
+    """Return the tokenizer of the shipped arithmetic policy: one token per digit."""
     return AutoTokenizer.from_pretrained(ROOT / "catalogs" / "arithmetic" / "policy")
 
 
@@ -54,13 +54,13 @@ def encoder(form: PrmFormat = PAIR) -> PrmEncoder:
 
 
 def tiny(kind: str = "qwen2", seed: int = 0, attention: str = "sdpa", **more: Any) -> Any:
-    """A random model of two layers, in float32; its weights are large enough to learn parity from."""
+    """Make a random model of two layers in float32, with weights large enough to learn parity."""
     config, model = KINDS[kind]
     size: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
     own: dict[str, Any] = {"head_dim": 8} if kind == "qwen3" else {}
     own |= {"sliding_window": None} if kind == "mistral" else {}
-    # Packing is compared with reading one by one: nothing may be dropped by chance.
+    # Packing is compared with reading one by one, so dropout must be off.
     own |= {"classifier_dropout": 0.0} if kind == "classifier" else {}
     rest: dict[str, Any] = {"vocab_size": len(tokenizer()), "max_position_embeddings": 256, "initializer_range": 0.1}
     rest |= {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
@@ -70,9 +70,9 @@ def tiny(kind: str = "qwen2", seed: int = 0, attention: str = "sdpa", **more: An
 
 
 def parity(count: int, seed: int = 0, *, solutions: int = 2, bits: int = 2, shuffled: bool = False) -> list[Example]:
-    """Solutions of `count` questions; a step says some bits and is right where an even number of them is 1.
+    """Make solutions of `count` questions; a step lists bits and is right if an even number of them is 1.
 
-    `shuffled`: the labels are drawn by themselves, and say nothing of the steps.
+    `shuffled`: the labels are random, independent of the steps.
     """
     rng = random.Random(seed)
     found: list[Example] = []
@@ -99,13 +99,13 @@ def written(
     room: int = 512,
     share: bool = True,
 ) -> EncodedExamples:
-    """Examples through the Arrow file, as in a run."""
+    """Encode examples through the Arrow file, as in a run."""
     write_encoded(examples, encoder(form), path, longest=longest, room=room, share=share)
     return EncodedExamples(path)
 
 
 def saved(model: Any, folder: Path) -> Path:
-    """A folder with the model and the tokenizer."""
+    """Make a folder with the model and the tokenizer."""
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
@@ -116,7 +116,7 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def farthest(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
-    """The largest difference of two sets of weights or gradients."""
+    """Return the largest difference of two sets of weights or gradients."""
     assert first.keys() == second.keys()
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
@@ -132,7 +132,7 @@ def a_row(question: str, steps: Sequence[str], label: Sequence[int | None], **mo
 
 
 def parity_rows(count: int, seed: int = 0, solutions: int = 2) -> list[dict[str, Any]]:
-    """The parity task as rows of records; labels stand up to the first error."""
+    """Return the parity task as rows of records with labels up to the first error."""
     rows: list[dict[str, Any]] = []
     for example in parity(count, seed, solutions=solutions):
         right = [item == 1.0 for item in example.target]
@@ -143,7 +143,7 @@ def parity_rows(count: int, seed: int = 0, solutions: int = 2) -> list[dict[str,
 
 
 def bring(store: Store, rows: Sequence[dict[str, Any]], name: str = "d", form: str = "records") -> Dataset:
-    """Rows of a format into a dataset of the store, with a snapshot."""
+    """Import rows of a format into a dataset of the store, with a snapshot."""
     dataset = store.dataset(name, create=True)
     found = ((f"line {place}", row) for place, row in enumerate(rows))
     import_rows(dataset, ImportConfig(form, "test"), form_of(form), found, "x")

@@ -1,7 +1,9 @@
-"""What each of two processes runs: `python -m tests.training.prm.two_processes FOLDER [LORA_RANK]`, under a launcher of torch.
+"""The program of each of two processes under torch's launcher:
 
-They train twice: to the end, and until the second process alone is asked to stop. The first one writes what came of it.
-With FSDP in the environment the model is cut into shards: on CPUs too, where accelerate would not do it by itself.
+    python -m tests.training.prm.two_processes FOLDER [LORA_RANK]
+
+They train twice: to the end, and until only the second process receives a stop. The first process writes the results.
+With FSDP in the environment the model is sharded, also on CPUs, for which accelerate would not do it by default.
 """
 
 import json
@@ -25,7 +27,7 @@ STOP_AT = 3
 
 
 def shard_on_cpus() -> None:
-    """Let accelerate take the CPUs for GPUs where it decides about FSDP; all that follows is what runs on GPUs."""
+    """Make accelerate treat the CPUs as GPUs when it decides about FSDP; everything after that runs as on GPUs."""
     begin = PartialState.__init__
 
     def as_gpus(self: PartialState, *arguments: Any, **options: Any) -> None:
