@@ -21,7 +21,7 @@ FLOORS = (
     "checked_lines registry config",
     "models prm_format overlap",
     "metrics store grading",
-    "engine",
+    "engine trees",
     "jobs",
     "exchange inventory diagnosis loading",
     "evaluation",

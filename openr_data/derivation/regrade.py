@@ -23,15 +23,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from ..engine.protocols import Grader
+from ..engine.rollout_steps import StepCuts
 from ..grading.rollout import graded_answer
 from ..ids import config_id
 from ..jobs.job import versions
 from ..store import Dataset, View
 from ..store.refs import Snapshot, now
 from ..store.rows import question_of
+from ..trees import QuestionTree, rows_by_question
 from ..types import FinishReason, Grade, Question, Verdict
 from .search_verdicts import regraded_searches
-from .stored_evidence import Row, StoredEvidence, Trie
+from .stored_evidence import Row, StoredEvidence
 
 QUESTIONS_AT_ONCE: Final = 200
 ROWS_AT_ONCE: Final = 100_000
@@ -146,16 +148,13 @@ def _regrade_all(
 ) -> Iterator[tuple[str, list[Row]]]:
     """The changed rows of the whole view by table, some questions at a time, `labels` last each time."""
     total = int(view.sql("select count(distinct question_id) as n from rollouts")["n"][0].as_py())
-    drawn = _Stream(view, "rollouts").groups()
-    others = {table: _Stream(view, table) for table in TABLES if table != "rollouts"}
-    options = _options(view)
+    drawn = (item for item in rows_by_question(view, TABLES) if item[1]["rollouts"])
+    cuts = StepCuts.of(view)
     done = 0
     while chosen := list(itertools.islice(drawn, QUESTIONS_AT_ONCE)):
-        batch = {
-            table: [row for question, _ in chosen for row in stream.of(question)] for table, stream in others.items()
-        }
-        batch["rollouts"] = [row for _, rows in chosen for row in rows]
-        for table, rows in _regraded(batch, grader, found, options):
+        batch = {table: [row for _, rows in chosen for row in rows[table]] for table in TABLES}
+        trees = {question: QuestionTree.from_rows(question, rows, cuts) for question, rows in chosen}
+        for table, rows in _regraded(batch, grader, found, trees):
             found.rows[table] += len(rows)
             yield table, rows
         done += len(chosen)
@@ -167,47 +166,14 @@ def _regrade_all(
         yield table, rows
 
 
-class _Stream:
-    """The rows of a table by question, read once, in the order of the ids."""
-
-    def __init__(self, view: View, table: str) -> None:
-        self._connection = view.connect()
-        reader = self._connection.sql(f'select * from "{table}" order by question_id').to_arrow_reader(10_000)
-        self._rows = (row for batch in reader for row in batch.to_pylist())
-        self._groups = self.groups()
-        self._next: tuple[str, list[Row]] | None = ("", [])
-
-    def groups(self) -> Iterator[tuple[str, list[Row]]]:
-        """Every question with its rows."""
-        for question, rows in itertools.groupby(self._rows, key=lambda row: row["question_id"]):
-            yield question, list(rows)
-
-    def of(self, question: str) -> list[Row]:
-        """The rows of a question; questions are asked for in their order."""
-        while self._next is not None and self._next[0] < question:
-            self._next = next(self._groups, None)
-        return self._next[1] if self._next is not None and self._next[0] == question else []
-
-
-def _options(view: View) -> dict[str, Row]:
-    """The options of the labelers by job, or what its solutions say where a job was killed before it said them."""
-    told = view.sql(
-        """select job_id, min(metadata) as config from solutions where metadata like '{"split":%' group by job_id"""
-    ).to_pylist()
-    begun = view.sql("select job_id, config from jobs where kind = 'label' and config <> ''").to_pylist()
-    found: dict[str, Row] = {row["job_id"]: json.loads(row["config"]) for row in told}
-    return found | {row["job_id"]: json.loads(row["config"]).get("options", {}) for row in begun}
-
-
 def _regraded(
-    rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, options: Mapping[str, Row]
+    rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, trees: Mapping[str, QuestionTree]
 ) -> Iterable[tuple[str, list[Row]]]:
     """The changed rows of these questions, by table."""
     questions = _questions(rows["questions"])
-    trie = Trie(rows, options)
     # A rollout whose question is not in the dataset cannot be graded: its rows stay as they are.
     rollouts = [row for row in rows["rollouts"] if row["question_id"] in questions]
-    answers = [_answer(row, trie, grader) for row in rollouts]
+    answers = [_answer(row, trees[row["question_id"]], grader) for row in rollouts]
     answered: list[Answered] = [
         (row["question_id"], answer, row["finish_reason"]) for (answer, _), row in zip(answers, rollouts, strict=True)
     ]
@@ -227,7 +193,7 @@ def _regraded(
         if not group["new_rollouts"]:
             # Nothing of this job stands on rollouts of its own.
             continue
-        evidence = StoredEvidence(group, trie)
+        evidence = StoredEvidence(group, trees[question])
         new_rows["solutions"] += evidence.solutions(
             lambda answer, question=question: grades[question, answer, "stop"].verdict  # type: ignore[misc]
         )
@@ -287,11 +253,11 @@ def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def _answer(row: Row, trie: Trie, grader: Grader) -> tuple[str | None, str]:
+def _answer(row: Row, tree: QuestionTree, grader: Grader) -> tuple[str | None, str]:
     """The answer of a rollout and its rule: extracted again where there is a text, as stored where there is none."""
     if row["text"] is None:
         return row["answer"], row["extraction"] or ("none" if row["answer"] is None else "")
-    again = grader.extract(row["text"], row["finish_reason"], trie.prefix(row["node_id"]))
+    again = grader.extract(row["text"], row["finish_reason"], tree.steps(tree.nodes[row["node_id"]]))
     return again.answer, again.rule
 
 

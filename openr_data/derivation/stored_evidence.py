@@ -4,22 +4,17 @@ The same derivation that the labelers make while they draw (`labelers/rollouts.p
 `regrade` uses it after the verdicts have changed.
 """
 
-import itertools
 import json
 import struct
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ..errors import MissingDependency, UnknownName
-from ..ids import prefix_ids, root_id
+from ..engine.rollout_steps import labeler_attribute
+from ..ids import prefix_ids
 from ..label_rule import PrefixEvidence, independent_label, labels_to_first_error, step_label
 from ..labels import Counts, first_error
-from ..models import catalog
-from ..registry import load
-from ..steps import SEPARATOR, split_steps
 from ..store.rows import OUTCOME
+from ..trees import QuestionTree, TreeNode
 from ..types import Provenance, Verdict
 
 Row = dict[str, Any]
@@ -28,51 +23,12 @@ GIVEN: Final = frozenset({Provenance.JUDGED, Provenance.HUMAN, Provenance.IMPORT
 """Labels that no rollout stands behind."""
 
 
-class Trie:
-    """The prefixes of some questions: of every known node its parent and its last step.
-
-    `options` are those of the labelers, by job: how a job cut its rollouts into steps may stand there.
-    """
-
-    def __init__(self, rows: Mapping[str, list[Row]], options: Mapping[str, Row] | None = None) -> None:
-        self._rules = _steps_rules(rows, options or {})
-        self.parents: dict[str, str | None] = {row["node_id"]: row["parent_id"] for row in rows["nodes"]}
-        self.steps: dict[str, str] = {row["node_id"]: row["step"] for row in rows["nodes"] if row["parent_id"]}
-        for row in rows["rollouts"]:
-            for step, (parent, child) in self.path(row):
-                self.parents.setdefault(child, parent)
-                self.steps.setdefault(child, step)
-        for label in rows["labels"]:
-            for parent, child in itertools.pairwise([root_id(label["question_id"]), *label["node_id"]]):
-                self.parents.setdefault(child, parent)
-
-    def path(self, rollout: Row) -> list[tuple[str, tuple[str, str]]]:
-        """The steps of a rollout, each with the nodes before and behind it; empty where it left no text."""
-        if rollout["text"] is None:
-            return []
-        rule = self._rules.get((rollout["question_id"], rollout["job_id"]))
-        steps = rule(rollout["text"]) if rule else split_steps(rollout["text"], _separator(rollout["policy"]))
-        nodes = prefix_ids(rollout["question_id"], steps, rollout["node_id"])
-        return list(zip(steps, itertools.pairwise(nodes), strict=True))
-
-    def above(self, node: str) -> Iterable[str]:
-        """A node and those above it, as far as they are known."""
-        climbing: str | None = node
-        while climbing is not None:
-            yield climbing
-            climbing = self.parents.get(climbing)
-
-    def prefix(self, node: str) -> tuple[str, ...]:
-        """The steps that lead to a node."""
-        return tuple(reversed([self.steps[item] for item in self.above(node) if item in self.steps]))
-
-
 class StoredEvidence:
     """What the regraded rollouts of one question in one job say: counts, certificates, terminal verdicts."""
 
-    def __init__(self, group: Mapping[str, list[Row]], trie: Trie) -> None:
-        self.group, self.trie = group, trie
-        self.proven = PrefixEvidence(trie.parents.get)
+    def __init__(self, group: Mapping[str, list[Row]], tree: QuestionTree) -> None:
+        self.group, self.tree = group, tree
+        self.proven = PrefixEvidence(tree.parent_of)
         self.certified, self.terminals = self.proven.certified, self.proven.terminals
         self.endings: dict[str, Row] = {}
         self._read_rollouts()
@@ -80,7 +36,7 @@ class StoredEvidence:
 
     def _read_rollouts(self) -> None:
         for row in self.group["new_rollouts"]:
-            path = [child for _, (_, child) in self.trie.path(row)]
+            path = self.tree.rollouts[row["rollout_id"], row["job_id"]].path
             self.proven.add(row["node_id"], path, Verdict(row["verdict"]))
             if path:
                 self.endings.setdefault(path[-1], row)
@@ -122,11 +78,13 @@ class StoredEvidence:
 
     def nodes(self) -> list[Row]:
         """All nodes of the job with their new counts, and those that a new certificate brings."""
-        found = [self._counted(row) for row in self.group["nodes"]]
-        known = {row["node_id"] for row in found}
-        if found:
-            found += [self._made(node, found[0]) for node in sorted(self.certified - known) if node in self.trie.steps]
-        return found
+        rows = [self._counted(row) for row in self.group["nodes"]]
+        stored = {row["node_id"] for row in rows}
+        for name in sorted(self.certified - stored) if rows else ():
+            node = self.tree.nodes.get(name)
+            if node is not None and node.parent_id is not None:
+                rows.append(_certified_row(node, rows[0]))
+        return rows
 
     def _counted(self, row: Row) -> Row:
         facts = self.proven.facts(row["node_id"])
@@ -137,13 +95,6 @@ class StoredEvidence:
             "certified": facts.certified,
             "verdict": terminal if row["terminal"] else None,
         }
-
-    def _made(self, node: str, like: Row) -> Row:
-        depth = sum(1 for _ in self.trie.above(node)) - 1
-        same = {name: like[name] for name in ("question_id", "method", "policy", "job_id")}
-        nothing = {"n_rollouts": 0, "n_correct": 0, "n_unknown": 0, "visits": 0, "terminal": False, "verdict": None}
-        place = {"node_id": node, "parent_id": self.trie.parents[node], "depth": depth, "step": self.trie.steps[node]}
-        return {**same, **nothing, **place, "certified": True, "revision": None}
 
     def relabelled(self, row: Row) -> Row:
         """A label set, derived again; one that people or judges gave, or an unknown method, is as it was."""
@@ -180,6 +131,14 @@ class StoredEvidence:
         }
 
 
+def _certified_row(node: TreeNode, like: Row) -> Row:
+    """A row of `nodes` for a prefix that a certificate alone speaks of, by the same job as the row `like`."""
+    same = {name: like[name] for name in ("question_id", "method", "policy", "job_id")}
+    place = {name: getattr(node, name) for name in ("node_id", "parent_id", "depth", "step")}
+    nothing = {"n_rollouts": 0, "n_correct": 0, "n_unknown": 0, "visits": 0, "terminal": False, "verdict": None}
+    return {**same, **nothing, **place, "certified": True, "revision": None}
+
+
 def _threshold(row: Row) -> float | None:
     """The share of right rollouts above which the labels of a row call a step good, as the row itself says it."""
     found = json.loads(row.get("metadata") or "{}").get("threshold")
@@ -191,41 +150,7 @@ def _float32(value: float) -> float:
     return packed
 
 
-def _steps_rules(
-    rows: Mapping[str, list[Row]], options: Mapping[str, Row]
-) -> dict[tuple[str, str], Callable[[str], tuple[str, ...]]]:
-    """How jobs cut the texts of a question where that was not at the policy's separator, by question and job."""
-    methods = {row["job_id"]: row["method"] for row in rows["nodes"] if row["job_id"] in options}
-    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in rows["rollouts"]:
-        of_root = row["node_id"] == root_id(row["question_id"])
-        if row["job_id"] in methods and of_root and row["text"] is not None:
-            texts[row["question_id"], row["job_id"]].append(row["text"])
-    found = {}
-    for (question, job), written in texts.items():
-        make = _told_by(methods[job], "steps_rule")
-        if make is not None and (rule := make(options[job], written)) is not None:
-            found[question, job] = rule
-    return found
-
-
-@cache
-def _separator(policy: str) -> str:
-    """Between two steps of a policy; the model itself need not be there any more."""
-    entry = catalog().get(policy.rpartition("@")[0] or policy)
-    return SEPARATOR if entry is None else entry.separator
-
-
 def _independent(method: str) -> bool | None:
     """Whether the labels of a method are independent of each other; None for a method that does not say."""
-    found: bool | None = _told_by(method, "independent_steps")
-    return found
-
-
-@cache
-def _told_by(method: str, name: str) -> Any:
-    """What the labeler of a method says of itself, or None."""
-    try:
-        return getattr(load("labeler", method), name, None)
-    except (UnknownName, MissingDependency):
-        return None
+    independent: bool | None = labeler_attribute(method, "independent_steps")
+    return independent

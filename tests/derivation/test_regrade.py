@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openr_data.derivation.regrade import disagreements, regrade
-from openr_data.derivation.stored_evidence import StoredEvidence, Trie
+from openr_data.derivation.stored_evidence import StoredEvidence
 from openr_data.errors import OpenRError, StoreError
 from openr_data.grading import FinalAnswerGrader, MathGrader
 from openr_data.ids import child_id, root_id
@@ -16,6 +16,7 @@ from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, run_label
 from openr_data.jobs.plan import Plan
 from openr_data.store import Dataset, Store
+from openr_data.trees import QuestionTree
 from openr_data.types import Grade, Verdict
 from tests.conftest import a_question
 
@@ -279,7 +280,7 @@ def test_a_complete_solution_inside_a_longer_one_is_good_where_the_longer_one_is
     ]
     labelled = {"question_id": "q", "node_id": [first, second], "method": "math-shepherd", "provenance": [0, 0]}
     group = {"new_rollouts": rollouts, "rollouts": rollouts, "labels": [labelled], "nodes": [], "solutions": []}
-    evidence = StoredEvidence(group, Trie(group))
+    evidence = StoredEvidence(group, QuestionTree.from_rows("q", group))
     assert evidence.relabelled(labelled)["label"] == [1, 1]
     assert evidence.relabelled({**labelled, "node_id": [first]})["label"] == [-1]
 

@@ -6,11 +6,14 @@ value of its record, if any. The entry states the label of a prefix if its value
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ...labels import soft_label
+from ...trees import QuestionTree, TreeNode
 from ...types import Record
-from .format import Group, Row, Tally, decode, hard, plain_value
-from .prefix_tree import PrefixEntry, PrefixTree, as_read
+from .format import Group, Tally, decode, hard, plain_value
+from .prefix_tree import PrefixEntry, as_read
 from .remainder import processes, remainder
 
 
@@ -39,95 +42,88 @@ def entries_of(
             tally.lose("the layout of a row that has lost some of its records")
             others += [record for record, _ in leaves.values()]
     if others or not records:
-        tree = PrefixTree()
-        _add_nodes(tree, group.nodes, tally)
-        _add_records(tree, others, tally)
+        tree = QuestionTree(group.question.question_id)
+        tree.add_nodes(group.nodes)
+        paths = [tree.add_path(tree.root, record.steps) for record in others]
+        values = _measured(tree, tally)
+        for record, path in zip(others, paths, strict=True):
+            _add_record(values, tree.root, path, record, tally)
         if not group.nodes and (counts := sum(1 for record in others for n in record.n_rollouts if n)):
             tally.lose("rollout counts of steps", counts)
-        if len(tree.step) > 1 or tree.value[0] is not None:
-            yield {}, _new_entries(tree, joint, joint if between is None else between, threshold, tally)
+        if tree.root.children or tree.root in values.value:
+            yield {}, _new_entries(tree, values, joint, joint if between is None else between, threshold, tally)
         elif group.nodes:
             tally.lose("questions without a process")
     elif group.nodes:
         tally.lose("nodes of questions whose rows are written as they were read", len(group.nodes))
 
 
-def _add_nodes(tree: PrefixTree, nodes: Sequence[Row], tally: Tally) -> None:
-    """Add nodes, summing the counts of several jobs; a certified node that was not measured is good, without value."""
-    by_id = {node["node_id"]: node for node in nodes}
-    numbers: dict[str, int] = {}
-    for start in by_id:
-        chain, at = [], start
-        while at not in numbers and at in by_id:
-            chain.append(at)
-            at = by_id[at]["parent_id"]
-            if at is None:
-                numbers[chain.pop()] = 0
-                break
-        if chain and by_id[chain[-1]]["parent_id"] not in numbers:
-            tally.lose("nodes whose parent is missing")
-            continue
-        for at in reversed(chain):
-            numbers[at] = tree.child(numbers[by_id[at]["parent_id"]], by_id[at]["step"])
-    counts: dict[int, list[int]] = {}
-    for node in nodes:
-        number = numbers.get(node["node_id"])
-        if number is None:
-            continue
-        count = counts.setdefault(number, [0, 0])
-        count[0] += node.get("n_correct") or 0
-        count[1] += node.get("n_rollouts") or 0
-        if node.get("certified") and number:
-            tree.label[number] = 1
-    for number, (correct, total) in counts.items():
-        if total:
-            tree.value[number] = correct / total
+@dataclass(slots=True)
+class _Values:
+    """The known values and labels of the nodes of a tree; `valued` and `labelled` hold the nodes that records set."""
+
+    value: dict[TreeNode, float] = field(default_factory=dict)
+    label: dict[TreeNode, int] = field(default_factory=dict)
+    valued: set[TreeNode] = field(default_factory=set)
+    labelled: set[TreeNode] = field(default_factory=set)
+
+
+def _measured(tree: QuestionTree, tally: Tally) -> _Values:
+    """Read the values of the nodes, summing the counts of several jobs.
+
+    A certified node that was not measured is good, without value.
+    """
+    values = _Values()
+    if detached := sum(bool(node.rows) for node in tree.detached()):
+        tally.lose("nodes whose parent is missing", detached)
+    for node in tree.outline():
+        if node.certified and node is not tree.root:
+            values.label[node] = 1
+        value = soft_label(node.counts)
+        if value is not None:
+            values.value[node] = value
             tally.lose("rollout counts of prefixes")
+    return values
 
 
-def _add_records(tree: PrefixTree, records: Sequence[Record], tally: Tally) -> None:
-    labelled, valued = set[int](), set[int]()
-    for record in records:
-        root = decode(record.label_metadata).get("root_value")
-        if tree.value[0] is None and isinstance(root, float):
-            tree.value[0] = root
-        if any(step != step.strip() or not step for step in record.steps):
-            tally.lose("white space around steps: readers strip it")
-        number = 0
-        for i, (step, label) in enumerate(zip(record.steps, record.label, strict=True)):
-            number = tree.child(number, step)
-            value = record.value[i] if record.value else None
-            if value is not None and tree.value[number] is None:
-                valued.add(number)
-                tree.value[number] = plain_value(value)
-            elif value is not None and number in valued and tree.value[number] != plain_value(value):
-                tally.lose("values of a step that differ from those of another record")
-            if label is None:
-                continue
-            if number in labelled and tree.label[number] != label:
-                tally.lose("labels of a step that differ from those of another record")
-            elif number not in labelled:
-                labelled.add(number)
-                tree.label[number] = label
+def _add_record(values: _Values, root: TreeNode, path: Sequence[TreeNode], record: Record, tally: Tally) -> None:
+    """Take the values and labels of a record for the nodes on its path that have none."""
+    root_value = decode(record.label_metadata).get("root_value")
+    if isinstance(root_value, float):
+        values.value.setdefault(root, root_value)
+    if any(step != step.strip() or not step for step in record.steps):
+        tally.lose("white space around steps: readers strip it")
+    for i, (node, label) in enumerate(zip(path, record.label, strict=True)):
+        value = record.value[i] if record.value else None
+        if value is not None and node not in values.value:
+            values.valued.add(node)
+            values.value[node] = plain_value(value)
+        elif value is not None and node in values.valued and values.value[node] != plain_value(value):
+            tally.lose("values of a step that differ from those of another record")
+        if label is None:
+            continue
+        if node in values.labelled and values.label[node] != label:
+            tally.lose("labels of a step that differ from those of another record")
+        elif node not in values.labelled:
+            values.labelled.add(node)
+            values.label[node] = label
 
 
-def _new_entries(tree: PrefixTree, joint: str, between: str, threshold: float, tally: Tally) -> list[PrefixEntry]:
+def _new_entries(
+    tree: QuestionTree, values: _Values, joint: str, between: str, threshold: float, tally: Tally
+) -> list[PrefixEntry]:
     """List the tree from the root, each prefix before its continuations."""
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for number in range(len(tree.step) - 1, 0, -1):
-        children[tree.parent[number]].append(number)
-    entries = [PrefixEntry(-1, "", tree.value[0])]
-    places = {0: 0}
-    open_ones = children[0]
-    while open_ones:
-        number = open_ones.pop()
-        value, label = tree.value[number], tree.label[number]
+    entries: list[PrefixEntry] = []
+    places: dict[str | None, int] = {None: -1}
+    for node in tree.outline():
+        value, label = values.value.get(node), values.label.get(node)
+        places[node.node_id] = len(entries)
+        if node is tree.root:
+            entries.append(PrefixEntry(-1, "", value))
+            continue
         if value is None:
             tally.lose("prefixes without an MC value (`mc_value` is null)")
         is_implied = label is None or label == hard(None, value, threshold)
-        places[number] = len(entries)
-        before = between if tree.parent[number] else joint
-        parent, text = places[tree.parent[number]], before + tree.step[number]
-        entries.append(PrefixEntry(parent, text, value, None if is_implied else label))
-        open_ones += children[number]
+        before = joint if node.depth == 1 else between
+        entries.append(PrefixEntry(places[node.parent_id], before + node.step, value, None if is_implied else label))
     return entries

@@ -7,10 +7,11 @@ steps. The first record of a row stores the row's layout (white space, order, va
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...ids import content_hash
+from ...trees import QuestionTree, TreeNode
 from ...types import Provenance, Question, Record
 from .format import BadRow, Row, Tally, encode, hard
 
@@ -23,40 +24,6 @@ class PrefixEntry:
     text: str
     value: float | None
     label: int | None = None
-
-
-@dataclass(slots=True)
-class PrefixTree:
-    """Prefixes by number (0: the question), with the parent, last step, value and label of each."""
-
-    parent: list[int] = field(default_factory=lambda: [-1])
-    step: list[str] = field(default_factory=lambda: [""])
-    value: list[float | None] = field(default_factory=lambda: [None])
-    label: list[int | None] = field(default_factory=lambda: [None])
-    _number: dict[tuple[int, str], int] = field(default_factory=dict)
-
-    def child(self, parent: int, step: str) -> int:
-        """Return the number of the prefix extended by this step, adding it if it is new."""
-        number = self._number.setdefault((parent, step), len(self.step))
-        if number == len(self.step):
-            self.parent.append(parent)
-            self.step.append(step)
-            self.value.append(None)
-            self.label.append(None)
-        return number
-
-    def path(self, number: int) -> list[int]:
-        """Return the prefixes from the first step to this one."""
-        prefixes = []
-        while number > 0:
-            prefixes.append(number)
-            number = self.parent[number]
-        return prefixes[::-1]
-
-    def leaves(self) -> list[int]:
-        """Return the prefixes without continuation, in the order they were added."""
-        inner = set(self.parent)
-        return [number for number in range(1, len(self.step)) if number not in inner]
 
 
 def entry_value(entry: Row) -> float | None:
@@ -81,17 +48,13 @@ def records_of(
     entries: Sequence[PrefixEntry], question: Question, name: str, rest: dict[str, Any], threshold: float, tally: Tally
 ) -> Iterator[Question | Record]:
     """Yield one record per leaf, or only the question, counted as repaired, if no entry holds a step."""
-    tree = PrefixTree()
-    numbers = _numbers(tree, entries)
-    seen = set[int]()
+    tree = QuestionTree(question.question_id)
+    nodes = _nodes(tree, entries)
+    given: dict[TreeNode, tuple[float | None, int | None]] = {}
     differ = False
-    for number, entry in zip(numbers, entries, strict=True):
-        value = None if entry.value is None else float(entry.value)
-        if number not in seen:
-            seen.add(number)
-            tree.value[number], tree.label[number] = value, entry.label
-        else:
-            differ = differ or (tree.value[number], tree.label[number]) != (value, entry.label)
+    for node, entry in zip(nodes, entries, strict=True):
+        pair = (None if entry.value is None else float(entry.value), entry.label)
+        differ = given.setdefault(node, pair) != pair or differ
     if differ:
         tally.repair("one prefix with several values: the first is used")
     paths = [tree.path(leaf) for leaf in tree.leaves()]
@@ -99,55 +62,57 @@ def records_of(
         tally.repair("a row without steps: only the question is read")
         yield question
         return
-    layout = _layout(entries, numbers, paths)
+    layout = _layout(entries, nodes, paths)
     text = encode(layout)
-    texts = [tree.step[number] for path in paths for number in path]
+    texts = [node.step for path in paths for node in path]
     key = content_hash(name, question.question_id, text, *texts)[:16]
     for leaf, path in enumerate(paths):
         metadata: dict[str, Any] = {name: {"key": key, "leaf": leaf}}
         if not leaf:
             metadata = {name: {**metadata[name], "leaves": len(paths), "layout": layout, **rest}}
-            if tree.value[0] is not None:
-                metadata["root_value"] = tree.value[0]
-        values = tuple([tree.value[number] for number in path])
-        given = [tree.label[number] for number in path]
+            root_value, _ = given.get(tree.root, (None, None))
+            if root_value is not None:
+                metadata["root_value"] = root_value
+        pairs = [given.get(node, (None, None)) for node in path]
         yield Record(
             question=question,
-            steps=tuple([tree.step[number] for number in path]),
-            label=tuple([hard(label, value, threshold) for label, value in zip(given, values, strict=True)]),
+            steps=tuple([node.step for node in path]),
+            label=tuple([hard(label, value, threshold) for value, label in pairs]),
             method="omegaprm",
-            value=values,
+            value=tuple([value for value, _ in pairs]),
             provenance=(int(Provenance.IMPORTED),) * len(path),
             label_metadata=encode(metadata),
         )
 
 
-def _numbers(tree: PrefixTree, entries: Sequence[PrefixEntry]) -> list[int]:
-    """Return the prefix of each entry; an entry may precede its parent."""
-    numbers = [-1] * len(entries)
+def _nodes(tree: QuestionTree, entries: Sequence[PrefixEntry]) -> list[TreeNode]:
+    """Return the node of each entry; an entry may precede its parent."""
+    nodes: list[TreeNode | None] = [None] * len(entries)
     for start in range(len(entries)):
         chain, at = [], start
-        while at >= 0 and numbers[at] < 0:
+        while at >= 0 and nodes[at] is None:
             chain.append(at)
             at = entries[at].parent
-        number = numbers[at] if at >= 0 else 0
+        node = (nodes[at] if at >= 0 else None) or tree.root
         for at in reversed(chain):
             step = entries[at].text.strip()
-            number = numbers[at] = tree.child(number, step) if step else number
-    return numbers
+            node = nodes[at] = tree.child(node, step) if step else node
+    return [node or tree.root for node in nodes]
 
 
-def _layout(entries: Sequence[PrefixEntry], numbers: Sequence[int], paths: Sequence[Sequence[int]]) -> dict[str, Any]:
+def _layout(
+    entries: Sequence[PrefixEntry], nodes: Sequence[TreeNode], paths: Sequence[Sequence[TreeNode]]
+) -> dict[str, Any]:
     """Describe entries as parallel lists: parent, leaf and depth of the step (-1: none), white space, value, label."""
-    places: dict[int, tuple[int, int]] = {}
+    places: dict[TreeNode, tuple[int, int]] = {}
     for leaf, path in enumerate(paths):
-        for depth, number in enumerate(path):
-            places.setdefault(number, (leaf, depth))
+        for depth, node in enumerate(path):
+            places.setdefault(node, (leaf, depth))
     pads: dict[tuple[str, str], int] = {}
     layout: dict[str, Any] = {"parent": [], "leaf": [], "depth": [], "pad": [], "value": []}
-    for number, entry in zip(numbers, entries, strict=True):
+    for node, entry in zip(nodes, entries, strict=True):
         step = entry.text.strip()
-        leaf, depth = places[number] if step else (-1, -1)
+        leaf, depth = places[node] if step else (-1, -1)
         start = len(entry.text) - len(entry.text.lstrip()) if step else len(entry.text)
         pad = (entry.text[:start], entry.text[start + len(step) :])
         for name, cell in (("parent", entry.parent), ("leaf", leaf), ("depth", depth), ("value", entry.value)):
