@@ -1,4 +1,4 @@
-"""Step scores of a process reward model behind running vLLM servers.
+"""Step scores of a process reward model on running vLLM servers.
 
 Solutions are laid out and tokenised here, and sent as token ids. A causal model (head lm_pair) is served as any other
 (`vllm serve MODEL`), and asked for one token that may be one of two labels, with the log-probabilities of both; token

@@ -51,18 +51,17 @@ class StepRequests:
         read = 0
         self.tokens_asked += len(encoded.ids)
         keys = step_keys(encoded)
-        known = {key: self._memory.get(key) for key in keys} if self._reuse else dict.fromkeys(keys)
-        new = [(key, at) for key, at in zip(keys, encoded.read, strict=True) if known[key] is None]
+        scores = {key: self._memory.get(key) for key in keys} if self._reuse else dict.fromkeys(keys)
+        new = [(key, at) for key, at in zip(keys, encoded.read, strict=True) if scores[key] is None]
         if new:
             ask = self._pairs if self._reader.form.head == "lm_pair" else self._rows
             fresh, read = await ask(question, encoded, [at for _, at in new])
             for (key, _), score in zip(new, fresh, strict=True):
-                known[key] = score
+                scores[key] = score
                 if self._reuse:
                     self._memory.put(key, score)
             self._memory.trim()
-        scores = tuple(value for key in keys if (value := known[key]) is not None)
-        return StepScores(scores, len(encoded.ids), read)
+        return StepScores(tuple(value for key in keys if (value := scores[key]) is not None), len(encoded.ids), read)
 
     async def _pairs(self, question: str, encoded: Encoded, places: Sequence[int]) -> tuple[list[float], int]:
         encoder = self._reader.encoder

@@ -64,7 +64,7 @@ class _Writing:
 class _Group:
     """Requests that go on from the same remembered beginning (`start` tokens, its pieces), as a trie of the rest."""
 
-    known: str
+    beginning: str
     start: int
     requests: list[_Request] = field(default_factory=list)
 
@@ -76,8 +76,8 @@ class _Group:
 class TransformersReward:
     """A `RewardModel` over a local or Hub model; close it after use.
 
-    Raises `InputError` for a folder that holds no model, a model whose format is not known or that has another head
-    than its format says.
+    Raises `InputError` for a folder without a model, a model whose format is not known, and one that has another head
+    than its format reads.
     """
 
     live_options: ClassVar[tuple[str, ...]] = ("device", "format", "cache_tokens")
@@ -201,15 +201,15 @@ class TransformersReward:
             encoded = request.encoded
             self.tokens_asked += len(encoded.ids)
             keys = request.keys
-            known = [self._memory.get(key) for key in keys] if self._reuse else [None] * len(keys)
-            if all(value is not None for value in known):
-                scores = tuple(value for value in known if value is not None)
-                _deliver(request, StepScores(scores, len(encoded.ids), 0))
+            scores = [self._memory.get(key) for key in keys] if self._reuse else [None] * len(keys)
+            if None not in scores:
+                remembered = tuple(value for value in scores if value is not None)
+                _deliver(request, StepScores(remembered, len(encoded.ids), 0))
                 continue
             # The longest beginning whose scores and states are all remembered.
-            ends = (i for i in reversed(range(len(keys))) if known[i] is not None and self._states.has(keys[i]))
+            ends = (i for i in reversed(range(len(keys))) if scores[i] is not None and self._states.has(keys[i]))
             place = next(ends, None)
-            while place is not None and any(value is None for value in known[: place + 1]):
+            while place is not None and None in scores[: place + 1]:
                 place = place - 1 if place else None
             start = 0 if place is None else encoded.read[place] + 1
             # Solutions without a remembered beginning are read together if their first tokens, the question, are equal.
@@ -247,7 +247,7 @@ class TransformersReward:
             # A row of padding has to attend to something; its output is not used.
             seen[row, 0, size:, past] = True
             self.tokens_read += size
-        cache = self._states.cache([group.known for group in groups], past) if past else DynamicCache()
+        cache = self._states.cache([group.beginning for group in groups], past) if past else DynamicCache()
         options: dict[str, Any] = {
             "input_ids": torch.from_numpy(ids).to(device),
             "position_ids": torch.from_numpy(place).to(device),
@@ -270,12 +270,12 @@ class TransformersReward:
         unread = np.ones(len(trie.ids), dtype=bool)
         for request, path, read in zip(group.requests, trie.paths, reads, strict=True):
             begun = len(request.keys) - len(read)
-            parent, last = group.known, 0
+            parent, last = group.beginning, 0
             scores: list[float] = []
             for key in request.keys[:begun]:
-                known = self._memory.get(key)
-                assert known is not None
-                scores.append(known)
+                remembered = self._memory.get(key)
+                assert remembered is not None
+                scores.append(remembered)
             for key, at in zip(request.keys[begun:], read, strict=True):
                 scores.append(score_at[int(path[at])])
                 if self._reuse:
@@ -310,7 +310,7 @@ def _in_parts(group: _Group) -> list[_Group]:
     for request in sorted(group.requests, key=lambda item: item.encoded.ids):
         new = len(request.encoded.ids) - group.start
         if not parts or size + new > BATCH_TOKENS // 4:
-            parts.append(_Group(group.known, group.start))
+            parts.append(_Group(group.beginning, group.start))
             size = 0
         parts[-1].requests.append(request)
         size += new
