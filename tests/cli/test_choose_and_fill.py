@@ -1,4 +1,4 @@
-"""What an export leaves out when it is asked to, and gold answers that an import takes from another dataset."""
+"""Tests what an export leaves out on request, and gold answers that an import takes from another dataset."""
 
 import json
 from pathlib import Path

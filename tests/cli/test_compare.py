@@ -1,4 +1,4 @@
-"""`compare` as a user meets it: tables for people, figures for programs, a plot, and mistakes told in one sentence."""
+"""Tests the command `compare`: tables for people, figures for programs, a plot, and one-sentence errors."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ def test_people_read_figures_as_rows_and_methods_as_columns_then_values_then_pai
     assert told["ProcessBench F1"] == ["0.400", "1.000"]
     assert told["false zeros"] == ["0.500 (0.095 to 0.905)", "0.000 (0.000 to 0.793)"]
     assert told["ECE of values"] == ["0.335", "0.200"]
-    # Nobody knows a price: there is no such line.
+    # Without a known price the output has no such line.
     assert "cost" not in told
     assert values[0] == ["steps truly good, by value", "m", "n"]
     assert values[1] == ["0.0 to 0.1", "0.500 of 2", "0.000 of 1"]

@@ -1,4 +1,4 @@
-"""`consensus` as a user meets it: a summary, a report, another dataset, and mistakes told in one sentence."""
+"""Tests the command `consensus`: a summary, a report, another dataset, and one-sentence errors."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`eval prm` as a user meets it: rows for people and programs, a plot, mistakes told in one sentence; and its job."""
+"""Tests the command `eval prm`: rows for people and programs, a plot, one-sentence errors, and its job."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ LONG = "Question 3?"
 
 
 class Stub(ScriptedReward):
-    """What stands for a backend: it is loaded by the name of a model, and remembers how often and with what."""
+    """A stand-in for a backend that is loaded by model name and records how often and with which options."""
 
     live_options: ClassVar[tuple[str, ...]] = ("device", "format")
     loaded: ClassVar[list[tuple[str, dict[str, Any]]]] = []
@@ -102,7 +102,7 @@ def test_questions_that_the_model_has_seen_are_told(run: Run, small: Dataset) ->
     assert (told["seen_questions"], told["questions"]) == (2, 5)
     again = run("eval", "prm", "m", "--on", "d")
     assert "2 of the 5 questions of d@1" in " ".join(again.err.split())
-    # Nothing in common, and a model that does not say.
+    # No common questions, and a model without a list of seen questions.
     Path("m", SEEN_FILE).write_text(f"# of nothing\n{fingerprint('other')}\n")
     other = run("eval", "prm", "m", "--on", "d", "--limit", "4", "--json")
     assert "flatter" not in other.err

@@ -1,4 +1,4 @@
-"""`eval search` as a user meets it, with the shipped policy and a reward model of its own weights."""
+"""Tests the command `eval search` with the shipped policy and a reward model with random weights."""
 
 import json
 import socket

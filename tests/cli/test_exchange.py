@@ -1,4 +1,4 @@
-"""`import` and `export` as a user meets them: formats told by the rows, refusals that write nothing, files of any kind."""
+"""Tests `import` and `export`: formats recognised from rows, refusals that write nothing, files of any kind."""
 
 import gzip
 import json

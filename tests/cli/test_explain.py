@@ -1,4 +1,4 @@
-"""`openr-data explain` as a user meets it: what a generative reward model says beside the labels, and what is refused."""
+"""Tests the command `explain`: the verdicts and reasons of a generative reward model beside the labels, and refusals."""
 
 import csv
 import io
@@ -91,7 +91,7 @@ def test_a_reason_takes_as_many_tokens_as_it_may(here: Path, run: Run) -> None:
     long = json.loads(run("explain", "./prm", "d", "--limit", "4", "--json").out)
     short = json.loads(run("explain", "./prm", "d", "--limit", "4", "--max-tokens", "1", "--json").out)
     assert [row["score"] for row in short] == pytest.approx([row["score"] for row in long], abs=1e-5)
-    # One token, and no end behind it.
+    # One token without an end after it.
     assert all(row["reason"].endswith("…") or row["reason"] == "" for row in short)
     assert any(not row["reason"].endswith("…") for row in long)
 

@@ -164,7 +164,7 @@ def test_an_unknown_ready_query_is_told_with_the_near_one(run: Run) -> None:
 
 @pytest.fixture
 def rich(run: Run, labelled: str) -> Dataset:
-    """The dataset `d` of OmegaPRM, the same processes labelled by somebody else, and a question twice."""
+    """Make the dataset `d` with labels of OmegaPRM, labels of people for the same processes, and a repeated question."""
     rows = [json.loads(line) for line in run("export", "d").out.splitlines()]
     for i, row in enumerate(rows):
         row["method"], row["completer"] = "human", ""
@@ -215,7 +215,7 @@ def test_the_numbers_of_ready_queries_are_right(run: Run) -> None:
 
 
 def scans(run: Run, query: str) -> list[dict[str, Any]]:
-    """What a query reads: of each scan of Parquet its columns and filters."""
+    """Return what a query reads: the columns and filters of each Parquet scan."""
     found: list[dict[str, Any]] = []
 
     def walk(node: dict[str, Any]) -> None:
@@ -253,7 +253,7 @@ def test_a_query_of_labels_reads_no_text_of_steps(run: Run, query: str) -> None:
 
 
 def spoil_texts(dataset: Dataset) -> None:
-    """Make the texts of questions and steps unreadable, and them alone."""
+    """Make only the texts of questions and steps unreadable."""
     for table, column in (("solutions", "steps"), ("questions", "question")):
         for file in dataset.view().files(table):
             data = bytearray(Path(file).read_bytes())
@@ -334,7 +334,7 @@ def test_a_query_changes_nothing_and_reads_nothing_else(run: Run, query: str) ->
 
 
 class Terminal:
-    """A process on a terminal of its own: what it writes, and keys to send."""
+    """Run a process on its own terminal; gives its output and a way to send keys."""
 
     def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
         self.process, self.master, self.text, self.seen = process, master, "", 0

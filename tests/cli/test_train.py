@@ -1,4 +1,4 @@
-"""`openr-data train prm` as a user meets it: what it tells, what it refuses, and that a kill costs nothing."""
+"""Tests the command `train prm`: its output, its refusals, and that a kill loses nothing."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_the_folder_is_named_after_the_dataset_and_options_come_in_layers(here: 
     assert (config["balance"], config["per_question"]) == (0.5, 2)
     assert config["source_weights"] == ["toy:2", "test:0.5"]
     assert (config["where"], config["method"]) == ("n_steps > 1", "toy")
-    # The recipe of the shipped world belongs to its model alone.
+    # The recipe of the shipped world applies only to its model.
     assert config["packs_per_step"] == 4
     assert training_recipe("arithmetic-prm")["model"] == "arithmetic"
 
@@ -246,7 +246,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def in_training(here: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has written a checkpoint and goes on."""
+    """Start a process and return it once it has written a checkpoint and continues."""
     with started(here) as process:
         deadline = time.monotonic() + 120
         while not checkpoints(here) and process.poll() is None and time.monotonic() < deadline:

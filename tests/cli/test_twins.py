@@ -93,7 +93,7 @@ def test_the_command_calls_the_function(command: str) -> None:
     name = TWINS[command].rpartition(":")[2].rpartition(".")[2]
     module = inspect.getmodule(callback)
     assert module is not None
-    # A command may call it through a function of its own file, for example to show progress.
+    # A command may call it through a function in its own file, for example to show progress.
     assert f"{name}(" in inspect.getsource(module)
 
 

@@ -142,7 +142,7 @@ def test_deleting_a_tag_asks_and_without_a_terminal_refuses(run: Run, small: Dat
 
 
 class Terminal(io.StringIO):
-    """Somebody at a keyboard who types this."""
+    """Simulate a user who types this at a keyboard."""
 
     def isatty(self) -> bool:
         return True
@@ -436,7 +436,7 @@ def test_compaction_is_for_the_newest_state_and_people_read_sizes(run: Run, smal
 
 @pytest.fixture
 def litter(small: Dataset) -> Path:
-    """A file that a writer left who died nine days ago."""
+    """Make a file left by a writer that died nine days ago."""
     path = storage.write_parquet(small.path / "labels", TABLES["labels"].empty_table())
     os.utime(path, (time.time() - 9 * 86_400,) * 2)
     return path

@@ -1,4 +1,4 @@
-"""Who may ask now: never more than fits, the oldest question first; on a virtual clock."""
+"""Checks admission on a virtual clock: never more requests than fit, and the oldest question first."""
 
 import asyncio
 import math
@@ -15,19 +15,19 @@ patient = settings(max_examples=150, deadline=None)
 
 
 def admission(room: int | None = None, places: int | None = None) -> Admission:
-    """What may be sent is `room`, counted as it is sent."""
+    """Make an admission that lets `room` requests through, after its factor of overcommitment."""
     return Admission(None if room is None else math.ceil(room / OVERCOMMIT), lambda: places)
 
 
 async def settle() -> None:
-    """Let everything that can go on go on."""
+    """Run the loop until nothing can continue."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 @dataclass
 class Requests:
-    """Requests that wait, are admitted, and are let go by hand."""
+    """Requests that wait, are admitted, and are released by the test."""
 
     gate: Admission
     admitted: list[str] = field(default_factory=list)
@@ -100,7 +100,7 @@ def test_never_more_than_fits_the_oldest_first_and_all_get_their_turn(
             held[number] = tokens
             check()
             loop = asyncio.get_running_loop()
-            # Requests come at whole seconds and end between them: so what is said above has no ties.
+            # Requests arrive at whole seconds and end between them, so the order has no ties.
             await asyncio.sleep(math.floor(loop.time()) + seconds + 0.5 - loop.time())
         finally:
             held.pop(number, None)
@@ -156,7 +156,7 @@ def test_a_request_larger_than_the_room_goes_alone_and_is_not_starved_by_small_o
         await requests.ask("a", 0, 10)
         await requests.ask("b", 0, 10)
         await requests.ask("huge", 1, 500)
-        # Younger ones that would fit beside the first two wait behind it: else it would never have the room alone.
+        # Younger requests that would fit beside the first two wait too: otherwise it would never get all the room.
         for number in range(5):
             await requests.ask(f"small {number}", 2, 5)
         assert requests.admitted == ["a", "b"]

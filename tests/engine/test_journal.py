@@ -39,7 +39,7 @@ def key(number: int) -> bytes:
 
 
 def reply(number: int, size: int = 1) -> tuple[Completion, ...]:
-    """A reply that tells its number, and costs another amount than the others."""
+    """Make a reply that holds its number and has a cost of its own."""
     return (Completion(f"{number} " * size, number + 1, "end", -0.5 * number, 10 + number, number),)
 
 
@@ -362,7 +362,7 @@ def test_garbage_between_two_records_is_passed_over(tmp_path: Path) -> None:
     ends = written(tmp_path / "one", 1)
     one = (tmp_path / "one").read_bytes()
     path = tmp_path / "j"
-    # A header that promises more than there is, the magic alone, and noise.
+    # A header that promises more bytes than there are, only the magic, and noise.
     for garbage in (one[:40], module._MAGIC * 3, b"\x00" * 1000, os.urandom(500)):
         path.write_bytes(one + garbage + one)
         journal = Journal(path)
@@ -499,7 +499,7 @@ def test_a_reader_leaves_a_torn_end_to_its_writer(tmp_path: Path) -> None:
     assert len(places) == 2
     assert [reader.at(place) for place in places] == [(n, reply(n)) for n in range(2)]
     assert (tmp_path / "j").stat().st_size == ends[-1] - 5
-    # The writer has gone on meanwhile: what was half there is whole now.
+    # The writer has continued in the meantime, so the partial entry is complete now.
     (tmp_path / "j").write_bytes(whole)
     places = [entry.place for entry in reader.entries() if entry.place]
     assert [reader.at(place) for place in places] == [(n, reply(n)) for n in range(3)]
@@ -541,7 +541,7 @@ def test_a_journal_that_is_not_there_or_a_folder_is_a_store_error(tmp_path: Path
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, journal: Journal) -> None:
-    """The next write gets half of its bytes out, then there is no room."""
+    """Make the next write fail for lack of room after half of its bytes."""
     real = os.write
     halves: list[int] = []
 

@@ -91,7 +91,7 @@ def is_clean(reward: JournaledReward) -> bool:
 
 
 async def beam(reward: RewardModel, width: int = 3, depth: int = 4) -> list[tuple[str, ...]]:
-    """A search whose decisions hang on the scores: the best two of `width` children each, step by step."""
+    """A search whose decisions depend on the scores: it keeps the best two of `width` children at each step."""
     paths: list[tuple[str, ...]] = [()]
     for level in range(depth):
         children = [(*path, f"{level}.{child}") for path in paths for child in range(width)]
@@ -135,7 +135,7 @@ def test_a_search_resumed_at_any_call_ends_as_the_scores_it_saw_had_it_end(tmp_p
             run_virtual(beam(reward))
         seen = journaled_scores(path)
         assert len(seen) == stop
-        # The scores of the process that goes on are other ones: what was seen before it has to be kept.
+        # The resuming process gets different scores, so it must use those of the journal.
         other = Moving()
         other._chance.seed(stop + 1)
         with journaled(path, other) as reward:
@@ -346,7 +346,7 @@ def test_whatever_is_asked_together_cancelled_and_killed_a_prefix_has_one_score(
     second._chance.seed(1)
     with journaled(path, first) as reward:
         run_virtual(main(reward, stop))
-    # The resumed search asks what it asked before, at the same places.
+    # The resumed search sends the same requests in the same order.
     with journaled(path, second) as reward:
         run_virtual(main(reward, None))
         paid = reward._accounts.paid.reward_calls
@@ -398,7 +398,7 @@ def test_a_limit_of_the_job_ends_the_reward_model_too_and_what_is_known_costs_no
         assert len(run_virtual(reward.score("q", ("a",)))[0]) == 1
         assert policy.stopped_by == "20 reward tokens"
     assert len(backend.asked) == 1
-    # What an earlier process paid for counts too.
+    # The costs of an earlier process count too.
     with job(tmp_path / "j", backend, limit) as (policy, reward), pytest.raises(BudgetReached):
         run_virtual(reward.score("q", ("c",)))
 
@@ -499,7 +499,7 @@ def test_a_journal_cut_at_any_byte_of_its_last_scores_asks_for_them_again(tmp_pa
             journal.get_scores(key) == (scores[key], journal.get_scores(key)[1]) for key in scores if key != last
         )  # type: ignore[index]
         assert journal.paid.reward_calls == 5
-        # What is put after the cut is whole again.
+        # Entries written after the cut are complete again.
         journal.put_scores(last, last, question_key("q"), scores[last], Usage(reward_calls=1))
         journal.close()
         journal = Journal(path)

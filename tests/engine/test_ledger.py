@@ -1,4 +1,4 @@
-"""A journaled policy asks nothing twice, counts everything once, and stops where it is told."""
+"""Checks that a journaled policy never repeats a request, counts every cost once, and stops at its limits."""
 
 import asyncio
 import time
@@ -365,7 +365,7 @@ def test_a_limit_is_looked_at_before_every_request(tmp_path: Path) -> None:
     with journaled(tmp_path / "j", backend, limit) as policy:
         run_virtual(main(policy))
     assert len(backend.asked) == 3
-    # What was paid for before counts too.
+    # Earlier costs count too.
     with journaled(tmp_path / "j", backend, limit) as policy, pytest.raises(BudgetReached):
         run_virtual(ask(policy, seed=4))
     assert len(backend.asked) == 3

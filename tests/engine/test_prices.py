@@ -1,4 +1,4 @@
-"""What a job costs: arithmetic, whose price it is, and files that are no prices."""
+"""Tests the cost of a job: its arithmetic, the choice of a price, and files that are not price lists."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Samples that earlier jobs have paid for come first, each of them once, and keep who drew them."""
+"""Checks that samples of earlier jobs come first, each of them once, and keep the job that drew them."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ WHO = question_key("Q")
 
 
 class Drawing(ScriptedPolicy):
-    """Each sample tells the seed and the index it was drawn with; `seen` are the requests as they arrive."""
+    """A policy whose samples contain the seed and the index of their draw; `seen` holds the received requests."""
 
     def __init__(self, name: str = "model") -> None:
         super().__init__({}, name=name)
@@ -93,7 +93,7 @@ def test_what_was_drawn_before_comes_first_and_only_the_rest_is_asked(tmp_path: 
         (reply,), account = draw(policy, (8, 77))
         assert texts(reply[:3]) == ["q 1:0", "q 1:1", "q 1:2"]
         ((n, seed),) = backend.seen
-        # What is drawn beyond them is known by the seed it was really drawn with.
+        # Samples drawn beyond them carry the seed of their actual draw.
         assert [item.draw for item in reply] == [(1, 0), (1, 1), (1, 2), *((seed, index) for index in range(5))]
         assert [item.reused for item in reply] == [True] * 3 + [False] * 5
         assert n == 5
@@ -122,7 +122,7 @@ def test_reused_samples_need_no_budget_and_new_ones_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [1, 4, 6])
 def test_what_is_asked_beyond_cannot_repeat_what_is_there(tmp_path: Path, n: int) -> None:
-    """The same seed as the donor's: what a job of the same seed asks for first."""
+    """A job with the same seed as the donor requests the donor's samples first."""
     drawn(tmp_path, "old", (4, 1))
     backend = Drawing()
     with job(tmp_path, "new", ["old"], backend) as policy:
@@ -400,7 +400,7 @@ def test_a_reused_sample_stays_the_rollout_it_was_in_the_other_job(store: Store,
         assert {**new[name], "job_id": ""} == {**old[name], "job_id": ""}
     asked_at_the_root = [n for prefix, n in policy.asked if not prefix.steps]
     assert asked_at_the_root == ([4] * len(QUESTIONS) if config is LARGER else [])
-    # The sums per question say the same.
+    # The sums per question are equal.
     view = store.view("d")
     (costs,) = view.sql(
         "select sum(reused) as reused, sum(completions) as completions, sum(calls) as calls "

@@ -94,7 +94,7 @@ def test_the_steps_of_a_path_are_the_text_of_the_whole_solution(text: str) -> No
     path, last = walked(policy)
     whole = join_steps(path)
     assert last.ended == "end"
-    # What is left of the text where the solution ended after a separator is blank.
+    # If the solution ended after a separator, the rest of the text is blank.
     assert text.startswith(whole)
     assert not text[len(whole) :].strip()
     assert all(step.strip() for step in path)
@@ -120,7 +120,7 @@ def test_blank_lines_are_continued_and_stand_before_the_step() -> None:
         (Prefix("q", ("s", "\n\n"), open=True), 1),
         (Prefix("q", ("s", "\n\n \n\n"), open=True), 1),
     ]
-    # The limit is that of the step, and every request has a seed of its own.
+    # The limit is that of the step, and every request has its own seed.
     assert [sampling.max_tokens for sampling in policy.samplings] == [50, 49, 47]
     assert len({sampling.seed for sampling in policy.samplings}) == 3
 

@@ -1,4 +1,4 @@
-"""What a job will cost: at most by its labeler, typically by what such a job has cost in this store."""
+"""Tests cost estimates: the maximum from the labeler, the typical cost from similar jobs in the store."""
 
 import asyncio
 import os

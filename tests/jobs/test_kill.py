@@ -1,4 +1,4 @@
-"""kill -9 at any moment of a job: the resumed job ends as an unbroken one. One job asks a real model."""
+"""Kills a job (kill -9) at any moment: the resumed job must end like an unbroken one. One job uses a real model."""
 
 import asyncio
 import json

@@ -35,7 +35,7 @@ SPENT = ("requests", "completions", "prompt_tokens", "cached_tokens", "completio
 
 
 class Told(ScriptedPolicy):
-    """A policy that tells the tokens of its prompts."""
+    """A policy that reports the tokens of its prompts."""
 
     def __init__(self) -> None:
         super().__init__(four_steps)
@@ -154,7 +154,7 @@ def test_a_limit_stops_the_job_and_without_it_it_ends_as_an_unbroken_one(
 def test_a_job_ends_at_most_the_requests_under_way_beyond_its_limit(store: Store, limit: int) -> None:
     status = run(store, Told(), live=1, limits=Limits(max_tokens=limit))
     tokens = status.prompt_tokens + status.completion_tokens
-    # One question at a time asks one request at a time: the screening is the largest.
+    # One question at a time sends one request at a time, of which the screening is the largest.
     most = 8 * 20 + 6
     assert limit <= tokens < limit + most
 
@@ -277,7 +277,7 @@ def test_a_pilot_meets_a_limit_too(store: Store) -> None:
 
 
 class Falls(Told):
-    """A policy whose server goes when so many requests were sent, with others under way."""
+    """A policy whose server dies after a number of requests, with others in flight."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -336,7 +336,7 @@ def test_the_totals_of_interrupted_runs_add_up(store: Store, unbroken: tuple[Sta
 
 
 def sums(store: Store, job_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the job's own row says of all, and what its questions' rows add up to."""
+    """Return the totals of the job's own row and the sums of its questions' rows."""
     names = ("requests", "completions", "prompt_tokens", "cached_tokens", "completion_tokens", "cut_tokens", "reused")
     names += ("calls", "located", "truncated")
     view = store.view("d")

@@ -1,4 +1,4 @@
-"""What the reward model of a job costs stands in its status, in its rows and in the views; old stores read as 0."""
+"""Checks that status, rows and views contain the costs of a job's reward model; old stores give 0."""
 
 import asyncio
 import shutil

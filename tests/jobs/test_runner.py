@@ -1,4 +1,4 @@
-"""A labeling job on the scripted policy: what it writes, how it stops, how it goes on."""
+"""Tests a labeling job on the scripted policy: what it writes, how it stops, how it resumes."""
 
 import asyncio
 import json

@@ -58,7 +58,7 @@ def test_the_first_error_of_a_given_solution_is_found_wherever_it_is(error: int,
 
 
 def two_traps(question: str, steps: tuple[str, ...]) -> list[Branch]:
-    """A quarter falls into a trap at once, and a third of the others at the third step; nobody gets out again."""
+    """A world in which a quarter falls into a trap at once and a third of the others at the third step, for good."""
     if steps and "boxed" in steps[-1]:
         return []
     bad = any("trap" in step for step in steps)
@@ -244,7 +244,7 @@ def test_a_step_is_stopped_where_rollouts_ran_through_it_and_inferred_where_none
     assert [step.provenance for step in found.labels[:2]] == [Provenance.STOPPED] * 2
     for step in found.labels[2:]:
         assert step.provenance is (Provenance.STOPPED if step.n_rollouts else Provenance.INFERRED)
-    # It is complete: nobody goes on from there, its own answer is its value.
+    # It is complete: it has no continuations, and its own answer is its value.
     assert (found.labels[3].n_rollouts, found.labels[3].value) == (0, 0.0)
 
 
@@ -254,7 +254,7 @@ def test_a_failing_step_is_certified_by_a_success_behind_it() -> None:
         {(): [*[("x", right())] * 7, ("x", wrong())], ("a", "b"): [(right(),), (wrong(),)], ("a",): [(wrong(),)] * 40},
         (wrong(),),
     )
-    # All places are about as likely: it looks behind the second step first.
+    # All places are about equally likely, so it probes after the second step first.
     labeling = labelled(adaptive(screening=8, hazard=0.0, confidence=0.9, most=16), policy, [solution])
     found = labeling.labels[0]
     asked = [prefix.steps for prefix, _ in policy.asked]
@@ -417,7 +417,7 @@ def test_a_given_solution_that_is_searched_twice_stays_within_the_budget() -> No
 
 
 def test_a_rollout_counts_where_it_leaves_the_solution_whoever_it_was_drawn_for() -> None:
-    """The counts behind a belief, against those of the posterior's own test."""
+    """Compare the counts that a belief is based on with those of the posterior's own test."""
     solution = ("a", "b", "c", "d", wrong())
     policy = Told(
         {
@@ -482,7 +482,7 @@ def test_of_two_prefixes_that_tell_about_as_much_the_cheaper_one_is_drawn_from()
         labelled(adaptive(hazard=0.1), world, [given(a_question(), *steps)])
         return next(len(prefix.steps) for prefix, _ in world.asked if prefix.steps)
 
-    # What is dear is written by then, or is to be written in any case.
+    # Expensive rows are written by then, or will be written in any case.
     assert first_probe(*range(8)) >= 8
     assert first_probe(11) < 8
 

@@ -46,7 +46,7 @@ def test_a_given_solution_keeps_who_wrote_it_and_the_policy_is_its_completer(lab
     assert [row["generator"] for row in rows["solutions"]] == ["another model"]
     assert [row["completer"] for row in rows["labels"]] == [world.name]
     assert {row["policy"] for row in rows["rollouts"]} == {world.name}
-    # Where nobody is named the policy is meant, as for what it sampled itself.
+    # Without a named generator the policy is meant, as for solutions that it sampled itself.
     nameless = labelled(labeler, world, [given(a_question(), *theirs.steps, generator="")])
     rows = labeling_rows(nameless, "job", labeler.method, world.name, True)
     assert [row["generator"] for row in rows["solutions"]] == [world.name]
@@ -126,7 +126,7 @@ def test_omegaprm_believes_a_right_given_solution_and_asks_nothing() -> None:
 
 
 def test_omegaprm_takes_the_steps_of_a_right_solution_for_good_in_a_wrong_one() -> None:
-    """The other may be given before or behind it."""
+    """The other solution may be given before or after it."""
     question = a_question()
     whole = given(question, "a", "b", "c", right(), outcome=Verdict.CORRECT)
     broken = given(question, "a", "b", "x", "y", wrong())
@@ -142,7 +142,7 @@ def test_omegaprm_takes_an_error_back_that_a_later_search_runs_through() -> None
     question = a_question()
     first = given(question, "a", "b", "c", wrong())
     second = given(question, "a", "b", "d", "e", "f", "g", "h", wrong())
-    # All fail behind ("a", "b") and ("a",), where the first solution is halved; behind "e" the answer is reached.
+    # All fail after ("a", "b") and ("a",), where the first solution is halved; after "e" the answer is reached.
     alone = labelled(omegaprm(k=2), Told({}, (wrong(),)), [first])
     assert alone.labels[0].first_error == 0
     policy = Told({second.steps[:4]: [(right(),)] * 2}, (wrong(),))
@@ -252,7 +252,7 @@ def test_math_shepherd_lets_a_wrong_end_be_the_beginning_of_a_right_solution() -
         labeling = labelled(shepherd(k=1), policy, solutions)
         found = {item.solution_id: values(item) for item in labeling.labels}
         assert found == {hasty.solution_id: [1, -1], careful.solution_id: [1, 1, 1, 1]}
-        # What ends is not completed.
+        # A finished solution is not completed.
         assert hasty.steps not in [prefix.steps for prefix, _ in policy.asked]
 
 

@@ -1,4 +1,4 @@
-r"""The judge: what it asks, what it reads from critiques, how it counts votes, and what a job of it leaves in the store."""
+r"""Tests the judge: its prompts, its reading of critiques, its count of votes, and what its job leaves in the store."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ STEPS = ("One and one is two.", "Two and two is five.", "So \\boxed{5}.")
 
 
 class Critic(ScriptedPolicy):
-    """Answers each prompt with the critiques that `says` has for it, each once among as many samples."""
+    """A policy that answers each prompt with its critiques from `says`, each exactly once in a request for that many samples."""
 
     def __init__(self, says: Callable[[str], Sequence[str]]) -> None:
         def branches(question: str, steps: tuple[str, ...]) -> list[Branch]:
@@ -93,7 +93,7 @@ def a_solution(question: Question, *steps: str, **more: Any) -> Solution:
 def judged(
     critiques: Sequence[str], steps: Sequence[str] = STEPS, *, prompt: str = PROMPT, **more: Any
 ) -> tuple[Labeling, LabelSet, dict[str, Any]]:
-    """One solution, judged by these critiques: everything, its label set, and what the metadata tells."""
+    """Judge one solution with these critiques; return the labeling, its label set and its metadata."""
     question = a_question()
     labeler = Judge(JudgeConfig(len(critiques), prompt), Sampling(**more))
     given = [a_solution(question, *steps)]

@@ -1,4 +1,4 @@
-"""What every labeler promises, whatever its method: one contract over all that are registered.
+"""Checks one contract over all registered labelers, independent of their method.
 
 A labeler that needs given solutions (`needs_given`) has tests of its own. Each of the others samples once, and once
 labels what it is given.
@@ -79,7 +79,7 @@ class Subject:
         return not self.kind.independent_steps
 
     def solutions(self, number: int, length: int = 6) -> tuple[Solution, ...]:
-        """What is given with a question: wrong ones that share steps with each other and with the world, a right one."""
+        """Make given solutions of a question: wrong ones that share steps with each other and the world, and a right one."""
         if not self.is_given:
             return ()
         world, question = World(length), a_question(number)
@@ -127,7 +127,7 @@ def test_it_ends_within_its_budget(subject: Subject, good: float, texts: int) ->
         assert len(policy.asked) <= budget.requests
         assert sum(n for _, n in policy.asked) <= budget.completions
         assert tokens <= budget.completion_tokens
-        # What it says of itself is what the policy has seen.
+        # Its own counts equal what the policy has seen.
         assert (labeling.calls, labeling.tokens) == (sum(n for _, n in policy.asked), tokens)
         assert labeling.calls == len(labeling.rollouts)
 
@@ -240,7 +240,7 @@ class Cut(World):
 
 
 def rests_on_a_wrong_answer(policy: World, steps: Sequence[str], number: int) -> bool:
-    """Whether some finished sample behind this prefix, or through it, has come to a wrong answer."""
+    """Report whether a finished sample after or through this prefix has reached a wrong answer."""
     return any(
         sample.finish_reason == "stop"
         and right(number) not in sample.text
@@ -433,7 +433,7 @@ def test_a_policy_that_repeats_itself_endlessly_labels_nothing(subject: Subject)
     assert sum(n for _, n in policy.asked) <= budget.completions
     assert labeling.tokens == 100 * labeling.calls <= budget.completion_tokens
     if subject.is_given:
-        # What the solutions say of themselves is left.
+        # The metadata of the solutions are unchanged.
         assert all(-1 not in values(item)[:-1] for item in labeling.labels)
     else:
         assert (labeling.outcome, labeling.labels) == (Outcome.NO_GRADED, ())

@@ -27,7 +27,7 @@ FADING = ("one", "two", "three", wrong())
 
 
 class Fading(ScriptedPolicy):
-    """Its solutions are one wrong one, behind whose steps 6, 4 and 2 of 8 come out right."""
+    """A world with one wrong solution; after its steps 6, 4 and 2 of 8 rollouts are correct."""
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> list[Completion]:
         self.asked.append((prefix, n))

@@ -1,4 +1,4 @@
-"""OpenR's loop as it is measured beside ours: every defect it is said to have is there, and it ends."""
+"""Checks that the benchmark's version of OpenR's loop has every documented defect, and that it ends."""
 
 import asyncio
 import math
@@ -39,7 +39,7 @@ def ours(policy: ScriptedPolicy, **options: int) -> Labeling:
 
 
 class OneWrong(ScriptedPolicy):
-    """The root draws one wrong solution of four steps; every other completion, behind any prefix, is right."""
+    """A world whose root draws one wrong solution of four steps; every other completion, after any prefix, is right."""
 
     solution = ("a", "b", "c", "So \\boxed{9}.")
 
@@ -119,7 +119,7 @@ def test_defect_3_a_priority_stays_what_it_was_when_its_state_was_drawn() -> Non
         then = measured.index(item.node) + 1
         assert item.score == pytest.approx(quality + 0.125 * math.sqrt(then) / 2)
     assert min(measured.index(item.node) for item in frozen) + 1 < len(measured)
-    # The state of the last search alone has the priorities of now.
+    # Only the state of the last search has current priorities.
     last = tree.searches[-1].origin
     assert last.value is not None
     for item in tree.queue:

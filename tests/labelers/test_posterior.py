@@ -40,7 +40,7 @@ def test_the_likelihood_of_failures_is_the_integral_over_the_chance(shape: float
     chance = Chance(shape, mean)
     a, b = shape, chance.beta
     assert a / (a + b) == pytest.approx(mean)
-    # In logits: smooth everywhere, and gone at both ends.
+    # In logits the density is smooth everywhere and vanishes at both ends.
     points = [-60 + 0.01 * i for i in range(12_001)]
     logs = [(-math.log1p(math.exp(-x)), -math.log1p(math.exp(x))) for x in points]
     density = [math.exp(a * p + b * q) for p, q in logs]
@@ -110,7 +110,7 @@ class Case:
             tried = [0] * self.n_steps
             for item in self.failures:
                 if item.start > error:
-                    # Drawn behind the error: it had to fail.
+                    # Drawn after the error, so it had to fail.
                     continue
                 last_shared = item.leaves if item.leaves is not None and item.leaves < error else error
                 if last_shared > self.good:
@@ -180,7 +180,7 @@ def test_a_failure_at_a_prefix_never_makes_an_error_behind_it_likelier(
     behind = m - case.good
     before, after = (item.posterior(chance, hazard).p_error for item in (case, more))
     assert sum(after[behind:]) <= sum(before[behind:]) + 1e-12
-    # Nor does it say anything about the steps before, beside each other.
+    # It is also no evidence about the earlier steps relative to each other.
     for i in range(behind - 1):
         assert after[i] * before[i + 1] == pytest.approx(after[i + 1] * before[i], rel=1e-6, abs=1e-15)
 
@@ -325,7 +325,7 @@ def test_who_can_be_sure_is_sure_after_so_many_failures(
     if found.can_be_sure(confidence, n):
         assert p >= confidence - 1e-9
     elif not any(item.passes(boundary) and item.leaves != boundary for item in case.failures):
-        # Nobody has gone on behind the boundary: then it says so exactly.
+        # Without rollouts after the boundary the result is exact.
         assert p < confidence + 1e-9
 
 

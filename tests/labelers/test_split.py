@@ -1,4 +1,4 @@
-"""Where texts are split, that nothing of them is lost, and how a policy of pieces asks its own policy."""
+"""Tests where texts are split, that no text is lost, and how a policy of pieces calls its underlying policy."""
 
 import asyncio
 from collections.abc import Sequence

@@ -97,7 +97,7 @@ class World(ScriptedPolicy):
         return reply
 
     def one(self, prefix: Prefix, rng: random.Random, index: int, limit: int) -> Completion:
-        """One sample; the number of the question is what stands behind its Q."""
+        """Return one sample; the number of the question follows its Q."""
         number = int(prefix.question[1:-1])
         chance = self.chances.get(number, self.good)
         steps: list[str] = []
@@ -113,7 +113,7 @@ class World(ScriptedPolicy):
         return said(steps, limit)
 
     def solution(self, number: int, error: int | None, way: str = "theirs") -> Steps:
-        """A solution that somebody else wrote, bad from the step `error` on."""
+        """Make a solution from another source, bad from the step `error` on."""
         last = self.length - 1
         steps = [
             "good" if error is None or place < error else "bad" if place == error else "lost"
@@ -129,7 +129,7 @@ def true_error(steps: Sequence[str]) -> int | None:
 
 
 class Told(ScriptedPolicy):
-    """Says, behind each prefix, the texts it was told, in their order; behind any other one `otherwise`."""
+    """A policy that returns, for each prefix, its scripted texts in order, and `otherwise` for any other prefix."""
 
     def __init__(self, texts: Mapping[Steps, Iterable[Sequence[str]]], otherwise: Sequence[str] = ()) -> None:
         super().__init__({}, name="told")
@@ -167,7 +167,7 @@ class Anything(ScriptedPolicy):
 def labelled(
     labeler: Labeler, policy: Policy, solutions: Sequence[Solution] = (), number: int = 0, grader: Any = None
 ) -> Labeling:
-    """What a labeler makes of a question."""
+    """Run a labeler on a question and return its labeling."""
     return asyncio.run(labeler.label(a_question(number), policy, grader or Watching(), solutions))
 
 
@@ -192,5 +192,5 @@ def by_solution(labeling: Labeling) -> list[tuple[Solution, LabelSet]]:
 
 
 def values(label_set: LabelSet) -> list[int | None]:
-    """The labels alone."""
+    """Return only the labels."""
     return [step.label for step in label_set.labels]

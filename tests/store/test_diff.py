@@ -1,4 +1,4 @@
-"""What differs between two states: rows by table, labelled steps, old beside new."""
+"""Tests the difference of two states: rows by table, and labelled steps with old and new labels."""
 
 import itertools
 from collections.abc import Mapping

@@ -498,7 +498,7 @@ def test_a_compaction_that_is_killed_leaves_the_dataset_whole(store: Store, data
     litter = on_disk(dataset, table) - {Path(file).name for file in files(dataset, table)}
     assert len(litter) == 1
     assert (held(dataset), held(dataset, "1")) == (before, first)
-    # The lock of a dead process holds nobody up, and gc leaves what may be a live writer's file.
+    # The lock of a dead process does not block others, and gc keeps files that may belong to a live writer.
     assert maintenance.gc(dataset).paths == []
     maintenance.compact(dataset)
     assert held(dataset) == before
@@ -535,7 +535,7 @@ def test_a_commit_whose_answer_got_lost_before_a_compaction_keeps_its_file_for_s
 
 @pytest.fixture
 def versions(dataset: Dataset) -> Dataset:
-    """Four snapshots; each is compacted into files of its own. 2 has a tag."""
+    """Make four snapshots, each compacted into separate files. Snapshot 2 has a tag."""
     maintenance.compact(dataset)
     for number in (2, 3, 4):
         commit(dataset, f"n{number}", 100 + number)
@@ -552,7 +552,7 @@ def all_files(dataset: Dataset) -> list[str]:
 def test_a_dry_run_says_what_would_go_and_removes_nothing(versions: Dataset) -> None:
     before, log = all_files(versions), held(versions)
     said = maintenance.gc(versions, keep_days=-1, retention_hours=0, alone=True, dry_run=True)
-    # The lock file is no part of the dataset.
+    # The lock file is not part of the dataset.
     assert [name for name in all_files(versions) if name != "lock"] == [name for name in before if name != "lock"]
     assert held(versions) == log
     assert [row.name for row in versions.snapshots()] == ["1", "2", "3", "4"]
@@ -674,7 +674,7 @@ def test_a_tag_opens_after_the_thirty_days_for_which_delta_keeps_its_log(
 ) -> None:
     expected, newest = held(versions, "v1"), held(versions)
     real = time.time
-    # What was taken out since was taken out long ago, too.
+    # The files removed since then were also removed long ago.
     monkeypatch.setattr(tables.time, "time", lambda: real() - 40 * DAY)
     commit(versions, "n5", 300)
     maintenance.compact(versions)
@@ -689,7 +689,7 @@ def test_a_tag_opens_after_the_thirty_days_for_which_delta_keeps_its_log(
     for table in TABLES:
         DeltaTable(str(versions.path / table)).cleanup_metadata()
     found = maintenance.gc(versions)
-    # Files of the state between, which no snapshot named, are gone.
+    # Files of the intermediate state, which no snapshot named, are removed.
     assert found.files["labels"] >= 1
     assert held(versions, "v1") == held(versions, "2") == expected
     assert held(versions, "4") == newest

@@ -158,7 +158,7 @@ def test_a_complete_solution_is_worth_its_verdict(store: Store) -> None:
     nodes = [
         at("right", "r", **end, verdict="correct", certified=True), at("wrong", "r", **end, verdict="incorrect"),
         at("dark", "r", **end, verdict="unknown"), at("some", "r"),
-        # It says 8 and goes on to the right answer.
+        # It states 8 and continues to the right answer.
         at("half way", "r", **end, verdict="incorrect", certified=True),
     ]  # fmt: skip
     dataset = a_tree(store, at("r"), *nodes, rollouts={"some": "cw"})

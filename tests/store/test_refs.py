@@ -278,7 +278,7 @@ def test_gc_cannot_come_between_a_snapshot_and_its_new_tag(dataset: Dataset, mon
 
 
 def start_together(target: Callable[..., None], arguments: list[tuple[object, ...]]) -> list[str]:
-    """Run `target` in a process for each of the arguments, all at once; what they said, in the order of the names."""
+    """Run `target` in one process per argument, all at once; return their outputs in the order of the names."""
     barrier, answers = SPAWN.Barrier(len(arguments)), SPAWN.Queue()
     workers = [SPAWN.Process(target=target, args=(barrier, answers, *more)) for more in arguments]
     for worker in workers:

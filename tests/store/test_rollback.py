@@ -24,7 +24,7 @@ TIMEOUT = 60
 
 
 class Died(BaseException):
-    """What a kill is to the code under it."""
+    """Stands for a kill: the code under test cannot catch it."""
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def dies_after(monkeypatch: pytest.MonkeyPatch, swaps: int) -> None:
 
 
 def half_done(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, ref: str = "1", swaps: int = 2) -> str:
-    """Roll back and die between two tables; what `snapshot` says then."""
+    """Roll back and die between two tables; return the message of a later `snapshot`."""
     dies_after(monkeypatch, swaps)
     with pytest.raises(Died):
         rollback(dataset, ref)
@@ -252,7 +252,7 @@ def test_nothing_is_tagged_or_graded_while_a_rollback_is_unfinished(
         dataset.tag("v1")
     assert dataset.view().versions == before
     assert dataset.tags() == []
-    # What was whole can still be named.
+    # Complete snapshots can still be named.
     assert dataset.tag("v1", "2").parent == "2"
 
 

@@ -22,7 +22,7 @@ DIGESTS_3 = {
     "arithmetic": "2-2ef66affb04db30369242a41c97e6971",
     "arithmetic-search": "2-6813d523636149a0fbf45ebf8ae38dd1",
 }
-"""What `openr-data show` of the version that wrote the store printed."""
+"""The output of `openr-data show` from the version that wrote the store."""
 
 
 def old_schema(schema: pa.Schema) -> pa.Schema:

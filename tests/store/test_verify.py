@@ -83,7 +83,7 @@ def said(dataset: Dataset) -> dict[tuple[str, str], tuple[int, tuple[str, ...]]]
 
 
 def of_rows(dataset: Dataset) -> dict[tuple[str, str], tuple[int, tuple[str, ...]]]:
-    """What is said about rows; that a snapshot does not hold them as they were is another matter."""
+    """Return the problems about rows, without those of snapshots that no longer match their digest."""
     return {key: value for key, value in said(dataset).items() if not key[0].startswith("@")}
 
 
@@ -328,7 +328,7 @@ def test_a_node_that_counts_rollouts_of_which_none_is_there_is_said(dataset: Dat
     assert any(problem.where == "nodes" for problem in verify(dataset))
 
 
-# What points to nothing
+# Dangling references
 
 
 def added(dataset: Dataset, table: str, row: Row) -> dict[tuple[str, str], tuple[int, tuple[str, ...]]]:
@@ -424,7 +424,7 @@ def rewrite_refs(dataset: Dataset, **new: Any) -> None:
             row.update(new)
 
     rewrite(file_of(dataset, "refs"), REFS, edit)
-    # A process remembers what it read, as no file ever changes; another one reads it anew.
+    # A process caches what it read, because files never change; another process reads the file again.
     refs._known.clear()
 
 
