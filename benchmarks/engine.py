@@ -42,7 +42,8 @@ from openr_data.engine.scheduler import run  # noqa: E402
 from openr_data.grading.graders import load_grader  # noqa: E402
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy  # noqa: E402
 from openr_data.jobs import Job, Status, run_label  # noqa: E402
-from openr_data.jobs.plan import Plan, plan, recipe  # noqa: E402
+from openr_data.jobs.plan import Plan, plan  # noqa: E402
+from openr_data.jobs.recipe import recipe  # noqa: E402
 from openr_data.registry import load  # noqa: E402
 from openr_data.store import Store  # noqa: E402
 from openr_data.types import Completion, Prefix, Sampling  # noqa: E402

@@ -41,6 +41,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from openr_data.config import later
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.errors import UsageError
 from openr_data.label_rule import certain_labels
@@ -78,10 +79,10 @@ class OmegaPRMConfig:
     length: int = 500
     c_puct: float = 0.125
     correct_solutions: int = 4
-    split_at: float = 0.5
-    wave: int = 0
-    split: Literal["step", "line", "sentence", "token"] = "step"
-    pieces: int = 16
+    split_at: float = later(0.5, since="2026-11-25")
+    wave: int = later(0, since="2026-11-25")
+    split: Literal["step", "line", "sentence", "token"] = later("step", since="2026-11-25")
+    pieces: int = later(16, since="2026-11-25")
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.screening < 1 or self.pieces < 1 or self.searches < 0 or self.length <= 0:

@@ -1,7 +1,8 @@
-"""Configurations are frozen dataclasses; TOML tables and `key=value` options override their defaults.
+"""Configurations are frozen dataclasses; layers of options (recipe, TOML file, flags, `-o key=value`) override them.
 
-An unknown key is an error that names the near one; a value must have the type of its field. The falsy
-values `0` and `false` override like any other.
+An unknown key is an error that names the closest one; a value must have the type of its field. The falsy values `0` and
+`false` override like any other. A field that was added later is declared with `later`: while it has its default it is
+left out of the hash of its configuration, so that older jobs keep their ids.
 """
 
 import dataclasses
@@ -10,26 +11,62 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from .errors import InputError, UnknownName, UsageError
 
 T = TypeVar("T")
 
+SINCE: Final = "since"
+"""The key in the metadata of a field that was added later, with the date it was added."""
+
+
+def later(default: T, since: str) -> T:
+    """A field that was added on the day `since`; its default changes no earlier result."""
+    value: T = dataclasses.field(default=default, metadata={SINCE: since})
+    return value
+
 
 def build(kind: type[T], *layers: Mapping[str, Any]) -> T:
     """An instance of the dataclass `kind` from its defaults and the layers, later ones winning.
 
-    Raises `UnknownName` for a key that is no field and `UsageError` for a value of the wrong type.
+    Raises `UnknownName` for a key that is not a field and `UsageError` for a value of the wrong type.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return resolve(kind, layers)
+
+
+def resolve(
+    kind: type[T], layers: Iterable[Mapping[str, Any]], *, what: str = "", parts: Mapping[str, type] | None = None
+) -> T:
+    """An instance of the dataclass `kind` from its defaults and layers of options, later ones winning.
+
+    A field that is a dataclass itself takes a table, and its own fields may also stand beside those of `kind`. `parts`
+    gives the dataclass of a field that holds plain values of one (`options`). `what` is what an unknown key is called.
+    Raises `UnknownName` for an unknown key and `UsageError` for a value of the wrong type.
+    """
     hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    nested = {name: hints[name] for name in names if dataclasses.is_dataclass(hints[name])} | dict(parts or {})
+    # A key of its own goes before the same key of a part.
+    places = {field.name: part for part, type_ in nested.items() for field in dataclasses.fields(type_)}
+    places |= dict.fromkeys(names, "")
+    called = what or f"option of {kind.__name__}"
     values: dict[str, Any] = {}
+    tables: dict[str, list[Mapping[str, Any]]] = {name: [] for name in nested}
     for layer in layers:
         for key, value in layer.items():
-            if key not in fields:
-                raise UnknownName(f"option of {kind.__name__}", key, fields)
-            values[key] = _coerce(value, hints[key], key)
+            if key in nested and isinstance(value, Mapping):
+                tables[key].append(value)
+            elif key not in places or key in nested:
+                raise UnknownName(called, key, places.keys() - nested.keys())
+            elif places[key]:
+                tables[places[key]].append({key: value})
+            else:
+                values[key] = _coerce(value, hints[key], key)
+    for name, type_ in nested.items():
+        if tables[name]:
+            part = resolve(type_, tables[name], what=what)
+            values[name] = part if dataclasses.is_dataclass(hints[name]) else as_dict(part)
     try:
         return kind(**values)
     except ValueError as error:
@@ -72,11 +109,11 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
 
 
 def parse_overrides(options: Iterable[str]) -> dict[str, str]:
-    """`["k=8", "seed=1"]` as a mapping. Raises `UsageError` where there is no `=`."""
+    """`["k=8", "seed=1"]` as a mapping. Raises `UsageError` for an option without `=`."""
     pairs: dict[str, str] = {}
     for option in options:
-        key, found, value = option.partition("=")
-        if not found or not key:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
             raise UsageError(f"Option {option!r} is not key=value, for example -o k=8.")
         pairs[key.strip().replace("-", "_")] = value.strip()
     return pairs
@@ -93,9 +130,25 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain values (tuples become lists), as it is hashed and written."""
-    found: dict[str, Any] = dataclasses.asdict(config)
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in found.items()}
+    """A configuration as plain values (tuples become lists), as it is written."""
+    plain: dict[str, Any] = dataclasses.asdict(config)
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in plain.items()}
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """A configuration as plain values, as it is hashed: later fields are left out at their defaults."""
+    plain = as_dict(config)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            plain[field.name] = identity(value)
+    return without_later(type(config), plain)
+
+
+def without_later(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the dataclass `kind` without later fields that have their defaults."""
+    defaults = {field.name: field.default for field in dataclasses.fields(kind) if SINCE in field.metadata}
+    return {name: value for name, value in values.items() if name not in defaults or defaults[name] != value}
 
 
 def to_toml(tables: Mapping[str, Any]) -> str:

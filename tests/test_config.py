@@ -1,7 +1,7 @@
 """Layers of options: defaults, TOML, key=value; exact errors."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.config import as_dict, build, parse_overrides, read_toml, to_toml
+from openr_data.config import as_dict, build, identity, later, parse_overrides, read_toml, resolve, to_toml
 from openr_data.errors import InputError, UnknownName, UsageError
 
 
@@ -97,3 +97,43 @@ def test_a_file_that_is_no_toml_is_named_with_the_place(tmp_path: Path) -> None:
         read_toml(path)
     with pytest.raises(InputError, match="Cannot read"):
         read_toml(tmp_path / "absent.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    epochs: int = 3
+    rate: float = later(0.1, since="2026-01-01")
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    name: str
+    timing: Timing = field(default_factory=Timing)
+    options: dict[str, Any] = field(default_factory=dict)
+    extra: bool = later(False, since="2026-02-01")
+
+
+def test_fields_of_a_nested_dataclass_stand_beside_or_in_a_table_of_its_own() -> None:
+    layers = [{"name": "a", "timing": {"epochs": "1", "rate": 0.5}}, {"epochs": 2}]
+    assert resolve(Whole, layers) == Whole("a", Timing(2, 0.5))
+    part = resolve(Whole, [{"name": "a", "options": {"k": "4"}}], parts={"options": Recipe})
+    assert part.options == as_dict(Recipe(k=4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"epoch": 2}, "No option of a run 'epoch'.*Did you mean 'epochs'"),
+        ({"timing": {"epoch": 2}}, "No option of a run 'epoch'.*Did you mean 'epochs'"),
+        ({"timing": 3}, "No option of a run 'timing'"),
+    ],
+)
+def test_an_unknown_key_of_a_nested_dataclass_names_the_near_one(layer: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownName, match=message):
+        resolve(Whole, [{"name": "a"}, layer], what="option of a run")
+
+
+def test_a_later_field_is_hashed_where_it_differs_from_its_default() -> None:
+    assert identity(Whole("a")) == {"name": "a", "timing": {"epochs": 3}, "options": {}}
+    changed = identity(Whole("a", Timing(rate=0.2), extra=True))
+    assert changed == {"name": "a", "timing": {"epochs": 3, "rate": 0.2}, "options": {}, "extra": True}

@@ -1,6 +1,7 @@
 """`openr-data eval search`: how often a way to search and to choose finds the right answer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -12,7 +13,7 @@ from ..evaluation.search_figures import MAJORITY, RANDOM, SearchFigures
 from ..evaluation.seen_questions import seen_told
 from ..jobs.plan import Plan, plan
 from ..jobs.start import RunOptions
-from ..registry import check
+from ..registry import check, load
 from ..store import Store
 from .label import progress, run_options
 from .output import Output, hint, note, output_options
@@ -85,13 +86,18 @@ def search(
     layer: dict[str, Any] = dict(DEFAULT) if source in ("", "arithmetic") else {"source": source}
     layer |= {name: value for name, value in flags.items() if value is not None}
     layer.setdefault("into", f"{source.partition('@')[0]}-search")
+    how = _reward_run(reward_run, running, rewards)
+    if rewards and not load("search", flags["method"]).independent:
+        # The first reward model guides the search, all of them choose among its candidates.
+        layer |= {"reward": rewards[0], "reward_format": how.format, "reward_backend": how.backend}
+        running = replace(running, reward=how.live)
     resolved = plan(Store.at(store), [layer], parse_overrides(options))
     done = evaluate_search(
         store,
         resolved,
         rewards,
         running,
-        _reward_run(reward_run, running, rewards),
+        how,
         progress=progress,
         announce=note,
         on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),

@@ -1,4 +1,4 @@
-"""`openr-data jobs`: what the job folders say; nothing else is asked, so it works from any machine."""
+"""`openr-data jobs`: jobs as their folders describe them. Nothing else is read, so it works from any machine."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,17 +9,17 @@ import click
 from ..display.terminal import status_lines
 from ..errors import InputError, UsageError
 from ..jobs import Job
-from ..jobs.job import LABEL
+from ..jobs.config import CONFIGS
 from ..jobs.plan import resumed
-from ..jobs.start import RunOptions
+from ..jobs.start import RunOptions, began_reward
 from ..store import Store
-from .label import label_plan, run_options
+from .label import run_options, show_run
 from .output import Output, ago, hint, note, output_options
 
 
 @click.group()
 def jobs() -> None:
-    """List and watch jobs, and resume labeling jobs."""
+    """List and watch jobs, and resume labeling and search jobs."""
 
 
 @jobs.command("ls")
@@ -56,24 +56,24 @@ def list_(store: str, /, out: Output) -> None:
 @output_options
 @click.pass_obj
 def status(store: str, /, job_id: str, out: Output) -> None:
-    """Say where JOB stands (the beginning of its id is enough)."""
+    """Show the state of JOB (the beginning of its id is enough)."""
     job = Job.find(Store.open(store), job_id)
     last = _last(job)
     if not out.is_human:
         out.facts({"job": job.job_id, "state": job.state(), **last})
         return
     described = job.described()
-    config, is_label = described["config"], job.kind() == LABEL
+    config, is_resumable = described["config"], job.kind() in CONFIGS
     title = f"{config['method']}  {config['source']} → {config['into']}  job {job.job_id}  {job.state()}"
-    if is_label:
-        click.echo("\n".join(status_lines(last, title)) if last else title)
+    if is_resumable:
+        click.echo("\n".join(status_lines({**last, "kind": job.kind()}, title)) if last else title)
     else:
         click.echo(title + (f"  {_done(last):,}/{last['total']:,} solutions" if last.get("total") else ""))
         if last.get("failed"):
             click.echo(f"  failed {last['failed']:,}")
     if job.state() == "stopped":
         why = f"Stopped: {last['stopped_by']}. " if last.get("stopped_by") else ""
-        again = f"openr-data jobs resume {job.job_id}" if is_label else _again(job)
+        again = f"openr-data jobs resume {job.job_id}" if is_resumable else _again(job)
         hint(f"{why}Continue with: {again}")
 
 
@@ -83,21 +83,22 @@ def status(store: str, /, job_id: str, out: Output) -> None:
 @output_options
 @click.pass_obj
 def resume(store: str, /, job_id: str, running: RunOptions, out: Output) -> None:
-    """Go on with JOB: what is finished is skipped, what was answered is not asked again."""
+    """Resume JOB: finished questions are skipped, and nothing that was answered is asked again."""
     opened = Store.open(store)
     job = Job.find(opened, job_id)
-    if job.kind() != LABEL:
+    if job.kind() not in CONFIGS:
         raise UsageError(
-            f"The job {job.job_id} is one of {job.described()['config']['method']}, which goes on by its own command: "
+            f"The job {job.job_id} is one of {job.described()['config']['method']}, which its own command resumes: "
             f"{_again(job)}"
         )
     note(f"Resuming the job {job.job_id}.")
     plan = resumed(opened, job)
     began = job.described().get("run", {})
+    # The servers are where they were, unless an option names another one.
     if "base_url" in began:
-        # The server is where it was, unless it is said to be elsewhere.
         running = replace(running, backend={"base_url": began["base_url"], **running.backend})
-    label_plan(store, plan, out, running)
+    running = replace(running, reward=began_reward(began))
+    show_run(store, plan, out, running)
 
 
 def _last(job: Job) -> dict[str, Any]:
@@ -107,12 +108,12 @@ def _last(job: Job) -> dict[str, Any]:
 
 
 def _done(last: Mapping[str, Any]) -> int:
-    """How many are done: a result of other than labeling jobs tells what it is about, and what of it failed."""
+    """How many are done; the results of other kinds of jobs hold only the total and the failed ones."""
     return int(last.get("done", last.get("total", 0) - last.get("failed", 0)) or 0)
 
 
 def _again(job: Job) -> str:
-    """The command that goes on with a job that does not label."""
+    """The command that resumes a job of another kind."""
     described = job.described()
     config = described["config"]
     command = str(described.get("run", {}).get("command") or "")

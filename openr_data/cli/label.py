@@ -1,4 +1,4 @@
-"""`openr-data label`: run a labeling job, or go on with it."""
+"""`openr-data label`: run a labeling job, or resume it."""
 
 import sys
 import time
@@ -15,9 +15,11 @@ from ..config import parse_overrides, read_toml
 from ..display.terminal import spent, status_lines
 from ..errors import UnknownName, UsageError
 from ..jobs import Status
+from ..jobs.config import LABEL
 from ..jobs.estimate import estimate
 from ..jobs.limits import Limits
-from ..jobs.plan import Plan, plan, recipe
+from ..jobs.plan import Plan, plan
+from ..jobs.recipe import recipe
 from ..jobs.start import JobRun, RunOptions, price_of, run_plan
 from ..store import Store
 from .estimate import show_estimate
@@ -45,18 +47,18 @@ class _Count(click.ParamType[int]):
         except ValueError:
             number = -1.0
         if number < 1 or number != int(number):
-            self.fail(f"{value!r} is no number of things, for example 20000, 25.6k or 1M.", param, ctx)
+            self.fail(f"{value!r} is not a count. Write it like 20000, 25.6k or 1M.", param, ctx)
         return int(number)
 
 
 FAILURES_SHOWN = 3
 MANY_CUT: Final = 0.2
-"""The share of rollouts that ended at their limit which is worth a word."""
+"""The share of rollouts cut at their limit above which the command warns."""
 SPENT: Final = (
     "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused cancelled retries "
     "reward_calls reward_tokens reward_tokens_read seconds_total gpu_hours cost currency"
 ).split()
-"""The ledger of a job as `--json` tells it."""
+"""The ledger of a job in the output of `--json`."""
 LINE_EVERY = 30.0
 """Seconds between two progress lines where stderr is no terminal."""
 
@@ -84,9 +86,9 @@ def run_options(function: F) -> F:
         click.option(
             "--max-reward-tokens", type=_Count(), help="Stop asking after N tokens of the reward model that searches."
         ),
-        click.option("--max-cost", type=positive, help="Stop asking after so much money; needs a known price."),
-        click.option("--max-hours", type=positive, help="Stop asking after so many hours."),
-        click.option("--target-first-errors", type=_Count(), help="Stop asking once so many are located."),
+        click.option("--max-cost", type=positive, help="Stop asking after this cost; needs a known price."),
+        click.option("--max-hours", type=positive, help="Stop asking after N hours."),
+        click.option("--target-first-errors", type=_Count(), help="Stop asking once N first errors are located."),
         click.option(
             "--prices", type=click.Path(path_type=Path), help="Your prices (default: prices.toml of the store)."
         ),
@@ -123,7 +125,7 @@ def run_options(function: F) -> F:
 @click.option("--recipe", "recipe_name", help="Begin with a recipe of the catalog.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of options, over the recipe.")
 @click.option("--split", help="Only questions of this split.")
-@click.option("--limit", type=click.IntRange(min=0), help="Only so many questions (0: all).")
+@click.option("--limit", type=click.IntRange(min=0), help="Use at most N questions (0: all).")
 @click.option("--seed", type=int, help="The seed of the job.")
 @click.option("--source-seed", type=int, help="The seed of a generated source.")
 @click.option(
@@ -138,15 +140,17 @@ def run_options(function: F) -> F:
     help="An option of the method or of the sampling, for example -o k=8.",
 )
 @click.option("--given-solutions", is_flag=True, help="Label the solutions that SOURCE has instead of sampling some.")
-@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="adaptive: how sure a first error is.")
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 1, max_open=True), help="adaptive: the confidence of a first error."
+)
 @click.option(
     "--order", type=click.Choice(["uncertain"]), help="Take first the questions whose outcome is the most uncertain."
 )
 @click.option("--no-rollout-text", is_flag=True, help="Keep counts and answers of rollouts, not texts.")
 @click.option("--reuse", is_flag=True, help="Begin with rollouts that other jobs have drawn from the same model.")
 @run_options
-@click.option("--dry-run", is_flag=True, help="Say what the job is and what it costs; ask nothing.")
-@click.option("--pilot", type=_COUNT, help="With --dry-run: label so many questions for real, to say what is typical.")
+@click.option("--dry-run", is_flag=True, help="Show the job and its estimated cost; ask nothing.")
+@click.option("--pilot", type=_COUNT, help="With --dry-run: label N questions for real, to estimate the typical cost.")
 @output_options
 @click.pass_obj
 def label(
@@ -194,7 +198,7 @@ def label(
     if given_solutions:
         layers.append({"given_solutions": True})
     if pilot and not dry_run:
-        raise UsageError("--pilot belongs to --dry-run; to label only so many questions use --limit.")
+        raise UsageError("--pilot belongs to --dry-run; to label at most N questions use --limit N.")
     overrides: dict[str, Any] = dict(parse_overrides(options))
     if confidence is not None:
         overrides["confidence"] = confidence
@@ -204,8 +208,12 @@ def label(
         if not begun or not begun.needs:
             raise
         raise UsageError(f"{error} The recipe {begun.name} needs: {begun.needs}") from error
+    if resolved.config.kind != LABEL:
+        raise UsageError(
+            f"{resolved.config.method} is a search, which labels no steps. Run it with: openr-data eval search"
+        )
     if not dry_run:
-        label_plan(store, resolved, out, running)
+        show_run(store, resolved, out, running)
         if begun and begun.then:
             hint(f"Go on with: {begun.then}")
         return
@@ -216,20 +224,22 @@ def label(
     if begun and begun.needs and "not in this store" in resolved.read:
         hint(f"Counted with what the recipe expects. Bring it in with: {begun.needs}")
     hint(
-        f"{pilot} questions were labelled for real and are part of the job. Run without --dry-run to go on."
+        f"{pilot} questions were labelled for real and are part of the job. Run without --dry-run to continue."
         if pilot
         else "Nothing was asked. Run without --dry-run to start."
     )
 
 
-def label_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> None:
-    """Run a planned labeling job in the store `where` and print its result."""
+def show_run(where: str, resolved: Plan, out: Output, running: RunOptions) -> None:
+    """Run a planned job in the store `where` and print its result."""
     config = resolved.config
-    job_id = config.job_id()
     ran = run_job(where, resolved, running)
+    job_id = ran.job.job_id
     if ran.status is None:
-        note(f"The job {job_id} is done already. Label anew with another --seed.")
-    _summary(out, job_id, config.into, ran.totals)
+        again = "Label anew" if config.kind == LABEL else "Search anew"
+        note(f"The job {job_id} is done already. {again} with another --seed.")
+    summary = _summary if config.kind == LABEL else _search_summary
+    summary(out, job_id, config.into, ran.totals)
     if ran.status is None:
         return
     job, status = ran.job, ran.status
@@ -244,11 +254,14 @@ def label_plan(where: str, resolved: Plan, out: Output, running: RunOptions) -> 
         note(f"Stopped: {status.stopped_by}. {status.done:,} of {status.total:,} questions are safe in {config.into}.")
         hint(f"Go on, with a higher limit, with: openr-data jobs resume {job_id}")
         return
-    hint(f"Look at the steps with: openr-data view {config.into} --errors")
+    if config.kind == LABEL:
+        hint(f"Look at the steps with: openr-data view {config.into} --errors")
+    else:
+        hint("Evaluate the search with the `openr-data eval search` command that started it.")
 
 
 def _warn_of_cuts(status: Status, limit: int) -> None:
-    """Say it once where a policy does not come to an end: its rollouts have no answer and teach nothing."""
+    """Warn about a policy that is often cut at its limit: those rollouts have no answer and teach nothing."""
     if status.calls and status.truncated > MANY_CUT * status.calls:
         note(
             f"{status.truncated / status.calls:.0%} of the rollouts were cut at {limit:,} tokens and have no verdict. "
@@ -292,6 +305,26 @@ def _summary(out: Output, job_id: str, into: str, result: Mapping[str, Any]) -> 
         facts["spent"] = {name: result.get(name) for name in SPENT}
     if out.is_human and screened:
         facts["screened_out"] = ", ".join(f"{n} {name}" for name, n in screened.items())
+    out.facts(facts)
+
+
+def _search_summary(out: Output, job_id: str, into: str, result: Mapping[str, Any]) -> None:
+    # Searches counted their answered questions as labelled once.
+    answered = result["labelled"] + result.get("answered", 0)
+    facts: dict[str, Any] = {
+        "job": job_id,
+        "dataset": f"{into}@{result['snapshot']}" if "snapshot" in result else into,
+        "questions": result["total"],
+        "answered": answered,
+        "without_solution": result["done"] - answered,
+        "failed": result["failed"],
+        "completions": result["calls"],
+        "completion_tokens": result["tokens"],
+        "spent": spent(result) if out.is_human else {name: result.get(name) for name in SPENT},
+        "truncated": result["truncated"],
+        "seconds": round(result["seconds"], 1),
+        "tokens_per_second": round(result["tokens_per_second"]),
+    }
     out.facts(facts)
 
 

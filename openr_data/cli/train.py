@@ -5,14 +5,12 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from ..config import build, parse_overrides, read_toml
-from ..errors import UnknownName
+from ..config import parse_overrides, read_toml, resolve
 from ..exchange.selection import parse_ratio
 from ..jobs.trainer import run_training
 from ..registry import catalog_entry, load
@@ -104,16 +102,7 @@ def prm(
     given |= {"generative": True} if generative else {}
     given |= {"reasons": True} if reasons else {}
     layers += [given, {"data": data}, parse_overrides(options)]
-    of_schedule = {item.name for item in fields(kind.schedule_type)}
-    known = {item.name for item in fields(kind.config_type)} - {"schedule"}
-    for layer in layers:
-        for name in layer:
-            if name not in of_schedule | known:
-                raise UnknownName("option of train prm", name, of_schedule | known)
-    schedule = build(kind.schedule_type, *({k: v for k, v in layer.items() if k in of_schedule} for layer in layers))
-    resolved = build(kind.config_type, *({k: v for k, v in layer.items() if k in known} for layer in layers))
-    # A nested dataclass is no value of TOML: it is put in whole.
-    resolved = type(resolved)(**{**{n: getattr(resolved, n) for n in known}, "schedule": schedule})
+    resolved = resolve(kind.config_type, layers, what="option of train prm")
     folder = folder or Path(f"{data.partition('@')[0]}-prm")
     run = kind(Store.open(store), resolved, folder)
     with _asked_to_stop() as stop:

@@ -122,7 +122,6 @@ def _evidence(record: Mapping[str, Any], index: int) -> str:
 
 def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
     """Render the figures of a running job on four lines, for a terminal or a log."""
-    per_error = status["calls_per_located"]
     eta = status["eta_seconds"]
     share = (status["done"] + status["failed"]) / status["total"] if status["total"] else 1.0
     return [
@@ -131,11 +130,25 @@ def status_lines(status: Mapping[str, Any], title: str) -> list[str]:
         f"  now {status['tokens_per_second_now']:,.0f} tok/s · mean {status['tokens_per_second']:,.0f} tok/s · "
         f"in flight {status['in_flight']:,} · journal hits {status['journal_hits']:,} · "
         f"retries {status.get('retries', 0):,}",
-        f"  labelled {status['labelled']:,} · screened out "
-        f"{status['done'] - status['labelled']:,} · failed {status['failed']:,} · "
-        f"first errors {status['located']:,}" + (f" · {per_error:.1f} calls per first error" if per_error else ""),
+        _outcomes(status),
         f"  paid {spent(status)}",
     ]
+
+
+def _outcomes(status: Mapping[str, Any]) -> str:
+    """Render the counts of questions in the words of the kind of the job."""
+    if status.get("kind") == "search":
+        solved = status["labelled"] + status.get("answered", 0)
+        return (
+            f"  answered {solved:,} · without a solution {status['done'] - solved:,} · failed {status['failed']:,} · "
+            f"completions {status['calls']:,}"
+        )
+    per_error = status["calls_per_located"]
+    return (
+        f"  labelled {status['labelled']:,} · screened out {status['done'] - status['labelled']:,} · "
+        f"failed {status['failed']:,} · first errors {status['located']:,}"
+        + (f" · {per_error:.1f} calls per first error" if per_error else "")
+    )
 
 
 def spent(status: Mapping[str, Any]) -> str:

@@ -1,7 +1,10 @@
-"""Jobs: a folder that says what was asked, what came of it, and how to go on."""
+"""Jobs: a folder with what was asked, the state of the work, and the command that resumes it."""
 
-from .job import Job, LabelConfig
+from .config import JobConfig, LabelConfig, SearchConfig
+from .job import Job
 from .progress import Status
-from .runner import run_label
+from .runner import Runner, label_runner, run_label, search_runner
 
-__all__ = ["Job", "LabelConfig", "Status", "run_label"]
+__all__ = [
+    "Job", "JobConfig", "LabelConfig", "Runner", "SearchConfig", "Status", "label_runner", "run_label", "search_runner",
+]  # fmt: skip

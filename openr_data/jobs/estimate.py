@@ -8,7 +8,8 @@ from ..errors import InputError
 from ..models import model_entry
 from ..store import Store
 from ..types import Usage
-from .job import Job, LabelConfig
+from .config import JobConfig
+from .job import Job
 from .plan import Plan
 
 _SAME = ("method", "policy", "max_tokens", "temperature", "top_p", "reuse")
@@ -72,7 +73,7 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
     return found
 
 
-def donors(store: Store, config: LabelConfig, policy: str) -> list[str]:
+def donors(store: Store, config: JobConfig, policy: str) -> list[str]:
     """The jobs, oldest first, whose rollouts a job with this policy (and revision) may begin with."""
     found = []
     for job in reversed(Job.all(store)):
@@ -105,7 +106,7 @@ def _at_most(plan: Plan, price: Price | None) -> Case:
     return Case(budget.requests, budget.completions, prompts, budget.completion_tokens, cost)
 
 
-def _config(job: Job) -> LabelConfig | None:
+def _config(job: Job) -> JobConfig | None:
     try:
         return job.config()
     except InputError:
@@ -116,11 +117,11 @@ def _numbers(job: Job) -> dict[str, Any]:
     return job.result() or job.last_event()
 
 
-def _is_like(one: LabelConfig, other: LabelConfig) -> bool:
+def _is_like(one: JobConfig, other: JobConfig) -> bool:
     return one.options == other.options and all(getattr(one, name) == getattr(other, name) for name in _SAME)
 
 
-def _is_as_fast(one: LabelConfig, other: LabelConfig) -> bool:
+def _is_as_fast(one: JobConfig, other: JobConfig) -> bool:
     return (one.policy, one.backend) == (other.policy, other.backend)
 
 

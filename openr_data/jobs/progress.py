@@ -1,4 +1,4 @@
-"""Where a job stands: counted as questions finish, told to whoever watches."""
+"""The numbers of a running job, counted as its questions finish."""
 
 import time
 from collections import deque
@@ -9,31 +9,39 @@ from typing import Any, Final
 from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
 from ..types import Labeling, Outcome
+from .config import LABEL
 
 RECENT: Final = 64
-"""Finished questions that the pace is taken from."""
+"""Finished questions that the pace is computed from."""
 _PAID: Final = (
     "requests completions prompt_tokens cached_tokens completion_tokens cut_tokens reused "
     "reward_calls reward_tokens reward_tokens_read"
 ).split()
-"""What the journal's total holds."""
+"""Numbers of the journal's total."""
 _CARRIED: Final = ("seconds_total", "gpu_hours", "retries", "cancelled")
-"""What earlier runs of a job have added up, beside what the journal tells."""
+"""Numbers of earlier runs of a job that are not in its journal."""
+
+Summary = Mapping[str, Any]
+"""The numbers of one finished question."""
 
 
 @dataclass(slots=True)
 class Status:
-    """The numbers of a job. `done` are questions with an outcome, `failed` those with an error.
+    """The numbers of a job. `done` counts questions with an outcome, `failed` those with an error.
 
-    `calls` are completions asked for by finished questions, `located` distinct first errors; `requests` and all that
-    follows is what the job has paid for in all its runs, `seconds` is this run alone. `cost` None: no price is known.
+    `labelled` counts the questions that a labeling job has labelled, `answered` those for which a search job has a
+    solution. `calls` counts the completions that finished questions asked for, `located` distinct first errors.
+    `requests` and the fields after it are totals over all runs of the job; `seconds` is this run alone. `cost` is None
+    if no price is known.
     """
 
     job_id: str
     total: int
+    kind: str = LABEL
     done: int = 0
     failed: int = 0
     labelled: int = 0
+    answered: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
     located: int = 0
     calls: int = 0
@@ -68,11 +76,16 @@ class Status:
     earlier: dict[str, float] = field(default_factory=dict, repr=False)
     finishes: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT), repr=False)
 
+    @property
+    def succeeded(self) -> int:
+        """Questions that were labelled or answered."""
+        return self.labelled + self.answered
+
     def go_on(self, last: Mapping[str, Any]) -> None:
-        """Begin where the last event of an earlier run ended."""
+        """Begin with the numbers of the last event of an earlier run."""
         self.earlier = {name: last.get(name) or 0 for name in _CARRIED}
 
-    def count(self, summary: Mapping[str, Any], resumed: bool = False) -> None:
+    def count(self, summary: Summary, resumed: bool = False) -> None:
         """Add a finished question."""
         self.done += 1
         self.resumed += resumed
@@ -81,11 +94,12 @@ class Status:
         outcome = summary["outcome"]
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.labelled += outcome == Outcome.LABELLED
+        self.answered += outcome == Outcome.ANSWERED
         for name in ("located", "calls", "probes", "repeated_probes", "tokens", "truncated"):
             setattr(self, name, getattr(self, name) + summary[name])
 
     def watch(self, policy: JournaledPolicy, started: float, gpus: int = 0, price: Price | None = None) -> None:
-        """Take in what the policy has done since `started` (`time.monotonic()`) on so many GPUs."""
+        """Read the numbers of the policy since `started` (`time.monotonic()`); `gpus` counts the GPUs it keeps busy."""
         paid = policy.paid
         self.seconds = time.monotonic() - started
         self.in_flight = policy.in_flight
@@ -120,14 +134,14 @@ class Status:
         return self.calls / self.located if self.located else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers, the derived ones too."""
+        """All numbers, including the derived ones."""
         numbers = asdict(self)
         del numbers["earlier"], numbers["finishes"]
         return {**numbers, "eta_seconds": self.eta_seconds, "calls_per_located": self.calls_per_located}
 
 
 def summary_of(labeling: Labeling) -> dict[str, Any]:
-    """What is counted of a finished question."""
+    """The numbers of a finished question."""
     return {
         "outcome": labeling.outcome.value,
         "located": labeling.located,

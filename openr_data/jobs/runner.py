@@ -1,40 +1,304 @@
-"""Run a labeling job from where it stands to its end, or to a stop that loses nothing."""
+"""Run a job from where it stands to its end, or to a stop that loses nothing.
+
+A `Runner` holds what a worker does not know: the lock of the job, its events, its limits, signals, and the end with its
+snapshot and result. `label_runner` and `search_runner` make it from models that are open; `start.py` opens them.
+"""
 
 import asyncio
-import json
-import signal
+import copy
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, nullcontext, suppress
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, nullcontext, suppress
 
-from ..checked_lines import CheckedLines
-from ..config import as_dict
-from ..engine.accounts import Account
-from ..engine.journal import Journal
-from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
-from ..engine.protocols import Backend, Grader, Labeler
-from ..engine.request_keys import question_key
-from ..engine.reuse import Rollouts
+from ..engine.protocols import Backend, Grader, Labeler, RewardBackend, Search
 from ..engine.scheduler import Failure, run
-from ..errors import Interrupted, JobError, OpenRError
+from ..errors import Interrupted, OpenRError
 from ..store import Dataset
 from ..store.refs import now
-from ..store.rows import labeling_rows, question_row
-from ..store.spool import Spool
-from ..types import Labeling, Question, Solution
-from .job import Job, LabelConfig, versions
+from ..types import Question, Solution
+from .config import JobConfig, LabelConfig, SearchConfig
+from .job import Job, versions
+from .label import LabelWork
 from .limits import Limits
-from .progress import Status, summary_of
-from .spending import spending_row
+from .outcome import Outcome, conclude
+from .progress import Status, Summary
+from .search import SearchWork
+from .signals import signals_handled
+from .worker import Worker
 
 EVENT_EVERY = 5.0
 """Seconds between two progress events in the job folder."""
+REPORT_EVERY = 0.5
+"""Seconds between two reports."""
 
 INTERRUPTED = "it was interrupted"
+STOPPED = "it was stopped"
+CANCELLED = "it was cancelled"
+PILOT_OVER = "the pilot is over"
 
 Report = Callable[[Status], None]
+
+
+class Runner:
+    """Runs one worker of a job once. `stop` and `status` may be called from any thread; the constructor writes nothing.
+
+    `live` bounds the questions under way; `gpus` counts the GPUs of a server (a local policy counts its own). `report`
+    receives the status twice a second, `on_stop` is called on the first signal.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        config: JobConfig,
+        *,
+        live: int = 256,
+        limits: Limits | None = None,
+        gpus: int = 0,
+        report: Report | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
+        self.worker, self.config, self.live = worker, config, live
+        self.limits, self.gpus = limits or Limits(), gpus or worker.gpus
+        self._report, self._on_stop = report, on_stop
+        # Guards what other threads reach: the status, the loop, and the reason to stop.
+        self._lock = threading.Lock()
+        self._status = Status(worker.job.job_id, len(worker.questions), config.kind, max_cost=self.limits.max_cost)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reason = ""
+        self._started = 0.0
+        self._stopping = asyncio.Event()
+        self._at_once = self._cancelled = False
+
+    def status(self) -> Status:
+        """A copy of the numbers of the job, from any thread."""
+        with self._lock:
+            return copy.deepcopy(self._status)
+
+    def stop(self, reason: str = STOPPED) -> None:
+        """Ask for nothing more, from any thread: the requests under way are waited for, then `run` returns.
+
+        A runner that is stopped before it runs stops as soon as it runs.
+        """
+        with self._lock:
+            self._reason = self._reason or reason
+            # Under the lock the loop cannot end meanwhile.
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stop_asking)
+
+    def run(self) -> Status:
+        """Run the job; return its status at the end.
+
+        The first SIGINT or SIGTERM waits for the requests under way, the second stops at once; both raise `Interrupted`
+        after everything that is finished is committed.
+        """
+        return asyncio.run(self.run_async(signals=True))
+
+    async def run_async(self, signals: bool = False) -> Status:
+        """`run` inside a running event loop. It handles signals only with `signals`; cancel its task to stop at once.
+
+        Raises `UsageError` for a limit of money without a price, `JobError` if another process runs the job or its
+        policy has changed, and `StoreError` if the disk fails; the job can then be resumed.
+        """
+        self.limits.check(self.worker.price is not None)
+        with self.worker.job.lock():
+            self.worker.check_models()
+            self._events = self.worker.job.open_events()
+            try:
+                return await self._run(signals)
+            finally:
+                self._events.close()
+
+    async def _run(self, signals: bool) -> Status:
+        status, worker = self._status, self.worker
+        status.go_on(worker.job.last_event())
+        self._started = time.monotonic()
+        outcome: Outcome = "error"
+        try:
+            with worker.open(self._limit if self.limits else None):
+                for summary in worker.spool.finished.values():
+                    self._count(summary, resumed=True)
+                outcome = await self._work(signals)
+        except BaseException:
+            # The error on its way is the one to report: the disk that failed may be that of the events.
+            with suppress(OpenRError):
+                self._event("error")
+            raise
+        self._event(outcome)
+        self._show()
+        conclude(worker, self.config, status, outcome)
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if outcome == "stopped" and status.stopped_by == INTERRUPTED:
+            raise Interrupted(
+                f"Stopped. {status.done:,} of {status.total:,} questions are safe in {worker.dataset.name}. "
+                f"Continue with: openr-data jobs resume {worker.job.job_id}"
+            )
+        return status
+
+    async def _work(self, signals: bool) -> Outcome:
+        """Work on all questions that wait, or on as many as the limits and the stops allow."""
+        status, worker = self._status, self.worker
+        self._watch()
+        self._event("start", versions=versions())
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._reason:
+                self._stop_asking()
+        ticking = asyncio.ensure_future(self._tick())
+        task = asyncio.current_task()
+        assert task is not None
+
+        def interrupt() -> None:
+            self.stop(INTERRUPTED)
+            if self._on_stop:
+                self._on_stop()
+
+        def interrupt_at_once() -> None:
+            self._at_once = True
+            task.cancel()
+
+        try:
+            with signals_handled(interrupt, interrupt_at_once) if signals else nullcontext():
+                results = run(worker.waiting, worker.result, self.live, self._stopping, worker.policy.admission)
+                async with aclosing(results):
+                    async for item in results:
+                        if isinstance(item, Failure):
+                            worker.fail(item)
+                            self._count_failure()
+                        else:
+                            self._count(worker.finish(*item.result))
+        except asyncio.CancelledError:
+            self._cancelled = not self._at_once
+            worker.stop(CANCELLED if self._cancelled else INTERRUPTED)
+        finally:
+            with self._lock:
+                self._loop = None
+            ticking.cancel()
+            # A report may fail, for example on a closed terminal: that does not keep the job from committing.
+            await asyncio.gather(ticking, return_exceptions=True)
+            self._watch()
+        if self._cancelled or self._at_once or status.done + status.failed < status.total:
+            status.stopped_by = worker.policy.stopped_by or self._reason or PILOT_OVER
+            return "stopped"
+        return "end"
+
+    def _stop_asking(self) -> None:
+        self._stopping.set()
+        self.worker.stop(self._reason)
+
+    def _limit(self) -> str:
+        """The limit that is reached, in words, or an empty string."""
+        status, seconds, policy = self._status, time.monotonic() - self._started, self.worker.policy
+        hours = self.gpus * seconds / 3600 + status.earlier.get("gpu_hours", 0.0)
+        cost = self.worker.price.cost(policy.paid, hours) if self.worker.price else None
+        return self.limits.reached(policy.paid, cost, seconds / 3600, status.located)
+
+    def _count(self, summary: Summary, resumed: bool = False) -> None:
+        with self._lock:
+            self._status.count(summary, resumed)
+
+    def _count_failure(self) -> None:
+        with self._lock:
+            self._status.failed += 1
+
+    def _watch(self) -> None:
+        with self._lock:
+            self._status.watch(self.worker.policy, self._started, self.gpus, self.worker.price)
+
+    def _event(self, name: str, **more: object) -> None:
+        """Write the numbers of the job into its events."""
+        self._events.append({"event": name, "at": now(), **self._status.as_dict(), **more})
+
+    def _show(self) -> None:
+        """Report the status; a closed stream is not a failure of the job."""
+        if self._report:
+            with suppress(OSError, ValueError):
+                self._report(self._status)
+
+    async def _tick(self) -> None:
+        written = time.monotonic()
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._watch()
+            self._show()
+            if time.monotonic() - written > EVENT_EVERY:
+                self._event("progress")
+                written = time.monotonic()
+
+
+def label_runner(
+    job: Job,
+    config: LabelConfig,
+    questions: Sequence[Question],
+    dataset: Dataset,
+    labeler: Labeler,
+    policy: Backend,
+    grader: Grader,
+    *,
+    given: Mapping[str, Sequence[Solution]] | None = None,
+    price: Price | None = None,
+    first: int | None = None,
+    live: int = 256,
+    limits: Limits | None = None,
+    gpus: int = 0,
+    report: Report | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> Runner:
+    """The runner of a labeling job that labels `questions` into `dataset`.
+
+    Finished questions are skipped, and nothing that the journal holds is asked again. `given` are the solutions to
+    label, by question id; without them the labeler samples its own. `first` bounds how many more questions are
+    labelled. When one of the `limits` is reached nothing more is asked, and the job ends with `stopped_by` in its
+    status.
+    """
+    worker = Worker(
+        job,
+        questions,
+        dataset,
+        LabelWork(labeler, given),
+        policy,
+        grader,
+        price=price,
+        text=config.rollout_text,
+        first=first,
+    )
+    return Runner(worker, config, live=live, limits=limits, gpus=gpus, report=report, on_stop=on_stop)
+
+
+def search_runner(
+    job: Job,
+    config: SearchConfig,
+    questions: Sequence[Question],
+    dataset: Dataset,
+    search: Search,
+    policy: Backend,
+    grader: Grader,
+    *,
+    reward: RewardBackend | None = None,
+    price: Price | None = None,
+    first: int | None = None,
+    live: int = 256,
+    limits: Limits | None = None,
+    gpus: int = 0,
+    report: Report | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> Runner:
+    """The runner of a search job that answers `questions` into `dataset`; `reward` guides the search, if it has one."""
+    worker = Worker(
+        job,
+        questions,
+        dataset,
+        SearchWork(search, config.sampling()),
+        policy,
+        grader,
+        reward=reward,
+        price=price,
+        text=config.rollout_text,
+        first=first,
+    )
+    return Runner(worker, config, live=live, limits=limits, gpus=gpus, report=report, on_stop=on_stop)
 
 
 def run_label(
@@ -47,329 +311,29 @@ def run_label(
     grader: Grader,
     *,
     given: Mapping[str, Sequence[Solution]] | None = None,
+    price: Price | None = None,
+    first: int | None = None,
     live: int = 256,
     limits: Limits | None = None,
-    price: Price | None = None,
     gpus: int = 0,
-    first: int | None = None,
     report: Report | None = None,
     on_stop: Callable[[], None] | None = None,
 ) -> Status:
-    """Label `questions` into `dataset`; return where the job ends. `run_label_async` is the form for a running loop.
-
-    What is finished already is skipped, what the journal knows is not asked again. `given` are the solutions to label,
-    by question id, where the labeler is not to sample its own. `live` bounds the questions under
-    way. Where `limits` are reached nothing more is asked and the job ends as far as it is, with `stopped_by` in its
-    status; `gpus` are those behind a server (a local policy counts its own), and with `first` only so many more
-    questions are labelled. The first SIGINT or SIGTERM waits for the requests under way (`on_stop` is called), the
-    second stops at once; both raise `Interrupted` after everything finished is committed. Raises `UsageError`
-    for a limit of money without a price, `JobError` when the job runs elsewhere or its policy has changed, and
-    `StoreError` when the disk fails; the job can then be resumed.
-    """
-    return asyncio.run(
-        run_label_async(
-            job,
-            config,
-            questions,
-            dataset,
-            labeler,
-            policy,
-            grader,
-            given=given,
-            live=live,
-            limits=limits,
-            price=price,
-            gpus=gpus,
-            first=first,
-            report=report,
-            on_stop=on_stop,
-            signals=True,
-        )
-    )
-
-
-async def run_label_async(
-    job: Job,
-    config: LabelConfig,
-    questions: Sequence[Question],
-    dataset: Dataset,
-    labeler: Labeler,
-    policy: Backend,
-    grader: Grader,
-    *,
-    given: Mapping[str, Sequence[Solution]] | None = None,
-    live: int = 256,
-    limits: Limits | None = None,
-    price: Price | None = None,
-    gpus: int = 0,
-    first: int | None = None,
-    report: Report | None = None,
-    on_stop: Callable[[], None] | None = None,
-    signals: bool = False,
-) -> Status:
-    """`run_label` as a coroutine. It takes SIGINT and SIGTERM only with `signals`; cancel its task to stop it."""
-    limits = limits or Limits()
-    limits.check(price is not None)
-    with job.lock():
-        _check_same(job, policy, grader)
-        events = job.open_events()
-        try:
-            work = _Work(
-                job,
-                config,
-                questions,
-                dataset,
-                labeler,
-                policy,
-                grader,
-                given or {},
-                events,
-                limits,
-                price,
-                gpus,
-                first,
-            )
-            return await _run(work, live, report, on_stop, signals)
-        finally:
-            events.close()
-
-
-def _check_same(job: Job, policy: Backend, grader: Grader) -> None:
-    began = job.described().get("run", {})
-    for kind, name in (("policy", policy.name), ("grader", grader.name)):
-        before = began.get(f"{kind}_revision", name)
-        if before != name:
-            raise JobError(
-                f"The job {job.job_id} began with the {kind} {before}, now it is {name}: its labels would "
-                f"mix two. Start a new job, for example with another --seed."
-            )
-
-
-class _Work:
-    """Everything one run of a job holds."""
-
-    def __init__(
-        self,
-        job: Job,
-        config: LabelConfig,
-        questions: Sequence[Question],
-        dataset: Dataset,
-        labeler: Labeler,
-        policy: Backend,
-        grader: Grader,
-        given: Mapping[str, Sequence[Solution]],
-        events: CheckedLines,
-        limits: Limits,
-        price: Price | None,
-        gpus: int,
-        first: int | None,
-    ) -> None:
-        self.job, self.config, self.dataset = job, config, dataset
-        self.labeler, self.grader, self.given, self.events = labeler, grader, given, events
-        self.limits, self.price, self.gpus = limits, price, gpus or policy.gpus
-        self.started = time.monotonic()
-        app = f"{job.job_id}/w0"
-        dataset.add_questions((question_row(item) for item in questions), f"{app}/questions", 1)
-        self.spool = Spool(job.path / "spool", dataset, app)
-        self.failed = CheckedLines(job.path / "failed.jsonl")
-        self.journal = Journal(job.path / "journal.bin", {question_key(name) for name in self.spool.finished})
-        self.rollouts = self._reused(questions)
-        self.policy = JournaledPolicy(policy, self.journal, self.rollouts, self._limit if limits else None)
-        self.status = Status(job.job_id, len(questions), max_cost=limits.max_cost)
-        self.status.go_on(job.last_event())
-        self._age = 0
-        self.waiting = [item for item in questions if item.question_id not in self.spool.finished]
-        self.waiting = self.waiting[:first]
-        for summary in self.spool.finished.values():
-            self.status.count(summary, resumed=True)
-
-    def _reused(self, questions: Sequence[Question]) -> Rollouts | None:
-        """What the jobs pinned as donors have drawn for the questions that are not finished."""
-        donors = self.job.described().get("run", {}).get("reuse", [])
-        if not donors:
-            return None
-        waiting = {question_key(item.question_id) for item in questions} - {
-            question_key(name) for name in self.spool.finished
-        }
-        return Rollouts([self.job.path.parent / name / "journal.bin" for name in donors], waiting)
-
-    def _limit(self) -> str:
-        status, seconds = self.status, time.monotonic() - self.started
-        hours = self.gpus * seconds / 3600 + status.earlier.get("gpu_hours", 0.0)
-        cost = self.price.cost(self.policy.paid, hours) if self.price else None
-        return self.limits.reached(self.policy.paid, cost, seconds / 3600, status.located)
-
-    def watch(self) -> None:
-        """Bring the status up to date."""
-        self.status.watch(self.policy, self.started, self.gpus, self.price)
-
-    async def label(self, question: Question) -> tuple[Labeling, Account]:
-        """Label one question on its own account."""
-        self._age += 1
-        with self.policy.account(question.question_id, self._age) as account:
-            given = self.given.get(question.question_id, ())
-            labeling = await self.labeler.label(question, self.policy, self.grader, given)
-        return labeling, account
-
-    def finished(self, labeling: Labeling, account: Account) -> None:
-        """Acknowledge the result of one question."""
-        summary = summary_of(labeling)
-        rows = labeling_rows(
-            labeling,
-            self.job.job_id,
-            self.labeler.method,
-            self.policy.name,
-            self.config.rollout_text,
-        )
-        spent = spending_row(self.job.job_id, labeling.question_id, summary, account, self.price)
-        self.spool.add(labeling.question_id, summary, {**rows, "jobs": [spent]})
-        self.policy.forget(labeling.question_id)
-        self.status.count(summary)
-
-    def not_finished(self, failure: Failure[Question]) -> None:
-        """Write down why a question failed; it is tried again when the job is resumed."""
-        self.status.failed += 1
-        reason = f"{type(failure.error).__name__}: {failure.error}"
-        self.failed.append([failure.question.question_id, reason])
-
-    def event(self, name: str, **more: Any) -> None:
-        """Write down where the job stands."""
-        self.events.append({"event": name, "at": now(), **self.status.as_dict(), **more})
-
-    def close(self) -> None:
-        """Close the files; what is finished stays acknowledged in the spool."""
-        for file in (self.journal, self.failed):
-            file.close()
-        if self.rollouts is not None:
-            self.rollouts.close()
-
-
-async def _run(
-    work: _Work, live: int, report: Report | None, on_stop: Callable[[], None] | None, signals: bool
-) -> Status:
-    stopping = asyncio.Event()
-    status = work.status
-    work.watch()
-    work.event("start", versions=versions())
-    ticking = asyncio.ensure_future(_tick(work, report))
-
-    def stop() -> None:
-        stopping.set()
-        work.policy.stop(INTERRUPTED)
-        if on_stop:
-            on_stop()
-
-    outcome = "end"
-    try:
-        with _signals(stopping, stop) if signals else nullcontext():
-            async with aclosing(run(work.waiting, work.label, live, stopping, work.policy.admission)) as finished:
-                async for item in finished:
-                    if isinstance(item, Failure):
-                        work.not_finished(item)
-                    else:
-                        work.finished(*item.result)
-        if status.done + status.failed < status.total:
-            outcome = "stopped"
-    except asyncio.CancelledError:
-        outcome = "stopped"
-        work.policy.stop(INTERRUPTED)
-    except BaseException:
-        outcome = "error"
-        raise
-    finally:
-        ticking.cancel()
-        # Whoever watches may have gone (a closed terminal): that must not keep the job from committing.
-        await asyncio.gather(ticking, return_exceptions=True)
-        work.watch()
-        if outcome == "stopped":
-            status.stopped_by = work.policy.stopped_by or (INTERRUPTED if stopping.is_set() else "the pilot is over")
-        try:
-            work.spool.close()
-            work.event(outcome)
-            work.close()
-        except OpenRError:
-            # A full disk is told once, by the error that is already on its way.
-            if outcome != "error":
-                raise
-    _tell(report, status)
-    _conclude(work, outcome)
-    if outcome == "stopped" and status.stopped_by == INTERRUPTED:
-        raise Interrupted(
-            f"Stopped. {status.done:,} of {status.total:,} questions are safe in {work.dataset.name}. "
-            f"Continue with: openr-data jobs resume {work.job.job_id}"
-        )
-    return status
-
-
-def _conclude(work: _Work, outcome: str) -> None:
-    """Write the job's rows, the snapshot and, at the end, the result."""
-    status, config = work.status, work.config
-    done = outcome == "end"
-    message = (
-        f"{config.method} on {config.source}: {status.labelled} labelled, "
-        f"{status.done - status.labelled} screened out, {status.failed} failed"
-        + ("" if done else f", {status.total - status.done - status.failed} to go")
-    )
-    event = "end" if done else "stop"
-    app = f"{work.job.job_id}/{event}"
-    if work.waiting or work.dataset.committed("jobs", app) == 0:
-        work.dataset.append("jobs", [_job_row(work, event)], app, work.dataset.committed("jobs", app) + 1)
-    snapshot = work.dataset.snapshot("label", message, work.job.job_id)
-    if done and (work.waiting or work.job.result() is None):
-        work.job.finish({"snapshot": snapshot.name, **status.as_dict()})
-
-
-def _job_row(work: _Work, event: str) -> dict[str, Any]:
-    return {
-        "job_id": work.job.job_id,
-        "kind": "label",
-        "event": event,
-        "config": json.dumps(as_dict(work.config)),
-        "versions": json.dumps(versions()),
-        "totals": json.dumps(work.status.as_dict()),
-        "at": now(),
-    }
-
-
-def _tell(report: Report | None, status: Status) -> None:
-    """Show where the job stands; a stream that is closed is no failure of the job."""
-    if report:
-        with suppress(OSError, ValueError):
-            report(status)
-
-
-async def _tick(work: _Work, report: Report | None) -> None:
-    written = time.monotonic()
-    while True:
-        await asyncio.sleep(0.5)
-        work.watch()
-        _tell(report, work.status)
-        if time.monotonic() - written > EVENT_EVERY:
-            work.event("progress")
-            written = time.monotonic()
-
-
-@contextmanager
-def _signals(stopping: asyncio.Event, stop: Callable[[], None]) -> Iterator[None]:
-    """First signal: ask for nothing more. Second: cancel the run."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def received() -> None:
-        if stopping.is_set():
-            task.cancel()
-            return
-        stop()
-
-    handled = (signal.SIGINT, signal.SIGTERM)
-    # Outside the main thread a loop takes no signals: then its owner stops it.
-    with suppress(ValueError, RuntimeError, NotImplementedError):
-        for number in handled:
-            loop.add_signal_handler(number, received)
-    try:
-        yield
-    finally:
-        with suppress(ValueError, RuntimeError, NotImplementedError):
-            for number in handled:
-                loop.remove_signal_handler(number)
+    """Run a labeling job on models that are open (`label_runner`, `Runner.run`)."""
+    return label_runner(
+        job,
+        config,
+        questions,
+        dataset,
+        labeler,
+        policy,
+        grader,
+        given=given,
+        price=price,
+        first=first,
+        live=live,
+        limits=limits,
+        gpus=gpus,
+        report=report,
+        on_stop=on_stop,
+    ).run()

@@ -1,4 +1,4 @@
-"""What one question of a job has cost, as a row of `jobs`."""
+"""The cost of one question of a job, as a row of `jobs`."""
 
 import json
 from collections.abc import Mapping
@@ -7,21 +7,22 @@ from typing import Any
 
 from ..engine.accounts import Account
 from ..engine.prices import Price
+from .config import LABEL
 
 
 def spending_row(
-    job: str, question: str, summary: Mapping[str, Any], account: Account, price: Price | None
+    job: str, question: str, summary: Mapping[str, Any], account: Account, price: Price | None, kind: str = LABEL
 ) -> dict[str, Any]:
-    """A row of `jobs` that says what one question has cost. It has no time of its own: told twice it is one row.
+    """A row of `jobs` with the cost of one question. The row holds no time, so that writing it twice makes one row.
 
-    Its cost is that of its tokens; hours of GPUs are shared by all that are under way.
+    The cost is that of its tokens; GPU-hours are shared by all questions under way.
     """
     totals = {"question_id": question, "seconds": round(account.seconds, 3), **summary, **asdict(account.usage)}
     if price is not None:
         totals |= {"cost": price.cost(account.usage, 0.0), "currency": price.currency}
     return {
         "job_id": job,
-        "kind": "label",
+        "kind": kind,
         "event": f"question:{question}",
         "config": "",
         "versions": "",

@@ -4,25 +4,31 @@
 such as a notebook.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ..engine.prices import Price, find_price
-from ..engine.protocols import Backend, Grader, Labeler
+from ..engine.protocols import Backend, Grader, RewardBackend
 from ..store import Dataset, Store
+from .config import SearchConfig
 from .estimate import donors
 from .job import Job
+from .label import LabelWork
 from .limits import Limits
 from .plan import Plan
 from .progress import Status
-from .runner import Report, run_label_async
+from .runner import Report, Runner
+from .search import SearchWork
+from .worker import Work, Worker
 
 PRICES: Final = "prices.toml"
 """The file of a store with the user's own prices."""
+
+_REWARD: Final = "reward_"
+"""What the live options of a reward model begin with in `job.toml`."""
 
 Progress = Callable[[str], AbstractContextManager[Report]]
 """Given the title of a job: shows its `Status` while it runs."""
@@ -81,11 +87,11 @@ def run_plan(
     on what is about to run, `on_stop` is called on the first Ctrl-C. Raises what `run_label` raises, and what the
     policy's backend raises for a model that it cannot open.
     """
-    if (done := done_job(where, plan.config.job_id())) is not None:
+    if (done := done_plan(where, plan)) is not None:
         return done
-    # The policy is opened outside the event loop, where Ctrl-C interrupts the loading of a model.
-    with _opened(where, plan, running or RunOptions(), announce) as opened, progress(opened.title) as report:
-        return opened.ended(asyncio.run(opened.run(report, on_stop, signals=True)))
+    # The models are opened outside the event loop, where Ctrl-C interrupts the loading.
+    with open_job(where, plan, running, announce=announce) as opened, progress(opened.title) as report:
+        return opened.ended(opened.runner(report, on_stop).run())
 
 
 async def run_plan_async(
@@ -97,78 +103,117 @@ async def run_plan_async(
     announce: Callable[[str], None] | None = None,
 ) -> JobRun:
     """`run_plan` inside a running event loop. It leaves signals alone: cancel the task to stop the job."""
-    if (done := done_job(where, plan.config.job_id())) is not None:
+    if (done := done_plan(where, plan)) is not None:
         return done
-    with _opened(where, plan, running or RunOptions(), announce) as opened, progress(opened.title) as report:
-        return opened.ended(await opened.run(report, None, signals=False))
+    with open_job(where, plan, running, announce=announce) as opened, progress(opened.title) as report:
+        return opened.ended(await opened.runner(report).run_async())
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A job with everything that it runs on."""
+class OpenJob:
+    """A planned job with its dataset and the models that it runs on."""
 
     plan: Plan
     running: RunOptions
     job: Job
     dataset: Dataset
     policy: Backend
-    labeler: Labeler
+    reward: RewardBackend | None
     grader: Grader
     price: Price | None
 
     @property
     def title(self) -> str:
+        """Method and dataset, for a progress display."""
         return f"{self.plan.config.method} → {self.plan.config.into}"
 
-    async def run(self, report: Report, on_stop: Callable[[], None] | None, signals: bool) -> Status:
-        return await run_label_async(
+    def runner(self, report: Report | None = None, on_stop: Callable[[], None] | None = None) -> Runner:
+        """A runner of the job, which another thread may stop."""
+        plan, running, config = self.plan, self.running, self.plan.config
+        work: Work = (
+            SearchWork(plan.search(), config.sampling())
+            if isinstance(config, SearchConfig)
+            else LabelWork(plan.labeler(), plan.given)
+        )
+        worker = Worker(
             self.job,
-            self.plan.config,
-            self.plan.questions,
+            plan.questions,
             self.dataset,
-            self.labeler,
+            work,
             self.policy,
             self.grader,
-            given=self.plan.given,
-            live=self.running.live,
-            limits=self.running.limits,
+            reward=self.reward,
             price=self.price,
-            gpus=self.running.gpus,
-            first=self.running.first,
+            text=config.rollout_text,
+            first=running.first,
+        )
+        return Runner(
+            worker,
+            config,
+            live=running.live,
+            limits=running.limits,
+            gpus=running.gpus,
             report=report,
             on_stop=on_stop,
-            signals=signals,
         )
 
     def ended(self, status: Status) -> JobRun:
+        """The job after a run."""
         return JobRun(self.job, self.job.result() or status.as_dict(), status)
 
 
 @contextmanager
-def _opened(
-    where: str | Path, plan: Plan, running: RunOptions, announce: Callable[[str], None] | None
-) -> Iterator[_Opened]:
-    config = plan.config
-    labeler = plan.labeler()
+def open_job(
+    where: str | Path,
+    plan: Plan,
+    running: RunOptions | None = None,
+    *,
+    announce: Callable[[str], None] | None = None,
+) -> Iterator[OpenJob]:
+    """Open the models of a planned job, and its dataset in the store at `where`; leaving closes the models."""
+    running = running or RunOptions()
     price = price_of(where, plan, running)
     running.limits.check(price is not None)
-    if announce:
-        announce(
-            f"{config.method} on {plan.read} ({len(plan.questions):,} questions) → {config.into}, job {config.job_id()}"
-        )
-    with closing(plan.grader()) as grader, closing(plan.policy(**running.backend)) as policy:
+    with ExitStack() as models:
+        grader = models.enter_context(closing(plan.grader()))
+        reward = plan.reward(**running.reward)
+        if reward is not None:
+            models.enter_context(closing(reward))
+            plan = plan.pinned(reward)
+        config = plan.config
+        if announce:
+            announce(
+                f"{config.method} on {plan.read} ({len(plan.questions):,} questions) → {config.into}, "
+                f"job {config.job_id()}"
+            )
+        policy = models.enter_context(closing(plan.policy(**running.backend)))
         store = Store.open(where, create=True)
         dataset = store.dataset(config.into, create=True)
         began: dict[str, Any] = {"policy_revision": policy.name, "grader_revision": grader.name, "read": plan.read}
+        if reward is not None:
+            began["reward_revision"] = reward.name
         if config.reuse:
             began["reuse"] = donors(store, config, policy.name)
+        began |= {f"{_REWARD}{name}": value for name, value in running.reward.items()}
         job = Job.create(store, config, {**began, **running.backend})
-        yield _Opened(plan, running, job, dataset, policy, labeler, grader, price)
+        yield OpenJob(plan, running, job, dataset, policy, reward, grader, price)
 
 
-def done_job(where: str | Path, job_id: str) -> JobRun | None:
-    """The job if it is done without a failed question, else None."""
-    store = Store.at(where)
+def began_reward(began: Mapping[str, Any]) -> dict[str, Any]:
+    """The live options of the reward model that a job began with, from the table `run` of its `job.toml`."""
+    names = {name.removeprefix(_REWARD): value for name, value in began.items() if name.startswith(_REWARD)}
+    return {name: value for name, value in names.items() if name != "revision"}
+
+
+def done_plan(where: str | Path, plan: Plan) -> JobRun | None:
+    """The job of a plan if it is done without a failed question, else None.
+
+    A search whose reward model is not pinned yet has no job: its id depends on the revision of the model.
+    """
+    config = plan.config
+    if isinstance(config, SearchConfig) and config.reward and not config.reward_revision:
+        return None
+    store, job_id = Store.at(where), config.job_id()
     job = next((job for job in Job.all(store) if job.job_id == job_id), None) if store else None
     result = job.result() if job else None
     return JobRun(job, result) if job and result and not result["failed"] else None

@@ -53,9 +53,10 @@ class Node:
 
 
 class Outcome(StrEnum):
-    """What became of a question in a labeling job."""
+    """What became of a question: LABELLED in a labeling job, ANSWERED in a search job, or why neither."""
 
     LABELLED = "labelled"
+    ANSWERED = "answered"
     NO_CORRECT = "no correct rollout"
     NO_WRONG = "no wrong rollout"
     NO_GRADED = "no graded rollout"

@@ -20,9 +20,9 @@ from openr_data.grading import MathGrader
 from openr_data.grading.math.text_graders import ChoiceGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.inference.searches.best_of_n import BestOfN, BestOfNConfig
-from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.jobs import Job, SearchConfig, search_runner
 from openr_data.jobs.plan import plan
-from openr_data.jobs.search_labeler import SearchLabeler
+from openr_data.jobs.search import SearchWork
 from openr_data.steps import SEPARATOR
 from openr_data.store import Dataset, Store
 from openr_data.store.rows import search_node_rows, search_nodes_of
@@ -30,8 +30,10 @@ from openr_data.store.verify import verify
 from openr_data.types import (
     Budget,
     Candidate,
+    Labeling,
     Outcome,
     Prefix,
+    Question,
     Sampling,
     SearchNode,
     SearchResult,
@@ -42,17 +44,20 @@ from tests.conftest import a_question, four_steps
 QUESTIONS = [a_question(f"Question {i}?") for i in range(6)]
 
 
-def search(n: int = 8, seed: int = 0) -> SearchLabeler:
-    sampling = Sampling(seed=seed)
-    return SearchLabeler(BestOfN(BestOfNConfig(n=n), sampling), sampling)
+def search(n: int = 8, seed: int = 0) -> BestOfN:
+    return BestOfN(BestOfNConfig(n=n), Sampling(seed=seed))
+
+
+def graded(question: Question, policy: ScriptedPolicy) -> Labeling:
+    return asyncio.run(SearchWork(search(), Sampling()).result(question, policy, None, MathGrader()))
 
 
 def run_search(store: Store, n: int = 8, live: int = 256) -> tuple[Job, Dataset, ScriptedPolicy]:
-    config = LabelConfig(source="test", method="best-of-n", policy="scripted", into="s", options={"n": n})
+    config = SearchConfig(source="test", method="best-of-n", policy="scripted", into="s", options={"n": n})
     policy = ScriptedPolicy(four_steps)
     job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
     dataset = store.dataset("s", create=True)
-    run_label(job, config, QUESTIONS, dataset, search(n), policy, MathGrader(), live=live)
+    search_runner(job, config, QUESTIONS, dataset, search(n), policy, MathGrader(), live=live).run()
     return job, dataset, policy
 
 
@@ -82,19 +87,19 @@ def test_a_search_gives_the_same_rows_at_any_concurrency(store: Store, tmp_path:
 
 def test_a_candidate_without_an_answer_or_a_question_without_gold_has_no_verdict() -> None:
     question = a_question("Q?")
-    silent = asyncio.run(search().label(question, ScriptedPolicy({(): [], ("x",): []}), MathGrader()))
+    silent = graded(question, ScriptedPolicy({(): [], ("x",): []}))
     assert {row.verdict for row in silent.rollouts} == {Verdict.UNKNOWN}
     assert {row.reason for row in silent.rollouts} == {"no answer in the text"}
-    no_gold = asyncio.run(search().label(a_question("Q?", answer=""), ScriptedPolicy(four_steps), MathGrader()))
+    no_gold = graded(a_question("Q?", answer=""), ScriptedPolicy(four_steps))
     assert {row.reason for row in no_gold.rollouts} == {"no gold answer"}
-    assert no_gold.outcome is Outcome.LABELLED
+    assert no_gold.outcome is Outcome.ANSWERED
 
 
 def test_a_plan_takes_a_search_for_a_method(store: Store) -> None:
     dataset = store.dataset("d", create=True)
     dataset.add_questions(({name: getattr(q, name) for name in q.__slots__} for q in QUESTIONS), "q", 1)
     made = plan(store, [{"source": "d", "policy": "arithmetic", "method": "best-of-n"}], {"n": "4"})
-    assert made.labeler().method == "best-of-n"
+    assert made.search().method == "best-of-n"
     assert made.budget().completions == 6 * 4
 
 
@@ -138,11 +143,11 @@ class Guided:
 
 
 def run_guided(store: Store) -> tuple[Job, Dataset]:
-    config = LabelConfig(source="test", method="guided", policy="scripted", into="g")
+    config = SearchConfig(source="test", method="guided", policy="scripted", into="g")
     policy = ScriptedPolicy(four_steps)
     job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
     dataset = store.dataset("g", create=True)
-    run_label(job, config, QUESTIONS, dataset, SearchLabeler(Guided(), Sampling()), policy, MathGrader())
+    search_runner(job, config, QUESTIONS, dataset, Guided(), policy, MathGrader()).run()
     return job, dataset
 
 

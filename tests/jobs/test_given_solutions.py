@@ -11,7 +11,8 @@ from openr_data.ids import solution_id
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, run_label
 from openr_data.jobs.estimate import estimate
-from openr_data.jobs.plan import Expected, plan, recipe, resumed
+from openr_data.jobs.plan import plan, resumed
+from openr_data.jobs.recipe import Expected, recipe
 from openr_data.registry import catalog_names
 from openr_data.store import Dataset, Store
 from openr_data.store.verify import verify

@@ -6,7 +6,8 @@ import pytest
 
 from openr_data.errors import MissingRef, UnknownName, UsageError
 from openr_data.jobs import Job
-from openr_data.jobs.plan import plan, recipe, resumed
+from openr_data.jobs.plan import plan, resumed
+from openr_data.jobs.recipe import recipe
 from openr_data.store import Store
 from openr_data.store.rows import question_row
 from tests.conftest import a_question

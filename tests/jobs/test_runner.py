@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from openr_data.errors import InputError, Interrupted, JobError, PolicyLost, StoreError, UnknownName
 from openr_data.grading import MathGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
-from openr_data.jobs import Job, LabelConfig, Status, run_label
+from openr_data.jobs import Job, LabelConfig, Runner, Status, label_runner, run_label
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Store
 from openr_data.types import Completion, Prefix, Question, Sampling
@@ -247,3 +248,85 @@ def test_a_job_folder_tells_its_configuration_back(store: Store) -> None:
         job.config()
     with pytest.raises(UnknownName, match="List them with: openr-data jobs ls"):
         Job.find(store, "zzz")
+
+
+def a_runner(store: Store, policy: ScriptedPolicy, **more: Any) -> Runner:
+    labeler = OmegaPRM(OmegaPRMConfig(searches=4, screening=8, k=4), Sampling(seed=CONFIG.seed))
+    job = Job.create(store, CONFIG, {"policy_revision": policy.name})
+    dataset = store.dataset("d", create=True)
+    return label_runner(job, CONFIG, QUESTIONS, dataset, labeler, policy, MathGrader(), **more)
+
+
+def test_another_thread_watches_and_stops_a_job_and_it_resumes(store: Store, unbroken: dict[str, list[Any]]) -> None:
+    begun = threading.Event()
+
+    class Slow(ScriptedPolicy):
+        async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+            if len(self.asked) >= 20:
+                begun.set()
+                await asyncio.sleep(0.02)
+            return await super().sample(prefix, n, sampling)
+
+    runner = a_runner(store, Slow(four_steps), live=3)
+    ended: list[Status] = []
+    thread = threading.Thread(target=lambda: ended.append(runner.run()))
+    thread.start()
+    assert begun.wait(30)
+    seen = [runner.status() for _ in range(50)]
+    assert all(status.total == 12 for status in seen)
+    runner.stop("the user closed the window")
+    thread.join(30)
+    assert not thread.is_alive()
+    (status,) = ended
+    assert status.done < 12
+    assert status.stopped_by == "the user closed the window"
+    assert Job.find(store, CONFIG.job_id()).state() == "stopped"
+    runner.stop()
+    run(store, ScriptedPolicy(four_steps))
+    assert contents(store) == unbroken
+
+
+def test_a_status_is_a_copy(store: Store) -> None:
+    runner = a_runner(store, ScriptedPolicy(four_steps))
+    before = runner.status()
+    runner.run()
+    assert (before.done, runner.status().done) == (0, 12)
+
+
+def test_a_runner_that_is_stopped_before_it_runs_asks_nothing(store: Store) -> None:
+    policy = ScriptedPolicy(four_steps)
+    runner = a_runner(store, policy)
+    runner.stop()
+    assert (runner.run().stopped_by, policy.asked) == ("it was stopped", [])
+
+
+def test_a_job_runs_inside_a_running_event_loop(store: Store, unbroken: dict[str, list[Any]]) -> None:
+    async def notebook() -> Status:
+        handler = signal.getsignal(signal.SIGINT)
+        status = await a_runner(store, ScriptedPolicy(four_steps)).run_async()
+        assert signal.getsignal(signal.SIGINT) is handler
+        return status
+
+    assert asyncio.run(notebook()).done == 12
+    assert contents(store) == unbroken
+
+
+def test_a_cancelled_task_commits_what_is_finished_and_stays_cancelled(
+    store: Store, unbroken: dict[str, list[Any]]
+) -> None:
+    class Hangs(ScriptedPolicy):
+        async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
+            if len(self.asked) >= 30:
+                await asyncio.sleep(60)
+            return await super().sample(prefix, n, sampling)
+
+    async def notebook() -> None:
+        await asyncio.wait_for(a_runner(store, Hangs(four_steps), live=2).run_async(), 1.5)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(notebook())
+    job = Job.find(store, CONFIG.job_id())
+    assert (job.state(), job.last_event()["stopped_by"]) == ("stopped", "it was cancelled")
+    assert store.view("d").counts()["solutions"] > 0
+    run(store, ScriptedPolicy(four_steps))
+    assert contents(store) == unbroken

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from openr_data.checked_lines import write_whole
-from openr_data.config import as_dict
+from openr_data.config import as_dict, identity, later
 from openr_data.errors import InputError, Interrupted, UsageError
 from openr_data.exchange.selection import Selection
 from openr_data.jobs.job import Job
@@ -68,8 +68,8 @@ class PrmConfig:
     max_length: int = 0
     share: bool = True
     generative: bool = False
-    reasons: bool = False
-    reason_weight: float = 1.0
+    reasons: bool = later(False, since="2026-11-29")
+    reason_weight: float = later(1.0, since="2026-11-29")
     schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
@@ -96,16 +96,15 @@ class PrmConfig:
         return {**plain.pop("schedule"), **plain}
 
     def identity(self) -> dict[str, Any]:
-        """What the id of its job is a hash of: without what came later and is as it was before it came."""
-        later = {"reasons": False, "reason_weight": 1.0}
-        return {name: value for name, value in self.flat().items() if name not in later or later[name] != value}
+        """The values that the id of its job is a hash of."""
+        plain = identity(self)
+        return {**plain.pop("schedule"), **plain}
 
 
 class PrmRun:
     """One run: `prepare` reads and encodes the data, `run` trains; both go on where an earlier process stopped."""
 
     config_type: ClassVar[type] = PrmConfig
-    schedule_type: ClassVar[type] = Schedule
 
     def __init__(self, store: Store, config: PrmConfig, out: Path) -> None:
         self.store, self.out = store, out

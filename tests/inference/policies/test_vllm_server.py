@@ -18,7 +18,7 @@ from openr_data.grading.graders import load_grader
 from openr_data.inference.policies.server import OpenAIServer
 from openr_data.inference.policies.transformers import TransformersPolicy
 from openr_data.jobs import Job, run_label
-from openr_data.jobs.job import LabelConfig
+from openr_data.jobs.config import LabelConfig
 from openr_data.jobs.plan import plan
 from openr_data.store import Store
 from openr_data.types import Completion, Prefix, Sampling

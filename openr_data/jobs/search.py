@@ -10,16 +10,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..engine.protocols import Grader, Policy, Search
+from ..engine.protocols import Grader, Policy, RewardModel, Search
 from ..grading.rollout import graded_rollout
 from ..ids import root_id, solution_id
-from ..types import Budget, Labeling, Node, Outcome, Question, Rollout, Sampling, SearchNode, Solution, Verdict
+from ..types import Labeling, Node, Outcome, Question, Rollout, Sampling, SearchNode, Solution, Verdict
+from .config import SEARCH
 
 
-class SearchLabeler:
-    """A search in the place of a labeler: `label` brings graded rollouts and solutions, and no label set."""
+class SearchWork:
+    """The work of a search job: search with the job's policy and reward model, then grade the candidates.
 
-    independent_steps = False
+    `sampling` is that of the job: the ids of its rollouts depend on it.
+    """
+
+    kind = SEARCH
 
     def __init__(self, search: Search, sampling: Sampling) -> None:
         self.search, self.sampling = search, sampling
@@ -29,40 +33,41 @@ class SearchLabeler:
         """The name of the search."""
         return self.search.method
 
-    def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
-        """The worst case of one question."""
-        return self.search.budget()
-
-    async def label(
-        self, question: Question, policy: Policy, grader: Grader, given: Sequence[Solution] = ()
-    ) -> Labeling:
-        """Search, then grade. Only candidates that are independent samples become rollouts and counts."""
-        result = await self.search.solve(question.question, policy)
+    async def result(self, question: Question, policy: Policy, reward: RewardModel | None, grader: Grader) -> Labeling:
+        """Only candidates that are independent samples become rollouts and counts."""
+        result = await self.search.solve(question.question, policy, reward)
         rollouts: list[Rollout] = []
         solutions: dict[str, Solution] = {}
-        for item in result.candidates:
-            row = await graded_rollout(
-                item,
+        for candidate in result.candidates:
+            rollout = await graded_rollout(
+                candidate,
                 question,
                 grader,
                 policy=policy.name,
                 node_id=root_id(question.question_id),
                 steps=(),
                 sampling=self.sampling,
-                draw=item.draw,
+                draw=candidate.draw,
             )
-            rollouts.append(row)
-            if item.steps:
-                name = solution_id(question.question_id, item.steps)
+            rollouts.append(rollout)
+            if candidate.steps:
+                name = solution_id(question.question_id, candidate.steps)
                 solutions.setdefault(
                     name,
-                    Solution(name, question.question_id, item.steps, row.answer, row.verdict, item.n_tokens),
+                    Solution(
+                        name,
+                        question.question_id,
+                        candidate.steps,
+                        rollout.answer,
+                        rollout.verdict,
+                        candidate.n_tokens,
+                    ),
                 )
         is_independent = self.search.independent
         graded = {item.steps: row for item, row in zip(result.candidates, rollouts, strict=True)}
         return Labeling(
             question_id=question.question_id,
-            outcome=Outcome.LABELLED if solutions else Outcome.NO_SOLUTION,
+            outcome=Outcome.ANSWERED if solutions else Outcome.NO_SOLUTION,
             solutions=tuple(solutions.values()),
             nodes=(_root(question, rollouts),) if is_independent else (),
             rollouts=tuple(rollouts) if is_independent else (),
