@@ -1,16 +1,16 @@
-"""Grade a dataset anew: verdicts, counts, certificates and labels derived again from its rollouts, without a policy.
+"""Grade a dataset again and derive verdicts, counts, certificates and labels from its rollouts, without a policy.
 
 Verdicts are views over answers, counts over verdicts, labels over counts. So another grader, or a better version of
-one, costs no GPU: every rollout is extracted and graded again, and what follows from its verdict is computed as the
-labelers compute it. A row that comes out different is appended with the next `revision` and supersedes the old one,
-which stays in the snapshots that hold it. Left alone are labels that people or judges gave, that stand on the
-rollouts of another job, or that a method made which is not known here.
+one, costs no GPU: every rollout is extracted and graded again, and the facts that follow from its verdict are computed
+as the labelers compute them. A row that differs is appended with the next `revision` and supersedes the old one, which
+stays in the snapshots that hold it. Labels by people or judges, labels that rest on the rollouts of another job, and
+labels of an unknown method do not change.
 
-Where a job kept no rollout texts, stored answers are graded, and certificates that rest on an inner step of a rollout
-are kept as long as the question has lost no correct rollout.
+If a job stored no rollout texts, the stored answers are graded, and certificates that rest on an inner step of a
+rollout stay as long as the question has lost no correct rollout.
 
-The dataset is held for the time: no other process regrades it or commits finished questions to it. What an
-interrupted regrade has left is no snapshot: `snapshot` asks for the regrade to be finished first.
+The dataset is held meanwhile: no other process regrades it or commits finished questions to it. The rows of an
+interrupted regrade are not a snapshot: `snapshot` asks for the regrade to be finished first.
 """
 
 import asyncio
@@ -40,19 +40,19 @@ ROWS_AT_ONCE: Final = 100_000
 GRADED_AT_ONCE: Final = 1_000
 TABLES: Final = ("questions", "solutions", "nodes", "rollouts", "labels")
 WRITTEN: Final = ("solutions", "nodes", "rollouts", "search_nodes", "labels")
-"""What a regrade changes, in the order it is written."""
+"""The tables that a regrade changes, in the order in which they are written."""
 
 T = TypeVar("T")
 Report = Callable[[int, int], None]
 Answered = tuple[str, str | None, FinishReason]
-"""What a rollout answers to a question: the question's id, the answer, and how the rollout ended."""
+"""The answer of a rollout: the id of its question, the answer itself, and how the rollout ended."""
 
 
 @dataclass(slots=True)
 class Regrading:
-    """What came of it: rollouts looked at, changes by (old verdict, new verdict), and rows changed by table.
+    """The result of a regrade: rollouts graded, changes by (old verdict, new verdict), and rows changed by table.
 
-    `cut_off` counts rollouts whose comparison reached a limit; where the same grader had a verdict before, it stands.
+    `cut_off` counts rollouts whose comparison reached a limit; an earlier verdict of the same grader stays.
     """
 
     grader: str
@@ -77,15 +77,15 @@ class Disagreement:
 
 
 def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: Report | None = None) -> Regrading:
-    """Grade all rollouts of the newest state with this grader and write what changes as a new snapshot.
+    """Grade all rollouts of the newest state with this grader and write the changes as a new snapshot.
 
-    With `dry_run` nothing is written. The same command after a crash finishes what is left. Raises `StoreError`.
+    With `dry_run` nothing is written. The same command after a crash finishes the rest. Raises `StoreError`.
     """
-    found = Regrading(grader.name)
+    regrading = Regrading(grader.name)
     if dry_run:
-        for _, rows in _regrade_all(dataset.view(), grader, found, report):
+        for _, rows in _regrade_all(dataset.view(), grader, regrading, report):
             del rows
-        return found
+        return regrading
     with dataset.hold(exclusive=True):
         dataset.check_whole(but="regrade")
         view = dataset.view()
@@ -100,18 +100,18 @@ def regrade(dataset: Dataset, grader: Grader, *, dry_run: bool = False, report: 
             for table in WRITTEN:
                 dataset.append(table, pending.pop(table, []), f"{job}/{now()}/{table}", number)
 
-        for table, rows in _regrade_all(view, grader, found, report):
+        for table, rows in _regrade_all(view, grader, regrading, report):
             pending[table] += rows
             if table == "labels" and sum(map(len, pending.values())) > ROWS_AT_ONCE:
                 flush()
-        if any(found.rows.values()):
+        if any(regrading.rows.values()):
             flush()
-            dataset.append("jobs", [_job_row(job, found, dataset)], f"{job}/end", 1)
+            dataset.append("jobs", [_job_row(job, regrading, dataset)], f"{job}/end", 1)
         dataset.finish()
-        changed, sets = sum(found.changed.values()), found.rows["labels"]
-        message = f"{found.rollouts:,} rollouts by {grader.name}: {changed:,} verdicts, {sets:,} label sets changed"
-        found.snapshot = dataset.snapshot("regrade", message, job, held=True)
-    return found
+        changed, sets = sum(regrading.changed.values()), regrading.rows["labels"]
+        message = f"{regrading.rollouts:,} rollouts by {grader.name}: {changed:,} verdicts, {sets:,} label sets changed"
+        regrading.snapshot = dataset.snapshot("regrade", message, job, held=True)
+    return regrading
 
 
 def disagreements(view: View, first: Grader | None, second: Grader) -> list[Disagreement]:
@@ -128,7 +128,9 @@ def disagreements(view: View, first: Grader | None, second: Grader) -> list[Disa
         "order by rollouts desc, r.question_id, r.answer"
     ).to_pylist()
     # As in a graded rollout: an answer to a question without a gold answer is unknown to every grader.
-    questions = _questions(view.sql("select * from questions").to_pylist() if rows else [])
+    questions = _questions(
+        view.sql("select * from questions where question_id in (select question_id from rollouts)").to_pylist()
+    )
     answered: list[Answered] = [(row["question_id"], row["answer"], "stop") for row in rows]
     new = _wait(_grades(second, answered, questions))
     old = (
@@ -144,7 +146,7 @@ def disagreements(view: View, first: Grader | None, second: Grader) -> list[Disa
 
 
 def _regrade_all(
-    view: View, grader: Grader, found: Regrading, report: Report | None
+    view: View, grader: Grader, regrading: Regrading, report: Report | None
 ) -> Iterator[tuple[str, list[Row]]]:
     """The changed rows of the whole view by table, some questions at a time, `labels` last each time."""
     total = int(view.sql("select count(distinct question_id) as n from rollouts")["n"][0].as_py())
@@ -154,20 +156,20 @@ def _regrade_all(
     while chosen := list(itertools.islice(drawn, QUESTIONS_AT_ONCE)):
         batch = {table: [row for _, rows in chosen for row in rows[table]] for table in TABLES}
         trees = {question: QuestionTree.from_rows(question, rows, cuts) for question, rows in chosen}
-        for table, rows in _regraded(batch, grader, found, trees):
-            found.rows[table] += len(rows)
+        for table, rows in _regraded(batch, grader, regrading, trees):
+            regrading.rows[table] += len(rows)
             yield table, rows
         done += len(chosen)
         if report:
             report(done, total)
     for table, rows, verdicts in regraded_searches(view, lambda asked: _wait(_answers_graded(grader, asked))):
-        found.rows[table] += len(rows)
-        found.changed.update(verdicts)
+        regrading.rows[table] += len(rows)
+        regrading.changed.update(verdicts)
         yield table, rows
 
 
 def _regraded(
-    rows: Mapping[str, list[Row]], grader: Grader, found: Regrading, trees: Mapping[str, QuestionTree]
+    rows: Mapping[str, list[Row]], grader: Grader, regrading: Regrading, trees: Mapping[str, QuestionTree]
 ) -> Iterable[tuple[str, list[Row]]]:
     """The changed rows of these questions, by table."""
     questions = _questions(rows["questions"])
@@ -186,7 +188,7 @@ def _regraded(
     grades = dict(zip(distinct, _wait(_grades(grader, distinct, questions)), strict=True))
     groups = _by_question_and_job(rows)
     for (answer, rule), key, row in zip(answers, answered, rollouts, strict=True):
-        new = _regraded_rollout(row, answer, rule, grades[key], grader, found)
+        new = _regraded_rollout(row, answer, rule, grades[key], grader, regrading)
         groups[row["question_id"], row["job_id"]]["new_rollouts"].append(new)
     new_rows: dict[str, list[Row]] = defaultdict(list)
     for (question, _), group in groups.items():
@@ -201,24 +203,26 @@ def _regraded(
         new_rows["rollouts"] += group["new_rollouts"]
         new_rows["labels"] += [evidence.relabelled(row) for row in group["labels"]]
     before = {row["label_id"]: row["first_error"] for row in rows["labels"]}
-    found.first_errors_moved += sum(row["first_error"] != before[row["label_id"]] for row in new_rows["labels"])
+    regrading.first_errors_moved += sum(row["first_error"] != before[row["label_id"]] for row in new_rows["labels"])
     yield "solutions", _changed(rows["solutions"], new_rows["solutions"], ("solution_id", "job_id"))
     yield "nodes", _changed(rows["nodes"], new_rows["nodes"], ("node_id", "job_id"))
     yield "rollouts", _changed(rows["rollouts"], new_rows["rollouts"], ("rollout_id", "job_id"))
     yield "labels", _changed(rows["labels"], new_rows["labels"], ("label_id",))
 
 
-def _regraded_rollout(row: Row, answer: str | None, rule: str, grade: Grade, grader: Grader, found: Regrading) -> Row:
+def _regraded_rollout(
+    row: Row, answer: str | None, rule: str, grade: Grade, grader: Grader, regrading: Regrading
+) -> Row:
     """A rollout with its new answer and verdict, counted."""
-    found.rollouts += 1
+    regrading.rollouts += 1
     new = {**row, "answer": answer, "extraction": rule, "grader": grader.name}
     if not grade.is_final:
-        found.cut_off += 1
+        regrading.cut_off += 1
         if row["grader"] == grader.name and row["answer"] == answer:
-            # A busy machine is no reason to forget what this grader has found out.
+            # A limit that a busy machine reached does not undo an earlier verdict of this grader.
             return new
     if row["verdict"] != grade.verdict.value:
-        found.changed[row["verdict"], grade.verdict.value] += 1
+        regrading.changed[row["verdict"], grade.verdict.value] += 1
     return {**new, "verdict": grade.verdict.value, "reason": grade.reason}
 
 
@@ -244,7 +248,7 @@ def _questions(rows: Iterable[Row]) -> dict[str, Question]:
 
 
 def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, in a thread of its own where a loop runs already (a notebook)."""
+    """The result of a coroutine, in a thread of its own if a loop runs already (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -254,7 +258,7 @@ def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _answer(row: Row, tree: QuestionTree, grader: Grader) -> tuple[str | None, str]:
-    """The answer of a rollout and its rule: extracted again where there is a text, as stored where there is none."""
+    """The answer of a rollout and its rule: extracted again if its text is stored, else as they are."""
     if row["text"] is None:
         return row["answer"], row["extraction"] or ("none" if row["answer"] is None else "")
     again = grader.extract(row["text"], row["finish_reason"], tree.steps(tree.nodes[row["node_id"]]))
@@ -262,38 +266,40 @@ def _answer(row: Row, tree: QuestionTree, grader: Grader) -> tuple[str | None, s
 
 
 def _by_question_and_job(rows: Mapping[str, list[Row]]) -> dict[tuple[str, str], dict[str, list[Row]]]:
-    found: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for table in TABLES[1:]:
         for row in rows[table]:
-            found[row["question_id"], row["job_id"]][table].append(row)
-    return found
+            groups[row["question_id"], row["job_id"]][table].append(row)
+    return groups
 
 
 def _changed(old: Sequence[Row], new: Sequence[Row], key: tuple[str, ...]) -> list[Row]:
     """The new rows that differ from the old ones of the same key, with the next revision."""
     before = {tuple(row[name] for name in key): row for row in old}
-    found: list[Row] = []
+    changed: list[Row] = []
     for row in new:
-        known = before.get(tuple(row[name] for name in key))
-        if known is None or any(known[name] != row[name] and not _same_null(known[name], row[name]) for name in known):
-            found.append({**row, "revision": ((known or {}).get("revision") or 0) + 1})
-    return found
+        old_row = before.get(tuple(row[name] for name in key))
+        if old_row is None or any(
+            old_row[name] != row[name] and not _same_null(old_row[name], row[name]) for name in old_row
+        ):
+            changed.append({**row, "revision": ((old_row or {}).get("revision") or 0) + 1})
+    return changed
 
 
 def _same_null(old: Any, new: Any) -> bool:
-    """A column that an older version did not write is no change when it holds nothing now."""
+    """A column that an older version did not write has not changed if it is empty now."""
     return old is None and new == ""
 
 
-def _job_row(job: str, found: Regrading, dataset: Dataset) -> Row:
-    changes = {f"{old} to {new}": count for (old, new), count in sorted(found.changed.items())}
-    totals = {"rollouts": found.rollouts, "cut_off": found.cut_off, "verdicts_changed": changes}
+def _job_row(job: str, regrading: Regrading, dataset: Dataset) -> Row:
+    changes = {f"{old} to {new}": count for (old, new), count in sorted(regrading.changed.items())}
+    totals = {"rollouts": regrading.rollouts, "cut_off": regrading.cut_off, "verdicts_changed": changes}
     return {
         "job_id": job,
         "kind": "regrade",
         "event": "end",
-        "config": json.dumps({"dataset": dataset.name, "grader": found.grader}),
+        "config": json.dumps({"dataset": dataset.name, "grader": regrading.grader}),
         "versions": json.dumps(versions()),
-        "totals": json.dumps({**totals, "rows": dict(found.rows)}),
+        "totals": json.dumps({**totals, "rows": dict(regrading.rows)}),
         "at": now(),
     }

@@ -34,18 +34,18 @@ class PythonGrader:
 
     def __init__(self, target: str) -> None:
         module, _, attribute = target.removeprefix(PYTHON).partition(":")
-        found = _imported(target, module, attribute)
-        self._domain: Any = _made(target, found) if inspect.isclass(found) else None
-        self._function: Any = found if self._domain is None else getattr(self._domain, "grade", None)
+        imported = _imported(target, module, attribute)
+        self._domain: Any = _made(target, imported) if inspect.isclass(imported) else None
+        self._function: Any = imported if self._domain is None else getattr(self._domain, "grade", None)
         if not callable(self._function):
             raise UsageError(
                 f"The grader {target!r} is not a function of (answer, gold) and not a class with the method `grade`."
             )
         self._answers: Grader = load("grader", "string")()
         try:
-            source = inspect.getsource(found)
+            source = inspect.getsource(imported)
         except (OSError, TypeError):
-            source = repr(found)
+            source = repr(imported)
         self.name = f"{PYTHON}{module}:{attribute}/{hashlib.blake2b(source.encode(), digest_size=4).hexdigest()}"
 
     def can_grade(self, question: Question) -> bool:

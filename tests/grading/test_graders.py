@@ -1,10 +1,12 @@
 """The other graders, and graders from a user's own module."""
 
+import ast
 import asyncio
 from pathlib import Path
 
 import pytest
 
+import openr_data.grading
 from openr_data.errors import UnknownName, UsageError
 from openr_data.grading import load_grader
 from openr_data.grading.graders import check_grader
@@ -107,3 +109,33 @@ def test_a_number_is_no_grader(own_module: str) -> None:
 def test_an_unknown_grader_is_told_with_the_near_one() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'math'"):
         check_grader("maths")
+
+
+def test_a_class_without_grade_and_one_that_cannot_be_made_are_the_users_mistake() -> None:
+    with pytest.raises(UsageError, match="not a class with the method `grade`"):
+        check_grader("python:fractions:Fraction")
+    with pytest.raises(UsageError, match="cannot be made without arguments: TypeError"):
+        check_grader("python:openr_data.types:Question")
+
+
+CONTRACT = sorted((Path(openr_data.grading.__file__).parent).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONTRACT, ids=lambda path: path.name)
+def test_a_file_of_the_contract_imports_no_domain(path: Path) -> None:
+    domains = {folder.name for folder in path.parent.iterdir() if (folder / "__init__.py").is_file()}
+    assert "math" in domains
+    tree = ast.parse(path.read_text())
+    # The front door may name what it loads on demand to a type checker.
+    typed_alone = {
+        id(node)
+        for branch in ast.walk(tree)
+        if path.name == "__init__.py" and isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    imported = {
+        (node.module or "").partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and id(node) not in typed_alone
+    }
+    assert not imported & domains

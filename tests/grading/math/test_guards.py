@@ -1,4 +1,4 @@
-"""Guards: hostile answers are told apart in one pass, honest ones pass."""
+"""Guards refuse hostile answers in one pass and let honest ones through."""
 
 import json
 import time
