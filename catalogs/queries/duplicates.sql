@@ -1,4 +1,4 @@
--- Questions that stand there more than once but for case, spaces and punctuation.
+-- Questions that occur more than once, apart from case, spaces and punctuation.
 select count(*) as times, list(distinct source) as sources, list(distinct split) as splits,
        list(distinct answer) as answers, any_value(question) as question, list(question_id) as question_ids
 from questions

@@ -1,4 +1,4 @@
--- Does a long step have a lower value? Steps by length in characters.
+-- Whether long steps have lower values: steps by length in characters.
 select method, case when length(step) < 40 then '   0 to 39' when length(step) < 80 then '  40 to 79'
                     when length(step) < 160 then '  80 to 159' when length(step) < 320 then ' 160 to 319'
                     else ' 320 and more' end as characters,

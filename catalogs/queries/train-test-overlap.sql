@@ -1,4 +1,4 @@
--- Questions of one split that stand in another one too, but for case, spaces and punctuation.
+-- Questions of one split that also occur in another, apart from case, spaces and punctuation.
 with named as (
     select question_id, question, source, split,
            regexp_replace(lower(question), '[^\p{L}\p{N}]+', '', 'g') as plain

@@ -7,8 +7,8 @@ import click
 from .lazy_group import LazyGroup
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "prm": ("evaluate_prm:prm", "Say how well a reward model tells right steps from wrong ones."),
-    "search": ("evaluate_search:search", "Say how often a way to search and to choose finds the right answer."),
+    "prm": ("evaluate_prm:prm", "Evaluate a reward model on labelled solutions."),
+    "search": ("evaluate_search:search", "Run a search and evaluate the ways to choose an answer."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`openr-data eval prm`: how well a process reward model tells right steps from wrong ones."""
+"""`openr-data eval prm`: how well a process reward model distinguishes right steps from wrong ones."""
 
 import shlex
 import sys
@@ -14,12 +14,12 @@ from ..display.terminal import duration
 from ..evaluation.prm import Evaluated, PrmEvaluationConfig, evaluate_prm
 from ..evaluation.prm_figures import DEV, OWN, PrmEvaluation
 from ..evaluation.scores import ScoringReport
-from ..evaluation.seen_questions import seen_told
+from ..evaluation.seen_questions import seen_note
 from .output import Output, hint, note, output_options
 from .reward_options import RewardOptions, reward_options
 
 LINE_EVERY: Final = 30.0
-"""Seconds between two lines of progress where stderr is no terminal."""
+"""Seconds between two lines of progress if stderr is not a terminal."""
 SHOWN: Final = 3
 """Failures that are listed; the result holds all."""
 
@@ -30,9 +30,15 @@ SHOWN: Final = 3
     "--on", multiple=True, required=True, metavar="WHAT", help="A labelled dataset NAME[@REF] or file; again for more."
 )
 @click.option("--dev", default="", metavar="WHAT", help="A labelled dataset or file to choose another threshold on.")
-@click.option("--truth", default="", metavar="NAME", help="oracle, human or a method (default: the first there is).")
-@click.option("--file-format", default="", metavar="FORMAT", help="The format of files (default: told by their rows).")
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="So many solutions of each --on set (0: all).")
+@click.option(
+    "--truth", default="", metavar="NAME", help="oracle, human or a method (default: the oracle, else people)."
+)
+@click.option(
+    "--file-format", default="", metavar="FORMAT", help="The format of files (default: the one that their rows show)."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=0, help="Use at most N solutions of each --on set (0: all)."
+)
 @reward_options()
 @click.option("--plot", default="", metavar="FILE", help="Draw reliability and F1 over the threshold, to .svg or .png.")
 @output_options
@@ -50,18 +56,19 @@ def prm(
     plot: str,
     out: Output,
 ) -> None:
-    """Say how well the process reward MODEL (a folder, a Hub repository, a catalog name) tells right steps from wrong.
+    """Evaluate the process reward MODEL (a folder, a Hub repository, a catalog name) on solutions with known truth.
 
-    Truth is the oracle of the questions' source, or people, or the method that --truth names. Each solution is scored
-    once, and scores are kept: the same command goes on where it stopped, and once done it shows its result again.
+    The truth comes from the oracle of the questions' source, from people, or from the method that --truth names. Each
+    solution is scored once; the scores are kept in the dataset, where other evaluations find them. The same command
+    continues a stopped evaluation, and shows the result of a finished one.
 
     \b
-    Figures (of each set, and of each source and generator where there are several):
+    Figures (of each set, and of each source and generator if there are several):
       F1               ProcessBench: harmonic mean of the shares of solutions with an error whose first error is named
                        exactly, and of those without one in which none is named; a step scored below 0.5 is wrong
       F1 own, F1 dev   the same at the threshold the model was saved with, and at the best one on --dev
       AUROC …  ECE     over steps up to the first true error; accuracies at 0.5, ECE over 15 bins of equal mass
-      last lowest      solutions whose last step scores lowest: many mean that it judges answers, not steps
+      last lowest      solutions whose last step scores lowest: many of them show that it judges answers, not steps
       mean             unweighted over the sets: ProcessBench's headline
 
     A solution that cannot be scored (longer than the model's context) counts as missed in F1, and is listed; then the
@@ -103,7 +110,7 @@ def _show(out: Output, done: Evaluated) -> None:
 
 
 def _for_people(row: Mapping[str, Any], found: PrmEvaluation) -> dict[str, str]:
-    """A row with the figures that people look at first; the others are in --json and --csv."""
+    """The figures of a row that people look at first; the others are in --json and --csv."""
     shown = {
         "set": row["set"],
         "group": " ".join(filter(None, (row["by"], row["group"]))),
@@ -129,17 +136,17 @@ def _for_people(row: Mapping[str, Any], found: PrmEvaluation) -> dict[str, str]:
 
 
 def _tell(done: Evaluated) -> None:
-    """What a reader has to know beside the figures."""
+    """The notes beside the figures."""
     found = done.evaluation
-    for name, told in done.sets.items():
-        known = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in told["truth"].items())
-        more = [f"{told['without_truth']:,} labelled solutions have none"] if told["without_truth"] else []
-        if told["unreadable"]:
-            more.append(f"{told['unreadable']:,} could not be judged: their questions lack what the oracle needs")
-        more += [f"{count:,} rows dropped: {reason}" for reason, count in told["dropped"].items()]
-        note(f"Truth of {name}: {known}{''.join(f'; {item}' for item in more)}.")
-        if told.get("seen_questions"):
-            note(seen_told(told["seen_questions"], told["questions"], name))
+    for name, facts in done.sets.items():
+        truth = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in facts["truth"].items())
+        more = [f"{facts['without_truth']:,} labelled solutions have none"] if facts["without_truth"] else []
+        if facts["unreadable"]:
+            more.append(f"{facts['unreadable']:,} could not be judged: their questions lack what the oracle needs")
+        more += [f"{count:,} rows dropped: {reason}" for reason, count in facts["dropped"].items()]
+        note(f"Truth of {name}: {truth}{''.join(f'; {item}' for item in more)}.")
+        if facts.get("seen_questions"):
+            note(seen_note(facts["seen_questions"], facts["questions"], name))
     for item in found.sets:
         if item.undecided:
             note(
@@ -151,7 +158,7 @@ def _tell(done: Evaluated) -> None:
         if dev.in_common:
             note(f"{dev.in_common:,} of them are in the other sets too: F1 dev flatters there.")
         if dev.failed:
-            note(f"{dev.failed:,} of them could not be scored and had no say.")
+            note(f"{dev.failed:,} of them could not be scored and did not count.")
     if done.failures:
         note(f"{len(done.failures):,} solutions could not be scored and count as missed, for example:")
         for row in done.failures[:SHOWN]:

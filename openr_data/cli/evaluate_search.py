@@ -1,4 +1,4 @@
-"""`openr-data eval search`: how often a way to search and to choose finds the right answer."""
+"""`openr-data eval search`: how often a search and a way to choose find the right answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from ..config import parse_overrides
 from ..display.plots import check_plot
 from ..evaluation.search import RewardRun, SearchEvaluation, evaluate_search
 from ..evaluation.search_figures import MAJORITY, RANDOM, SearchFigures
-from ..evaluation.seen_questions import seen_told
+from ..evaluation.seen_questions import seen_note
 from ..jobs.plan import Plan, plan
 from ..jobs.start import RunOptions
 from ..registry import check, load
@@ -22,7 +22,7 @@ from .reward_options import RewardOptions, reward_options
 DEFAULT: Final[Mapping[str, Any]] = {
     "source": "arithmetic", "split": "test", "into": "arithmetic-search", "policy": "arithmetic", "limit": 200,
 }  # fmt: skip
-"""The search where no questions are named."""
+"""The search if no questions are named."""
 FAILURES: Final = 3
 """Reasons that are listed of solutions without scores."""
 POINTS: Final = 9
@@ -38,9 +38,9 @@ POINTS: Final = 9
 @reward_options("reward-")
 @click.option("--policy", help="The model that answers.")
 @click.option("--backend", help="What runs the policy: transformers, vllm, openai.")
-@click.option("--into", help="The dataset that keeps the rollouts (default: NAME-search).")
+@click.option("--into", help="The dataset that keeps the candidates (default: NAME-search).")
 @click.option("--split", help="Only questions of this split.")
-@click.option("--limit", type=click.IntRange(min=0), help="Only so many questions (0: all).")
+@click.option("--limit", type=click.IntRange(min=0), help="Use at most N questions (0: all).")
 @click.option("--seed", type=int, help="The seed of the search.")
 @click.option("--source-seed", type=int, help="The seed of a generated source.")
 @click.option("--grader", help="How answers are compared.")
@@ -61,11 +61,12 @@ def search(
     out: Output,
     **flags: Any,
 ) -> None:
-    """Answer the questions of SOURCE by a search, and say how often each way to choose among the answers is right.
+    """Answer the questions of SOURCE by a search, and show how often each way to choose among the answers is right.
 
-    The rollouts are stored: the same command again asks nothing, and another reward model is compared on the same
-    candidates. No search sees a gold answer. Accuracy is told for every number of candidates up to N from the one run,
-    exactly, with 95 % intervals over questions; "oracle" is right where any candidate is, "random" picks blindly.
+    Candidates and step scores are stored: the same command again asks no model, and another reward model is compared
+    on the same candidates. No search sees a gold answer. Independent candidates give the exact accuracy for every
+    number of them up to N from the one run, with 95 % intervals over questions; a guided search has figures at its
+    actual number of candidates. "oracle" is right if any candidate is, "random" picks one at random.
 
     \b
     Ways to choose:
@@ -103,12 +104,12 @@ def search(
         on_stop=lambda: note("Waiting for the requests under way; press again to stop at once."),
     )
     _tell(done, resolved)
-    found = {item.reward: item.figures for item in done.comparisons}
-    _show(out, resolved, found)
+    figures_of = {item.reward: item.figures for item in done.comparisons}
+    _show(out, resolved, figures_of)
     if plot:
         from ..display.search_plots import plot_search
 
-        name, figures = max(found.items(), key=lambda item: item[1].at_n[item[1].best].mean)
+        name, figures = max(figures_of.items(), key=lambda item: item[1].at_n[item[1].best].mean)
         plot_search(figures, f"{resolved.config.method} with {name or 'no reward model'}", plot)
         hint(f"Drawn to {plot}.")
 
@@ -140,34 +141,36 @@ def _tell(done: SearchEvaluation, resolved: Plan) -> None:
         for reason in item.failures[:FAILURES]:
             note(f"  {reason}")
         if item.seen:
-            note(seen_told(item.seen, item.figures.questions, resolved.config.source))
+            note(seen_note(item.seen, item.figures.questions, resolved.config.source))
 
 
-def _show(out: Output, resolved: Plan, found: Mapping[str, SearchFigures]) -> None:
-    first = next(iter(found.values()))
+def _show(out: Output, resolved: Plan, figures_of: Mapping[str, SearchFigures]) -> None:
+    first = next(iter(figures_of.values()))
     if out.mode == "json":
         config = resolved.config
         head = {"method": config.method, "source": resolved.read, "policy": config.policy, "into": config.into}
-        out.facts({**head, "rewards": [{"reward": name or None, **item.as_dict()} for name, item in found.items()]})
+        out.facts(
+            {**head, "rewards": [{"reward": name or None, **item.as_dict()} for name, item in figures_of.items()]}
+        )
         return
     if not out.is_human:
-        out.rows([{"reward": name, **row} for name, item in found.items() for row in item.as_dict()["rules"]])
+        out.rows([{"reward": name, **row} for name, item in figures_of.items() for row in item.as_dict()["rules"]])
         return
     note(
         f"{first.questions:,} questions, {first.n} candidates each, {first.tokens:,.0f} tokens a candidate, "
         f"{first.groups:.1f} distinct answers a question; {first.without_answer:.1%} without an answer, "
         f"{first.unknown:.1%} without a verdict (counted as wrong)."
     )
-    for name, item in found.items():
+    for name, item in figures_of.items():
         if item.unscored:
             note(f"{item.unscored:,} candidates could not be scored by {name}: they are never chosen.")
     places = _places(first.ks)
-    out.rows([row for name, item in found.items() for row in _rows(name, item, places, first=item is first)])
+    out.rows([row for name, item in figures_of.items() for row in _rows(name, item, places, first=item is first)])
 
 
 def _rows(name: str, item: SearchFigures, places: Sequence[int], *, first: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    # Of equals the oracle comes first: nothing can be better.
+    # The oracle comes first among equals: nothing can be better.
     order = sorted(item.at_n, key=lambda rule: (-item.at_n[rule].mean, rule != "oracle"))
     for rule in order:
         alone = rule in ("oracle", RANDOM, MAJORITY)
@@ -185,5 +188,5 @@ def _rows(name: str, item: SearchFigures, places: Sequence[int], *, first: bool)
 
 def _places(ks: Sequence[int]) -> list[int]:
     """Powers of two and the last."""
-    found = [place for place, k in enumerate(ks) if k.bit_count() == 1 or place == len(ks) - 1]
-    return found[-POINTS:]
+    places = [place for place, k in enumerate(ks) if k.bit_count() == 1 or place == len(ks) - 1]
+    return places[-POINTS:]

@@ -1,14 +1,14 @@
 """Solutions with the truth about their steps, from a pinned snapshot or from a file in a format of the field.
 
-Truth is what `compare` takes for it: the oracle of the question's source where there is one, else people, else the
-method that is taken at its word. Of a dataset a solution is one however often it is labelled; of a file it is one for
-each model that wrote it, as ProcessBench counts.
+The truth is the one that `compare` uses: the oracle of the question's source if it has one, else people, else the
+method that is taken at its word. A solution of a dataset counts once, however often it is labelled; a solution of a
+file counts once for each model that wrote it, as in ProcessBench.
 """
 
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -31,14 +31,14 @@ from .labels import MEMORY, judges_of, listed_methods, method_table
 from .truth import HUMAN, ORACLE, ask, find_truth, oracle_of, oracles
 
 AT_ONCE: Final = 5_000
-"""Solutions that are turned from columns into rows at a time."""
+"""Solutions that are converted from columns to rows at a time."""
 
 _READ: Final = "questions solutions labels"
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedSolution:
-    """A solution and the true label of each of its steps: 1 good, 0 neutral, -1 bad, None where nobody knows."""
+    """A solution and the true label of each of its steps: 1 good, 0 neutral, -1 bad, None unknown."""
 
     solution_id: str
     question: str
@@ -59,7 +59,7 @@ class JudgedSolution:
 
     @property
     def is_undecided(self) -> bool:
-        """Nothing is bad, but not everything is judged: it may have an error and may have none."""
+        """Whether no step is bad but some are not judged: the solution may have an error or not."""
         return self.first_error is None and None in self.truth
 
 
@@ -67,14 +67,14 @@ class JudgedSolution:
 class JudgedSet:
     """The solutions of a dataset or file whose truth is known, in the order of their questions.
 
-    `told` says how many each kind of truth judges, `without_truth` how many labelled solutions nobody can judge, and
-    `unreadable` how many of those an oracle should have; `dropped` are rows of a file by the reason. With a limit
-    `solutions` are fewer than `told`.
+    `truth` is the number of solutions by kind of truth, `without_truth` of labelled solutions that have none, and
+    `unreadable` of those among them that an oracle could not judge; `dropped` is the number of rows of a file by the
+    reason. With a limit `solutions` are fewer than `truth` counts.
     """
 
     name: str
     solutions: tuple[JudgedSolution, ...]
-    told: Mapping[str, int] = field(default_factory=dict)
+    truth: Mapping[str, int] = field(default_factory=dict)
     without_truth: int = 0
     unreadable: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class JudgedSet:
 class LabelledData:
     """Where judged solutions come from: a view of a dataset (`name` pins the snapshot), or a file in a format.
 
-    `digest` stands for the content.
+    `digest` is a hash of the content without step scores, which an evaluation adds.
     """
 
     name: str
@@ -95,20 +95,19 @@ class LabelledData:
     def read(self, truth: str = "", limit: int = 0) -> JudgedSet:
         """The solutions; `truth` is "oracle", "human", a method, or "" for the first of oracle and people.
 
-        A `limit` takes so many of them, the same each time, whatever their order is. Raises `UsageError` where nothing
-        is labelled or no truth is known, `UnknownName` for a truth that is not there, `InputError` for a file that
+        A `limit` takes N of them, the same each time and in any order of the rows. Raises `UsageError` if nothing is
+        labelled or no truth is known, `UnknownName` for a truth that the data lack, `InputError` for a file that
         cannot be read.
         """
-        found = _of_file(self, truth) if self.view is None else _of_view(self, self.view, truth)
-        if not limit or len(found.solutions) <= limit:
-            return found
-        chosen = {id(item) for item in sorted(found.solutions, key=lambda item: item.solution_id)[:limit]}
-        kept = tuple(item for item in found.solutions if id(item) in chosen)
-        return JudgedSet(found.name, kept, found.told, found.without_truth, found.unreadable, found.dropped)
+        judged = _of_file(self, truth) if self.view is None else _of_view(self, self.view, truth)
+        if not limit or len(judged.solutions) <= limit:
+            return judged
+        chosen = {id(item) for item in sorted(judged.solutions, key=lambda item: item.solution_id)[:limit]}
+        return replace(judged, solutions=tuple(item for item in judged.solutions if id(item) in chosen))
 
 
 def labelled_data(store: Store | None, what: str, file_format: str = "") -> LabelledData:
-    """What a word of the user names: a dataset NAME or NAME@ref, pinned to its newest snapshot, or else a file.
+    """The data that a user names: a dataset NAME or NAME@ref, pinned to its newest snapshot, or else a file.
 
     Raises `UnknownName` for neither, `MissingRef`, and `InputError` for a file in no known format.
     """
@@ -163,20 +162,20 @@ def _of_view(data: LabelledData, view: View, truth: str) -> JudgedSet:
     sources = oracles(connection, needed=truth == ORACLE) if truth in ("", ORACLE) else {}
     judges = judges_of(connection, listed, truth, bool(sources))
     connection.register("contenders", method_table(listed))
-    known = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
-    if not known.rows.num_rows:
-        raise _nobody_knows(data.name, [item.name for item in listed if not item.by_people])
-    connection.register("truth", known.rows)
-    found: list[JudgedSolution] = []
+    true_labels = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
+    if not true_labels.rows.num_rows:
+        raise _no_truth(data.name, [item.name for item in listed if not item.by_people])
+    connection.register("truth", true_labels.rows)
+    solutions: list[JudgedSolution] = []
     try:
         for batch in connection.sql(_JUDGED).to_arrow_reader(AT_ONCE):
             for row in batch.to_pylist():
-                steps, told = tuple(row.pop("steps")), tuple(row.pop("label"))
-                found.append(JudgedSolution(steps=steps, truth=told, **row))
+                steps, labels = tuple(row.pop("steps")), tuple(row.pop("label"))
+                solutions.append(JudgedSolution(steps=steps, truth=labels, **row))
     except duckdb.Error as error:
         raise query.unreadable(error) from error
     labelled = query.arrow(connection, "select count(distinct solution_id) as n from labels")["n"][0].as_py()
-    return JudgedSet(data.name, tuple(found), known.told, labelled - len(found), known.unreadable)
+    return JudgedSet(data.name, tuple(solutions), true_labels.counts, labelled - len(solutions), true_labels.unreadable)
 
 
 _JUDGED: Final = """
@@ -193,10 +192,10 @@ _JUDGED: Final = """
 
 @dataclass(slots=True)
 class _Records:
-    """The records of a file on their way: what is known of each solution, by whom, and who else has labelled."""
+    """The records of a file as they are read: the truth of each solution with its kind, and all methods that label."""
 
     truth: str
-    known: dict[tuple[str, str], tuple[str, JudgedSolution]] = field(default_factory=dict)
+    judged: dict[tuple[str, str], tuple[str, JudgedSolution]] = field(default_factory=dict)
     seen: set[tuple[str, str]] = field(default_factory=set)
     methods: Counter[str] = field(default_factory=Counter)
     people: bool = False
@@ -212,19 +211,19 @@ class _Records:
         if any(label is not None for label in record.label):
             self.methods[record.method] += 1
             self.people = self.people or by_people
-        kind, labels = self._told(record, by_people, key)
-        known = self.known.get(key)
-        if labels is None or (known is not None and known[0] == ORACLE):
+        kind, labels = self._truth(record, by_people, key)
+        before = self.judged.get(key)
+        if labels is None or (before is not None and before[0] == ORACLE):
             return
-        found = JudgedSolution(
+        solution = JudgedSolution(
             name, question.question, record.steps, labels, question.source, record.generator, question.question_id
         )
-        # Of several that judge one solution the one that judges most of it.
-        if known is None or kind == ORACLE or _judged(found) > _judged(known[1]):
-            self.known[key] = kind, found
+        # If several records judge a solution, the one that judges most of its steps counts.
+        if before is None or kind == ORACLE or _judged(solution) > _judged(before[1]):
+            self.judged[key] = kind, solution
 
-    def _told(self, record: Record, by_people: bool, key: tuple[str, str]) -> tuple[str, tuple[HardLabel, ...] | None]:
-        """What kind of truth there is about a record, and what it says; None where it says nothing."""
+    def _truth(self, record: Record, by_people: bool, key: tuple[str, str]) -> tuple[str, tuple[HardLabel, ...] | None]:
+        """The kind of truth about a record, and its labels; None if it has none."""
         source = _oracle(record.question.source, self.truth == ORACLE) if self.truth in ("", ORACLE) else None
         if source is not None:
             self.sources.add(record.question.source)
@@ -259,21 +258,20 @@ def _of_file(data: LabelledData, truth: str) -> JudgedSet:
             f"{data.name}, read as {data.format}, has no labels, so nothing is known of its steps. Import it with "
             "openr-data import, then label it with openr-data label, or name a labelled file."
         )
-    if not records.known:
+    if not records.judged:
         if truth:
             there = {*records.methods, *([HUMAN] if records.people else []), *([ORACLE] if records.sources else [])}
             raise UnknownName("truth", truth, there)
-        raise _nobody_knows(data.name, sorted(records.methods))
-    told = Counter(kind for kind, _ in records.known.values())
-    by_question = sorted(
-        (item for _, item in records.known.values()), key=lambda item: (item.question, item.solution_id, item.generator)
-    )
-    unknown = len(records.seen - set(records.known))
+        raise _no_truth(data.name, sorted(records.methods))
+    truth_counts = Counter(kind for kind, _ in records.judged.values())
+    solutions = [solution for _, solution in records.judged.values()]
+    by_question = sorted(solutions, key=lambda item: (item.question, item.solution_id, item.generator))
+    unknown = len(records.seen - set(records.judged))
     dropped = dict(tally.dropped)
-    return JudgedSet(data.name, tuple(by_question), dict(told), unknown, len(records.unreadable), dropped)
+    return JudgedSet(data.name, tuple(by_question), dict(truth_counts), unknown, len(records.unreadable), dropped)
 
 
-def _nobody_knows(name: str, methods: Sequence[str]) -> UsageError:
+def _no_truth(name: str, methods: Sequence[str]) -> UsageError:
     there = f" (there are: {', '.join(methods)})" if methods else ""
     return UsageError(
         f"No truth is known about the solutions of {name}: neither an oracle nor people judge them. Take a method at "

@@ -1,6 +1,6 @@
 """The figures of a comparison of labeling methods: contenders with their cost and their quality, and pairs of them.
 
-Counts are fields, rates are derived from them, and a rate of nothing is None. `compare.py` takes the counts from a
+Counts are fields, rates are derived from them, and the rate of an empty whole is None. `labels.py` counts in a
 snapshot.
 """
 
@@ -20,12 +20,12 @@ class Share:
 
     @property
     def rate(self) -> float | None:
-        """None of nothing."""
+        """The share, None if `whole` is 0."""
         return self.part / self.whole if self.whole else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """None of nothing."""
+        """The ends of the interval, None if `whole` is 0."""
         return wilson(Counts(self.whole, self.part))
 
     def __add__(self, other: "Share") -> "Share":
@@ -50,7 +50,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Whether a value is the chance that its step is good.
+    """How close the values of steps are to the chance that the step is good.
 
     `ece` is the mean distance of value and truth over the bins, weighted by their steps (arXiv 1706.04599, eq. 3),
     `brier` the mean square of value minus truth over all steps. Values outside of 0 to 1 are left out.
@@ -64,13 +64,13 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Labels against truth; every rate is None where there is nothing to take it of.
+    """Labels against truth; the rate of an empty whole is None.
 
-    Of steps count those up to the first true error that both sides judge; neutral is "not wrong". A set is undecided
-    that has an unjudged step and no bad one: it names no first error and does not say that there is none, so it hits
-    nothing. `on_erroneous` are solutions whose first error is exactly the true one, of all that have one;
-    `on_correct` those rightly said to have none (ProcessBench, arXiv 2412.06559). Where truth itself is undecided
-    its steps count and its solution does not.
+    Steps count up to the first true error, if both sides judge them; neutral is "not wrong". A label set with an
+    unjudged step and no bad one is undecided: it neither names a first error nor denies one, so it hits nothing.
+    `on_erroneous` are solutions whose first error is exactly the true one, of all solutions with an error;
+    `on_correct` are those labelled without an error, of all that have none (ProcessBench, arXiv 2412.06559). If truth
+    itself is undecided, its steps count and its solution does not.
     """
 
     solutions: int = 0
@@ -85,12 +85,12 @@ class Quality:
 
     @property
     def precision(self) -> float | None:
-        """Of the label "bad"."""
+        """The share of the steps labelled bad that are wrong."""
         return Share(self.true_bad, self.true_bad + self.false_bad).rate
 
     @property
     def recall(self) -> float | None:
-        """Of the label "bad"."""
+        """The share of the wrong steps that are labelled bad."""
         return Share(self.true_bad, self.true_bad + self.missed_bad).rate
 
     @property
@@ -100,12 +100,12 @@ class Quality:
 
     @property
     def f1_good(self) -> float | None:
-        """The same of the labels "good" and "neutral"."""
+        """The same for the labels "good" and "neutral"."""
         return Share(2 * self.true_good, 2 * self.true_good + self.false_bad + self.missed_bad).rate
 
     @property
     def exact_hit(self) -> Share:
-        """Solutions whose first error is exactly the true one, or rightly none."""
+        """The solutions with exactly the true first error, or correctly without one."""
         return self.on_erroneous + self.on_correct
 
     @property
@@ -118,7 +118,7 @@ class Quality:
 
     @property
     def false_zeros(self) -> Share:
-        """Steps labelled bad that are not wrong, of those labelled bad."""
+        """The share of the steps labelled bad that are not wrong."""
         return Share(self.false_bad, self.true_bad + self.false_bad)
 
     def as_dict(self) -> dict[str, Any]:
@@ -144,10 +144,10 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One method in one job: what it labelled, what that cost, how good it is.
+    """One method in one job: its labels, their cost and their quality.
 
     `steps` are the judged ones, `located` counts distinct prefixes that end in a first error. `calls` and `tokens`
-    are those of all questions that the job finished; None where it called no policy that we know of (an import).
+    are those of all questions that the job finished, None if it recorded no policy calls (an import).
     """
 
     name: str
@@ -201,7 +201,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two contenders on the solutions that both labelled; `same_first_error` is of those on which both decide."""
+    """Two contenders on the solutions that both labelled; `same_first_error` counts those that both decide."""
 
     first: str
     second: str
@@ -226,8 +226,8 @@ class Pair:
 class Comparison:
     """Contenders in the order asked for, and every pair of them.
 
-    `truth` says how many solutions each kind of truth judges, `unreadable` how many an oracle should have judged, but
-    for what their questions lack.
+    `truth` is the number of solutions by kind of truth, `unreadable` of those that an oracle could not judge because
+    their questions lack data.
     """
 
     dataset: str

@@ -1,8 +1,7 @@
-"""Which labeling method is better, and what it cost: read from a snapshot, without a policy.
+"""Compares the quality and the cost of labeling methods, from a snapshot and without a policy.
 
-What is compared is a contender: the label sets of one method in one job. SQL does the counting, so that label sets
-never come into memory one by one; only an oracle is asked in Python, some solutions at a time (`truth.py`). What the
-figures mean stands at their definitions (`comparison.py`).
+A contender is the label sets of one method in one job. SQL counts them, so they never come into memory one by one; an
+oracle alone is asked in Python, some solutions at a time (`truth.py`). `label_figures.py` defines the figures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,17 +24,17 @@ BINS: Final = 10
 """Of equal width, for the calibration of values."""
 MEMORY: Final = "2GB"
 SHORT: Final = 6
-"""Hex digits of a job in the name of a contender, where no two need more."""
+"""Hex digits of a job in the name of a contender, if they are enough to distinguish all of them."""
 
 _READ: Final = "questions solutions labels jobs question_costs"
 
 
 def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Comparison:
-    """Compare methods of a snapshot, by default all that are not people.
+    """Compare methods of a snapshot, by default all but the labels of people.
 
     `methods` are names of methods, ids of jobs (the beginning is enough) or `method/job`; `truth` is "oracle", "human"
-    or one of those, by default the oracle where there is one, else people. Raises `UsageError` where nothing is
-    labelled, `UnknownName` for a method or a truth that is not there.
+    or one of those, by default the oracle if the questions have one, else people. Raises `UsageError` if nothing is
+    labelled, `UnknownName` for a method or a truth that the snapshot lacks.
     """
     name = str(DatasetName(view.dataset.name, view.ref))
     connection = view.connect(_READ, MEMORY)
@@ -54,13 +53,14 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
             f"(there are: {', '.join(item.name for item in listed)})."
         )
     connection.register("contenders", method_table(chosen))
-    known = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
+    true_labels = find_truth(connection, sources, method_table(judges) if judges else None, truth or HUMAN)
     contenders = _contenders(connection, chosen)
-    if known.rows.num_rows:
-        connection.register("truth", known.rows)
+    if true_labels.rows.num_rows:
+        connection.register("truth", true_labels.rows)
         qualities = _qualities(connection)
         contenders = [replace(item, quality=qualities.get(i, item.quality)) for i, item in enumerate(contenders)]
-    return Comparison(name, known.told, tuple(contenders), tuple(_pairs(connection, chosen)), known.unreadable)
+    pairs = tuple(_pairs(connection, chosen))
+    return Comparison(name, true_labels.counts, tuple(contenders), pairs, true_labels.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +94,23 @@ def _name(method: str, job: str, jobs: Sequence[str]) -> str:
 
 
 def select(listed: Sequence[Listed], text: str, kind: str, more: Sequence[str] = ()) -> list[Listed]:
-    """What a word of the user names. Raises `UnknownName`, `UsageError` for the beginning of several jobs."""
-    found = [item for item in listed if text == item.method] or [item for item in listed if text == item.name]
-    if not found and text:
+    """The methods in jobs that a word of the user names. Raises `UnknownName`, `UsageError` for several jobs."""
+    matches = [item for item in listed if text == item.method] or [item for item in listed if text == item.name]
+    if not matches and text:
         method, slash, job = text.rpartition("/")
-        found = [item for item in listed if item.job_id.startswith(job) and (not slash or item.method == method)]
-        jobs = sorted({item.job_id for item in found})
+        matches = [item for item in listed if item.job_id.startswith(job) and (not slash or item.method == method)]
+        jobs = sorted({item.job_id for item in matches})
         if len(jobs) > 1:
             raise UsageError(f"{text!r} begins several jobs ({', '.join(jobs)}). Write more of the id.")
-    if not found:
+    if not matches:
         raise UnknownName(kind, text, {*(item.method for item in listed), *(item.name for item in listed), *more})
-    return found
+    return matches
 
 
 def judges_of(
     connection: "duckdb.DuckDBPyConnection", listed: Sequence[Listed], truth: str, has_oracle: bool
 ) -> list[Listed]:
-    """Whose label sets are the truth. Raises `UnknownName`."""
+    """The methods in jobs whose label sets are the truth. Raises `UnknownName`."""
     people = [item for item in listed if item.by_people]
     if truth in ("", HUMAN) and people:
         return people
@@ -120,7 +120,7 @@ def judges_of(
 
 
 def method_table(rows: Sequence[Listed]) -> pa.Table:
-    """Methods in jobs as `find_truth` and its `contenders` take them."""
+    """The table of methods in jobs that `find_truth` and its `contenders` expect."""
     return pa.table(
         {
             "place": pa.array(range(len(rows)), pa.int32()),
@@ -132,18 +132,18 @@ def method_table(rows: Sequence[Listed]) -> pa.Table:
 
 
 def _contenders(connection: "duckdb.DuckDBPyConnection", chosen: Sequence[Listed]) -> list[Contender]:
-    found = [Contender(item.name, item.method, item.job_id) for item in chosen]
+    contenders = [Contender(item.name, item.method, item.job_id) for item in chosen]
     for statement in (_LABELLED, _SPENT):
         for row in _rows(connection, statement):
             place = row.pop("place")
-            found[place] = replace(found[place], **row)
-    return found
+            contenders[place] = replace(contenders[place], **row)
+    return contenders
 
 
 def _qualities(connection: "duckdb.DuckDBPyConnection") -> dict[int, Quality]:
-    found: dict[int, Quality] = {}
+    qualities: dict[int, Quality] = {}
     for row in _rows(connection, _SOLUTIONS):
-        found[row["place"]] = Quality(
+        qualities[row["place"]] = Quality(
             row["solutions"],
             row["undecided"],
             Share(row["hits"], row["erroneous"]),
@@ -155,8 +155,8 @@ def _qualities(connection: "duckdb.DuckDBPyConnection") -> dict[int, Quality]:
     for place, rows in binned.items():
         cells = {name: sum(row[name] for row in rows) for name in ("true_bad", "false_bad", "missed_bad", "true_good")}
         valued = [row for row in rows if row["bin"] is not None]
-        found[place] = replace(found[place], **cells, calibration=_calibration(valued))
-    return found
+        qualities[place] = replace(qualities[place], **cells, calibration=_calibration(valued))
+    return qualities
 
 
 def _calibration(rows: Sequence[Mapping[str, Any]]) -> Calibration | None:
@@ -188,7 +188,7 @@ def _rows(connection: "duckdb.DuckDBPyConnection", statement: str) -> list[dict[
 
 
 _UNDECIDED: Final = "{0}.first_error is null and list_count({0}.label) < len({0}.label)"
-"""Something is not judged, and nothing is bad."""
+"""Whether a label set has an unjudged step and no bad one, as SQL."""
 
 _LABELLED: Final = """
     select place, count(distinct question_id) as questions, count(*) as label_sets,
@@ -200,7 +200,7 @@ _LABELLED: Final = """
     from labels join contenders using (method, job_id) group by place
 """
 
-# What a job says of its cost adds up over its runs and holds the hours of GPUs, which no question has for itself.
+# The cost in the events of a job adds up over its runs and includes GPU hours, which belong to no single question.
 _SPENT: Final = """
     with asked as (
         select job_id, sum(calls)::bigint as calls, sum(completion_tokens)::bigint as tokens, sum(cost) as cost,

@@ -39,7 +39,7 @@ from .seen_questions import seen_questions
 
 METHOD: Final = "eval prm"
 _OF_THE_MODEL: Final = ("model_revision", "threshold")
-"""What of the configuration is known once the model is loaded."""
+"""The fields of the configuration that are known once the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class EvaluatePrm:
         self.on = [labelled_data(store, what, config.file_format) for what in config.on]
         self.dev = labelled_data(store, config.dev, config.file_format) if config.dev else None
         if config.file_format and all(item.view is not None for item in (*self.on, *([self.dev] if self.dev else []))):
-            raise UsageError("--file-format says how files are read, and neither --on nor --dev names one.")
+            raise UsageError("--file-format is the format of files, and neither --on nor --dev names a file.")
         self._check_apart()
         self._sets: list[JudgedSet] = []
         self._dev: JudgedSet | None = None
@@ -135,7 +135,7 @@ class EvaluatePrm:
             )
 
     def _flat(self) -> dict[str, Any]:
-        """The configuration of the job, without what only the model knows."""
+        """The configuration of the job, without the fields that need the model."""
         config, dev = self.config, self.dev
         return {
             "method": METHOD,
@@ -153,15 +153,15 @@ class EvaluatePrm:
         }
 
     def done(self) -> Evaluated | None:
-        """The result of this evaluation, where the model can be told to be the same without loading it."""
+        """The result of this evaluation, if a look at the model's files shows that the model is the same; else None."""
         wanted = self._flat()
         for job in Job.all(self.store) if self.store is not None and self.mark else ():
             with suppress(InputError):
-                told = job.described()
-                config = {name: value for name, value in told["config"].items() if name not in _OF_THE_MODEL}
-                is_same = config == wanted and told.get("run", {}).get("model_mark") == self.mark
-                if is_same and (found := _result(job)) is not None:
-                    return found
+                described = job.described()
+                config = {name: value for name, value in described["config"].items() if name not in _OF_THE_MODEL}
+                is_same = config == wanted and described.get("run", {}).get("model_mark") == self.mark
+                if is_same and (done := _result(job)) is not None:
+                    return done
         return None
 
     def read(self) -> list[JudgedSet]:
@@ -175,7 +175,7 @@ class EvaluatePrm:
         return self._sets
 
     def reward(self, **live: Any) -> RewardBackend:
-        """The model behind its backend; `live` are options that do not change its scores. Raises `UsageError`."""
+        """The reward model; `live` are options of its backend that change no score. Raises `UsageError`."""
         config = self.config
         return open_reward(config.backend, config.model, config.format, live, "eval prm")
 
@@ -324,10 +324,10 @@ def _announced(
 
 
 def model_mark(config: PrmEvaluationConfig) -> str:
-    """What tells that a model of this machine is the same as before, without loading it; "" where nothing does.
+    """A mark that is the same as long as a model of this machine is, without loading it; "" if there is no such mark.
 
-    A folder by its files with sizes and times; a Hub repository by the commit that is in the cache, which a newer one
-    on the Hub does not change. Raises `InputError` for a name that looks like a folder and is none.
+    A folder is marked by its files with sizes and times, a Hub repository by the commit in the cache, which a newer
+    commit on the Hub does not change. Raises `InputError` for a name that looks like a folder and is none.
     """
     entry = model_entry(config.model)
     if config.backend not in ("transformers", "vllm"):
@@ -336,7 +336,7 @@ def model_mark(config: PrmEvaluationConfig) -> str:
     folder = Path(entry.path).expanduser()
     if folder.is_dir():
         files = sorted((item.name, item.stat()) for item in folder.iterdir() if item.is_file())
-        parts = [f"{name} {told.st_size} {told.st_mtime_ns}" for name, told in files]
+        parts = [f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files]
     else:
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
@@ -352,12 +352,12 @@ def model_mark(config: PrmEvaluationConfig) -> str:
 
 
 def _result(job: Job) -> Evaluated | None:
-    found = job.result()
-    if found is None:
+    result = job.result()
+    if result is None:
         return None
-    # A file of an older version is computed anew.
+    # The figures of a file of an older version are computed anew.
     with suppress(KeyError, TypeError):
-        return Evaluated.read(found)
+        return Evaluated.read(result)
     return None
 
 
@@ -375,7 +375,7 @@ def _described(judged: JudgedSet, seen: frozenset[str] | None) -> dict[str, Any]
     plain = {name: getattr(judged, name) for name in ("without_truth", "unreadable")}
     questions = {item.question for item in judged.solutions}
     known = {"seen_questions": None if seen is None else count_seen(questions, seen), "questions": len(questions)}
-    return {"truth": dict(judged.told), **plain, "dropped": dict(judged.dropped), **known}
+    return {"truth": dict(judged.truth), **plain, "dropped": dict(judged.dropped), **known}
 
 
 def _listed(sets: Sequence[JudgedSet], failures: Mapping[str, str]) -> Iterator[dict[str, str]]:

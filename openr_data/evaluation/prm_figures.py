@@ -1,8 +1,8 @@
-"""The figures of an evaluation of a process reward model, by set of solutions and inside of it by source and generator.
+"""The figures of an evaluation of a process reward model, by set of solutions, and in a set by source and generator.
 
-Steps count up to and including the first true error, where truth is known; neutral is not wrong. First errors count on
-solutions whose truth is decided, at three thresholds: 0.5, the model's own, and the best one on a dev set.
-A solution that could not be scored is missed in the first-error figures and has no steps in the others.
+Steps with a known truth count up to and including the first true error; neutral is not wrong. First errors count on
+solutions whose truth is decided, at three thresholds: 0.5, the model's own, and the best one on a dev set. A solution
+without scores counts as missed in the first-error figures and has no steps in the others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from .scores import case_id
 
 HALF: Final = 0.5
 OWN, DEV = "_own", "_dev"
-"""What the names of the first-error figures end in at the other two thresholds."""
+"""The endings of the names of the first-error figures at the other two thresholds."""
 MEAN: Final = "mean"
 """The row of the mean over the sets: the headline of ProcessBench."""
 
@@ -31,19 +31,19 @@ _CURVE: Final = ("threshold", "f1", "accuracy_erroneous", "accuracy_correct")
 _AT: Final = ("threshold", "f1", "accuracy_erroneous", "accuracy_correct", "exact", "erroneous_hit", "correct_hit")
 
 GRID: Final = tuple(i / 100 for i in range(101))
-"""Thresholds at which the curve of F1 has points whatever the scores are."""
+"""Thresholds at which the curve of F1 always has points."""
 
 ScoresByCase = Mapping[str, Sequence[float]]
-"""Step scores by `case_id`; what has none could not be scored."""
+"""Step scores by `case_id`; a solution that could not be scored is missing."""
 RateCurve = Mapping[str, Sequence[float | None]]
 """Parallel lists: threshold (ascending), f1, accuracy_erroneous, accuracy_correct."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrmFigures:
-    """One set of solutions, or one group in it: `by` is "", "source" or "generator", `group` which one.
+    """One set of solutions, or one group in it: `by` is "", "source" or "generator", `group` its name.
 
-    `failed` of the `solutions` could not be scored; of `undecided` ones the truth does not say whether they have an
+    `failed` of the `solutions` could not be scored; for `undecided` ones the truth leaves open whether they have an
     error. `at_dev` is None without a dev set.
     """
 
@@ -64,7 +64,7 @@ class PrmFigures:
         """The figures as one flat row, without curve and bins."""
         steps = self.steps.as_dict()
         del steps["bins"], steps["threshold"]
-        found: dict[str, Any] = {
+        row: dict[str, Any] = {
             "set": self.name,
             "by": self.by,
             "group": self.group,
@@ -78,7 +78,7 @@ class PrmFigures:
             **(_at(self.at_dev, DEV) if self.at_dev is not None else {}),
             "last_is_lowest": self.last_is_lowest,
         }
-        return {**found, **steps}
+        return {**row, **steps}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -100,8 +100,8 @@ class PrmFigures:
         )
 
 
-def _at(found: FirstErrorMetrics, ending: str) -> dict[str, Any]:
-    plain = found.as_dict()
+def _at(metrics: FirstErrorMetrics, ending: str) -> dict[str, Any]:
+    plain = metrics.as_dict()
     return {f"{name}{ending}": plain[name] for name in _AT}
 
 
@@ -117,7 +117,7 @@ def _read_at(plain: Mapping[str, Any], ending: str) -> FirstErrorMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DevThreshold:
-    """The threshold with the best first-error F1 on a dev set, and how many of its solutions are in the other sets."""
+    """The threshold with the best first-error F1 on a dev set; `in_common` counts its solutions in the other sets."""
 
     name: str
     threshold: float
@@ -128,7 +128,7 @@ class DevThreshold:
 
 @dataclass(frozen=True, slots=True)
 class PrmEvaluation:
-    """What came of an evaluation: a row of figures a set, each followed by its groups."""
+    """The result of an evaluation: a row of figures for each set, followed by the rows of its groups."""
 
     model: str
     revision: str
@@ -142,16 +142,16 @@ class PrmEvaluation:
         return [item for item in self.rows if not item.by]
 
     def mean_row(self) -> dict[str, Any] | None:
-        """Unweighted means of F1 over the sets, None with one set; a mean is None where a set has no F1."""
+        """Unweighted means of F1 over the sets, None with one set; a mean is None if a set has no F1."""
         if len(self.sets) < 2:
             return None
         rows = [item.row() for item in self.sets]
-        found: dict[str, Any] = {"set": MEAN, "by": "", "group": ""}
+        mean: dict[str, Any] = {"set": MEAN, "by": "", "group": ""}
         for ending in ("", OWN, *([DEV] if self.dev is not None else [])):
             values = [row[f"f1{ending}"] for row in rows]
-            found[f"threshold{ending}"] = rows[0][f"threshold{ending}"]
-            found[f"f1{ending}"] = None if None in values else sum(values) / len(values)
-        return found
+            mean[f"threshold{ending}"] = rows[0][f"threshold{ending}"]
+            mean[f"f1{ending}"] = None if None in values else sum(values) / len(values)
+        return mean
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -177,9 +177,9 @@ class PrmEvaluation:
 
 
 def choose_threshold(dev: JudgedSet, sets: Sequence[JudgedSet], scores: ScoresByCase) -> DevThreshold:
-    """The best threshold on the scored solutions of a dev set; one that could not be scored has no say.
+    """The best threshold on the scored solutions of a dev set; those without scores do not count.
 
-    Raises `ValueError` where none of those with an error, or none of those without, has scores.
+    Raises `ValueError` if no solution with an error, or none without an error, has scores.
     """
     items = [item for solution in dev.solutions if (item := _decided(solution, scores)) is not None]
     reported = {_case(item) for each in sets for item in each.solutions}
@@ -193,7 +193,7 @@ def choose_threshold(dev: JudgedSet, sets: Sequence[JudgedSet], scores: ScoresBy
 
 
 def figures_of(judged: JudgedSet, scores: ScoresByCase, own: float, dev: float | None = None) -> Iterator[PrmFigures]:
-    """The figures of a set, then of each source and of each generator in it where there are several."""
+    """The figures of a set, then those of each source and each generator if the set has several."""
     yield _figures(judged.name, "", "", judged.solutions, scores, own, dev)
     for by in ("source", "generator"):
         groups: dict[str, list[JudgedSolution]] = {}
@@ -218,16 +218,16 @@ def _figures(
     step_scores: list[float] = []
     step_truths: list[bool] = []
     for solution in solutions:
-        found, error = scores.get(_case(solution)), solution.first_error
-        if found is None:
+        given, error = scores.get(_case(solution)), solution.first_error
+        if given is None:
             if not solution.is_undecided:
                 missed[error is None] += 1
             continue
-        all_scored.append(Scored(tuple(found), error))
+        all_scored.append(Scored(tuple(given), error))
         if not solution.is_undecided:
             items.append(all_scored[-1])
-        known = len(found) if error is None else error + 1
-        for score, label in zip(found[:known], solution.truth[:known], strict=True):
+        judged = len(given) if error is None else error + 1
+        for score, label in zip(given[:judged], solution.truth[:judged], strict=True):
             if label is not None:
                 step_scores.append(score)
                 step_truths.append(label >= 0)
@@ -235,7 +235,7 @@ def _figures(
     def with_missed(point: FirstErrorMetrics) -> FirstErrorMetrics:
         return replace(point, erroneous=point.erroneous + missed[0], correct=point.correct + missed[1])
 
-    # What every threshold of a range gives, and a grid for the eye: so it is drawn as the steps that it has.
+    # F1 is a step function of the threshold: the points where it changes, and a grid so that plots show the steps.
     turns = [point.threshold for point in first_error_curve(items) if 0 <= point.threshold <= 1]
     curve = [with_missed(point) for point in first_error_curve(items, sorted({*turns, *GRID}))]
     return PrmFigures(
@@ -255,8 +255,8 @@ def _figures(
 
 
 def _decided(solution: JudgedSolution, scores: ScoresByCase) -> Scored | None:
-    found = scores.get(_case(solution))
-    return None if found is None or solution.is_undecided else Scored(tuple(found), solution.first_error)
+    given = scores.get(_case(solution))
+    return None if given is None or solution.is_undecided else Scored(tuple(given), solution.first_error)
 
 
 def _case(solution: JudgedSolution) -> str:

@@ -1,4 +1,4 @@
-"""The questions that a reward model was trained on or chosen by, as its folder or its Hub repository tells them."""
+"""Reads the questions that a reward model was trained on or chosen by, from its folder or its Hub repository."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from ..overlap import SEEN_FILE, read_fingerprints
 
 
 def seen_questions(model: str, *, is_local: bool = True) -> frozenset[str] | None:
-    """Their fingerprints; None where the model does not say, which most do not.
+    """Their fingerprints; None for a model without a list of them, as most are.
 
-    `is_local`: its name is that of a folder or a Hub repository; what a server calls it may be neither.
-    Raises `InputError` for a file that cannot be read.
+    `is_local`: its name is that of a folder or a Hub repository; the name of a served model may be neither. Raises
+    `InputError` for a file that cannot be read.
     """
     entry = model_entry(model)
     folder = Path(entry.path).expanduser()
@@ -25,12 +25,12 @@ def seen_questions(model: str, *, is_local: bool = True) -> frozenset[str] | Non
         return read_fingerprints(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}). Without it nothing is said of questions in common."
+            f"{path} cannot be read ({error}). Without it, questions in common are not counted."
         ) from error
 
 
-def seen_told(count: int, total: int, where: str) -> str:
-    """The sentence about questions in common."""
+def seen_note(count: int, total: int, where: str) -> str:
+    """The note about questions in common."""
     return (
         f"{count:,} of the {total:,} questions of {where} are among those that the model was trained on or chosen by: "
         "its figures flatter there."
@@ -38,7 +38,7 @@ def seen_told(count: int, total: int, where: str) -> str:
 
 
 def _of_hub(name: str, revision: str) -> Path | None:
-    """The file of a repository whose model is in the cache; of no other anything is asked."""
+    """The file of a repository whose model is in the cache; the Hub is asked about no other."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -48,5 +48,5 @@ def _of_hub(name: str, revision: str) -> Path | None:
             return None
         return Path(hf_hub_download(name, SEEN_FILE, revision=wanted))
     except (HfHubHTTPError, HFValidationError, OSError):
-        # Not there, or nobody to ask.
+        # The repository has no such file, or the Hub cannot be reached.
         return None

@@ -1,7 +1,7 @@
-"""Who knows which steps are wrong: the oracle of a source, people, or a method that is taken at its word.
+"""Reads the truth about steps: from the oracle of a source, from people, or from a method that is taken at its word.
 
-Truth is a table of `solution_id`, `label` and `first_error`, one row a solution. It is asked for the solutions of the
-table `contenders` (`method`, `job_id`) that the connection has.
+Truth is a table of `solution_id`, `label` and `first_error`, one row for each solution of the methods and jobs in the
+table `contenders` (`method`, `job_id`) of the connection.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,27 +33,27 @@ _WANTED: Final = "select solution_id from labels join contenders using (method, 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The rows, how many solutions each kind of truth judges, and how many an oracle should have but could not."""
+    """The rows, the number of solutions by kind of truth (`counts`), and of those an oracle could not judge."""
 
     rows: pa.Table
-    told: Mapping[str, int]
+    counts: Mapping[str, int]
     unreadable: int = 0
 
 
 def oracles(connection: duckdb.DuckDBPyConnection, *, needed: bool) -> dict[str, Any]:
     """The sources of the dataset's questions that can judge a solution, by name.
 
-    Raises `MissingDependency` for one that is not installed, only where they are `needed`.
+    Raises `MissingDependency` for one that is not installed, but only if they are `needed`.
     """
-    asked = query.arrow(connection, "select distinct source from questions where source <> '' order by source")
-    found = {name: oracle_of(name, needed=needed) for name in asked["source"].to_pylist()}
-    return {name: source for name, source in found.items() if source is not None}
+    names = query.arrow(connection, "select distinct source from questions where source <> '' order by source")
+    sources = {name: oracle_of(name, needed=needed) for name in names["source"].to_pylist()}
+    return {name: source for name, source in sources.items() if source is not None}
 
 
 def oracle_of(name: str, *, needed: bool) -> Any | None:
-    """The source with this name, where it can judge a solution.
+    """The source with this name, or None if it cannot judge a solution.
 
-    Raises `MissingDependency` for one that is not installed, only where it is `needed`.
+    Raises `MissingDependency` for one that is not installed, but only if it is `needed`.
     """
     try:
         check("source", name)
@@ -68,39 +68,40 @@ def oracle_of(name: str, *, needed: bool) -> Any | None:
 
 
 def ask(source: Any, question: Question, steps: Sequence[str]) -> list[HardLabel] | None:
-    """What an oracle says of the steps, or None where it cannot judge them."""
+    """The labels that an oracle gives the steps, or None if it cannot judge them."""
     try:
         return list(source.judge(question, steps))
     except (LookupError, TypeError, ValueError):
-        # A question that came from elsewhere under the name of the source, without what the source knows of its own.
+        # The question bears the name of the source but was written elsewhere: the source lacks its own data about it.
         return None
 
 
 def find_truth(
     connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Any], methods: pa.Table | None, kind: str
 ) -> Truth:
-    """What the oracles say, and of the rest what the label sets of `methods` say, which are told as this kind.
+    """The labels of the oracles, and for the other solutions those of `methods`, counted as truth of this `kind`.
 
-    `methods` has `method`, `job_id` and `by_people`: where that is true only the sets that people made count. Raises
+    `methods` has `method`, `job_id` and `by_people`: if that is true, only the sets that people made count. Raises
     `StoreError` for a damaged file.
     """
-    found: list[pa.Table] = [_SCHEMA.empty_table()]
+    batches: list[pa.Table] = [_SCHEMA.empty_table()]
     unreadable = 0
     for batch, failed in _ask_oracles(connection, sources) if sources else ():
-        found.append(batch)
+        batches.append(batch)
         unreadable += failed
-    by_oracle = pa.concat_tables(found)
-    told = _SCHEMA.empty_table()
+    by_oracle = pa.concat_tables(batches)
+    by_methods = _SCHEMA.empty_table()
     if methods is not None:
         connection.register("judges", methods)
-        told = query.arrow(connection, _TOLD).cast(_SCHEMA)
-        told = told.filter(pc.invert(pc.is_in(told["solution_id"], by_oracle["solution_id"].combine_chunks())))
-    counted = {name: rows.num_rows for name, rows in ((ORACLE, by_oracle), (kind, told)) if rows.num_rows}
-    return Truth(pa.concat_tables([by_oracle, told]), counted, unreadable)
+        by_methods = query.arrow(connection, _BY_METHODS).cast(_SCHEMA)
+        has_oracle = pc.is_in(by_methods["solution_id"], by_oracle["solution_id"].combine_chunks())
+        by_methods = by_methods.filter(pc.invert(has_oracle))
+    counted = {name: rows.num_rows for name, rows in ((ORACLE, by_oracle), (kind, by_methods)) if rows.num_rows}
+    return Truth(pa.concat_tables([by_oracle, by_methods]), counted, unreadable)
 
 
 def _ask_oracles(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Any]) -> Iterator[tuple[pa.Table, int]]:
-    """Judged solutions, some at a time, and how many of them could not be judged."""
+    """Judged solutions, some at a time, and the number of those that could not be judged."""
     connection.register("oracles", pa.table({"source": list(sources)}))
     try:
         for batch in connection.sql(_TO_JUDGE).to_arrow_reader(AT_ONCE):
@@ -127,8 +128,8 @@ _TO_JUDGE: Final = f"""
     where source in (select source from oracles)
 """
 
-# Of several that judge one solution the one that judges most of it.
-_TOLD: Final = f"""
+# If several label sets judge a solution, the one that judges most of its steps counts.
+_BY_METHODS: Final = f"""
     select distinct on (solution_id) solution_id, label, first_error
     from labels join judges using (method, job_id)
     where solution_id in ({_WANTED}) and (not by_people or {BY_PEOPLE})

@@ -1,22 +1,22 @@
-"""The SQL of preferences: pairs of steps and of whole responses, out of rollouts that are there already.
+"""The SQL of preferences: pairs of steps and of whole responses, from stored rollouts.
 
-Their columns `prompt`, `chosen`, `rejected` are what preference trainers read. A prompt ends with a blank line, so that
-prompt and answer together are the text as it was written; it holds the question and the steps so far, without any chat
-template (`question` and `prefix_steps` are there for one).
+Preference trainers read the columns `prompt`, `chosen` and `rejected`. A prompt ends with a blank line, so that prompt
+and answer together are the text as it was written; it holds the question and the steps so far without a chat template
+(apply one to `question` and `prefix_steps`).
 
-- `sibling_pairs`: two steps behind the same prefix with different values (OmegaPRM, arXiv 2406.06592, appendix B; the
+- `sibling_pairs`: two steps after the same prefix with different values (OmegaPRM, arXiv 2406.06592, appendix B; the
   PPM of rStar-Math, arXiv 2501.04519). `target` is the Bradley-Terry target (1 + p - q) / 2.
-- `outcomes`: complete responses to the bare question, each with whether it is right (implicit PRM, arXiv 2412.01981).
+- `outcomes`: complete responses to the bare question, each with its outcome (implicit PRM, arXiv 2412.01981).
 - `outcome_pairs`: the i-th right response with the i-th wrong one, so a question has as many as the rarer side.
 
-What counts as the value p of a step: the share of correct rollouts of its prefix, over all jobs of a policy; where
-nothing was drawn from it, 1 or 0 for a complete solution with a verdict. A certified prefix that was not measured, or
-measured 0, is above 0 and nobody knows how far: it is preferred to a step that was measured 0, with `p_chosen` and
-`target` null, and it is in no other pair.
+The value p of a step is the share of correct rollouts of its prefix, over all jobs of a policy; without rollouts it is
+1 or 0 for a complete solution with a verdict. A certified prefix that was not measured, or measured 0, has an unknown
+value above 0: it is preferred to a step that was measured 0, with `p_chosen` and `target` null, and it is in no other
+pair.
 
 Limits: a prefix of n measured steps has up to n (n - 1) / 2 pairs. The text of a prefix is put together from its nodes,
-so a pair whose prefix is not known down to the question is left out; a step with a correct rollout behind it has that
-always. Shares of rollouts that were drawn until a label was sure (the method `adaptive`) are biased.
+so a pair whose prefix lacks nodes down to the question is left out; the prefix of a step with a correct rollout is
+always complete. Shares of rollouts that were drawn until a label was sure (the method `adaptive`) are biased.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from typing import Final
 _BLANK_LINE: Final = "repeat(chr(10), 2)"
 
 PREFERENCE_VIEWS: Final[Mapping[str, str]] = {
-    # Only the prefixes that have a pair are put together, from their end to the question.
+    # Only the texts of prefixes with a pair are put together, from their end to the question.
     "sibling_pairs": f"""
         with recursive measured as (
             select policy, parent_id, node_id, step, n_rollouts, certified,

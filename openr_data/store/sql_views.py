@@ -1,6 +1,6 @@
-"""The SQL of a dataset beyond its tables: macros (the algebra of labels) and views over them.
+"""The SQL of a dataset beyond its tables: macros (the algebra of labels) and views over the tables.
 
-The same algebra in Python is `openr_data/labels.py`; a test holds both against each other.
+`openr_data/labels.py` has the same algebra in Python; a test compares both.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _Z2 = WILSON_Z**2
 def _wilson(sign: str) -> str:
     root = f"{WILSON_Z} * sqrt(greatest(n_correct * (n_rollouts - n_correct), 0) / n_rollouts + {_Z2 / 4})"
     end = f"(n_correct + {_Z2 / 2} {sign} {root}) / (n_rollouts + {_Z2})"
-    # Rounding must not put an end on the wrong side of the share itself, or outside of 0 and 1.
+    # Rounding must not put an end of the interval on the wrong side of the share, or outside of 0 and 1.
     held = (
         f"greatest(0.0, least({end}, n_correct / n_rollouts))"
         if sign == "-"
@@ -34,7 +34,7 @@ MACROS: Final[Mapping[str, str]] = {
     ),
     "wilson_low(n_correct, n_rollouts)": _wilson("-"),
     "wilson_high(n_correct, n_rollouts)": _wilson("+"),
-    # list_position counts from 1 and gives null where there is none.
+    # list_position counts from 1 and returns null for a missing element.
     "first_error(labels)": "nullif(coalesce(list_position(labels, -1), 0), 0) - 1",
     "cohens_kappa(good_good, good_bad, bad_good, bad_bad)": (
         "case when (good_good + good_bad) * (good_good + bad_good) + (bad_bad + bad_good) * (bad_bad + good_bad) "
@@ -44,7 +44,7 @@ MACROS: Final[Mapping[str, str]] = {
         "((good_good + good_bad + bad_good + bad_bad) ** 2 - "
         "((good_good + good_bad) * (good_good + bad_good) + (bad_bad + bad_good) * (bad_bad + good_bad))) end"
     ),
-    # A good step makes all steps before it good: from there the answer can be reached.
+    # A good step makes all steps before it good: the answer can be reached from there.
     "repair(labels)": (
         "list_transform(labels, lambda label, place: "
         "case when place < coalesce(len(labels) + 1 - list_position(list_reverse(labels), 1), 0) then 1 else label end)"
@@ -57,7 +57,7 @@ MACROS: Final[Mapping[str, str]] = {
 """Signature to definition."""
 
 EVENTS: Final = "job_events"
-"""The rows of the table `jobs` as they are stored; under its own name a view shows them read."""
+"""The rows of the table `jobs` as they are stored; the view `jobs` parses them."""
 
 
 def _spent(names: str) -> str:
@@ -101,7 +101,7 @@ VIEWS: Final[Mapping[str, str]] = {
         join solutions s using (question_id, solution_id, job_id)
         join questions q using (question_id)
     """,
-    # One unnest of the indexes, then look-ups: so a query reads the lists it names and no others.
+    # One unnest of the indexes, then look-ups: a query reads only the lists that it names.
     "steps": """
         select label_id, question_id, solution_id, method, completer, job_id, source, split, level, subject,
                generator, outcome, len(label)::int as n_steps, first_error, step_index,
@@ -210,7 +210,7 @@ VIEWS: Final[Mapping[str, str]] = {
                steps[first_error + 1] as step
         from records where first_error is not null
     """,
-    # The decisions are those of `openr_data/relative.py`. The root is that of the job, else the most measured one.
+    # `openr_data/relative.py` has the same rules. The root is that of the job, else the root measured most.
     "relative_progress": f"""
         with roots as (
             select question_id, policy, job_id, n_rollouts, soft_label(n_correct, n_rollouts) as value
@@ -219,7 +219,7 @@ VIEWS: Final[Mapping[str, str]] = {
                 select job_id from labels where list_contains(provenance, {int(Provenance.STOPPED)}))
         ), best as (
             select distinct on (question_id, policy) * from roots order by question_id, policy, n_rollouts desc, job_id
-        ), told as (
+        ), measured_steps as (
             select r.label_id, r.question_id, r.solution_id, r.method, r.completer, r.job_id, r.steps,
                    coalesce(own.value, best.value) as root,
                    list_transform(range(1, len(r.label) + 1), lambda i: coalesce(
@@ -232,7 +232,7 @@ VIEWS: Final[Mapping[str, str]] = {
         ), known as (
             select *, list_transform(usable, lambda share, i: if(
                        i > coalesce(list_position(usable, 0.0), len(usable)), 0.0, share)) as share
-            from told
+            from measured_steps
         ), laid_out as (
             select * exclude (root, measured, usable, share), measured[step_index + 1] as measured,
                    share[step_index + 1] as value, if(step_index = 0, root, share[step_index]) as parent_value
@@ -246,4 +246,4 @@ VIEWS: Final[Mapping[str, str]] = {
     """,
     **PREFERENCE_VIEWS,
 }
-"""Name to definition; each may use the tables, the macros and the views before it."""
+"""Name to definition; a view may use the tables, the macros and the views before it."""

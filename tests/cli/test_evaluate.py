@@ -239,7 +239,7 @@ def test_a_plot_is_drawn_and_says_where(run: Run, small: Dataset) -> None:
         (["--on", "strange.jsonl"], "strange.jsonl is in no known format (line 1: it has the fields a)"),
         (["--on", "strange.jsonl", "--file-format", "trl"], "No row of strange.jsonl could be read as trl"),
         (["--on", "strange.jsonl", "--file-format", "tlr"], "No format 'tlr'"),
-        (["--on", "d", "--file-format", "trl"], "--file-format says how files are read, and neither --on nor --dev"),
+        (["--on", "d", "--file-format", "trl"], "--file-format is the format of files, and neither --on nor --dev"),
         (["--on", "d", "--backend", "transfomers"], "No reward 'transfomers'"),
         (["--on", "d", "--base-url", "http://x"], "The backend 'transformers' has no option --base-url"),
         (["--on", "d", "--limit", "-1"], "Invalid value for '--limit'"),

@@ -453,10 +453,10 @@ def test_a_hub_model_is_known_by_the_commit_that_is_here(monkeypatch: pytest.Mon
 def test_the_oracle_is_the_truth_where_there_is_one(store: Store, dataset: Dataset) -> None:
     arithmetic(dataset, (0, None), (1, 0), (2, 1))
     read = labelled_data(store, "d").read()
-    assert (dict(read.told), read.without_truth, read.unreadable) == ({"oracle": 3}, 0, 0)
+    assert (dict(read.truth), read.without_truth, read.unreadable) == ({"oracle": 3}, 0, 0)
     assert sorted(item.first_error for item in read.solutions if item.first_error is not None) == [0, 1]
     told = labelled_data(store, "d").read("m")
-    assert (dict(told.told), {item.first_error for item in told.solutions}) == ({"m": 3}, {None})
+    assert (dict(told.truth), {item.first_error for item in told.solutions}) == ({"m": 3}, {None})
     assert read.solutions[0].source == "arithmetic"
 
 
@@ -464,7 +464,7 @@ def test_people_are_the_truth_where_there_is_no_oracle_and_others_are_counted(st
     people(dataset, *TRUTH)
     records(dataset, "m", *[{"label": [1, 1, 1]}] * 7)
     read = labelled_data(store, "d").read()
-    assert (dict(read.told), len(read.solutions), read.without_truth) == ({"human": 5}, 5, 2)
+    assert (dict(read.truth), len(read.solutions), read.without_truth) == ({"human": 5}, 5, 2)
     assert [item.first_error for item in sorted(read.solutions, key=lambda item: item.question)] == [
         None,
         1,
@@ -479,7 +479,7 @@ def test_what_the_oracle_cannot_read_is_counted(store: Store, dataset: Dataset) 
     arithmetic(dataset, (0, None), metadata=False)
     people(dataset, 1)
     read = labelled_data(store, "d").read()
-    assert (dict(read.told), read.unreadable, read.without_truth) == ({"human": 1}, 1, 1)
+    assert (dict(read.truth), read.unreadable, read.without_truth) == ({"human": 1}, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ def test_a_file_gives_the_figures_that_its_import_gives(store: Store, dataset: D
 def test_a_row_is_a_solution_though_two_models_wrote_the_same(tmp_path: Path) -> None:
     name = write(tmp_path / "bench.jsonl", rows_of(*TRUTH, generators="gh"))
     read = labelled_data(None, name).read()
-    assert (len(read.solutions), dict(read.told)) == (10, {"human": 10})
+    assert (len(read.solutions), dict(read.truth)) == (10, {"human": 10})
     assert len({item.solution_id for item in read.solutions}) == 5
 
 
@@ -575,7 +575,7 @@ def test_label_sets_of_one_solution_in_a_file_are_one_solution_by_whoever_knows(
     name = write(tmp_path / "r.jsonl", rows)
     read = labelled_data(None, name).read()
     assert [item.truth for item in read.solutions] == [(1, 1, -1)]
-    assert (dict(read.told), read.without_truth) == ({"human": 1}, 1)
+    assert (dict(read.truth), read.without_truth) == ({"human": 1}, 1)
     by_method = labelled_data(None, name).read("m")
     assert [item.truth for item in by_method.solutions] == [(-1, None, None), (1, 1, 1)]
 
@@ -590,7 +590,7 @@ def test_a_file_of_the_arithmetic_world_is_judged_by_its_oracle(store: Store, da
     path = tmp_path / "a.jsonl"
     write_rows(path, export_rows(dataset.view(), make_format("records", {}, "d", ""), Tally()))
     of_file, of_store = labelled_data(store, str(path)).read(), labelled_data(store, "d").read()
-    assert dict(of_file.told) == {"oracle": 2}
+    assert dict(of_file.truth) == {"oracle": 2}
     assert sorted(of_file.solutions, key=repr) == sorted(of_store.solutions, key=repr)
     assert {item.first_error for item in labelled_data(store, str(path)).read("m").solutions} == {None}
 
