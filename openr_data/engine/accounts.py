@@ -6,15 +6,18 @@ to stop. What the job has paid for is the journal's own total, so it outlives ev
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..errors import BudgetReached
 from ..types import Usage
 from .journal import Journal
 from .request_keys import question_key
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -79,13 +82,11 @@ class Accounts:
             account.seconds = time.monotonic() - began
             _ACCOUNT.reset(token)
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Surround a call of a model: raises `BudgetReached` where a limit is reached, and counts a cancelled call."""
-        account = self.current
+    async def call(self, account: Account, ask: Callable[[], Awaitable[T]]) -> T:
+        """The reply of a model, and a cancelled call counted. Raises `BudgetReached` where a limit is reached."""
         self.check_limit()
         try:
-            yield
+            return await ask()
         except asyncio.CancelledError:
             self.cancelled += 1
             account.usage.cancelled += 1

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..errors import PolicyError
 from ..types import Usage
-from .accounts import Accounts
+from .accounts import Account, Accounts
 from .protocols import RewardBackend
 from .request_keys import score_keys
 from .shared_calls import SharedCalls
@@ -66,7 +66,7 @@ class JournaledReward:
             if keys and all(prefix in first for prefix in keys):
                 scores, usage = tuple(first[prefix] for prefix in keys), Usage()
             else:
-                fresh, usage = await self._call(question, steps)
+                fresh, usage = await self._call(account, question, steps)
                 scores = tuple(first.setdefault(prefix, value) for prefix, value in zip(keys, fresh, strict=True))
             # Also where no call was needed: a resumed search may ask in another order, and finds the same scores.
             self._accounts.journal.put_scores(key, stem, account.key, scores, usage)
@@ -78,13 +78,12 @@ class JournaledReward:
             first.setdefault(prefix, value)
         return scores
 
-    async def _call(self, question: str, steps: tuple[str, ...]) -> tuple[tuple[float, ...], Usage]:
-        with self._accounts.call():
-            self.in_flight += 1
-            try:
-                reply = await self._reward.score_steps(question, steps)
-            finally:
-                self.in_flight -= 1
+    async def _call(self, account: Account, question: str, steps: tuple[str, ...]) -> tuple[tuple[float, ...], Usage]:
+        self.in_flight += 1
+        try:
+            reply = await self._accounts.call(account, lambda: self._reward.score_steps(question, steps))
+        finally:
+            self.in_flight -= 1
         scores = reply.scores
         if len(scores) != len(steps) or not all(math.isfinite(value) and 0 <= value <= 1 for value in scores):
             raise PolicyError(

@@ -156,8 +156,7 @@ class JournaledPolicy:
         self.in_flight += n
         try:
             # The limit is checked again here: other requests were answered while this one waited.
-            with self.accounts.call():
-                fresh = tuple(await self._policy.sample(prefix, n, sampling))
+            fresh = tuple(await self.accounts.call(account, lambda: self._policy.sample(prefix, n, sampling)))
         finally:
             self.in_flight -= n
             self.admission.leave(tokens)
