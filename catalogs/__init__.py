@@ -1,1 +1,1 @@
-"""Lists of named things: question sources, models, recipes, and the arithmetic world."""
+"""Catalogs of named things: question sources, models, recipes, ready queries, and the arithmetic world."""

@@ -1,1 +1,1 @@
-"""Learning from a pinned snapshot: reward models and policies."""
+"""Trains reward models and policies from a pinned snapshot."""

@@ -1,4 +1,4 @@
-"""The model that a reward model begins from: its format, its head, its tokenizer."""
+"""Loads the base model of a training run: its format, its head, its tokenizer."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +13,13 @@ from openr_data.models import model_entry
 from openr_data.prm_format import CONFIG_KEY, PrmEncoder, PrmFormat, format_of, prm_format
 
 OURS: Final = ("openr-data", "openr-qwen")
-"""Formats that are tried in turn where none is named."""
+"""Formats that are tried in turn if none is named."""
 
 
 def choose_format(model: str, wanted: str) -> PrmFormat:
-    """The format to train with: the one named, that of a reward model that is trained on, else the first that fits.
+    """Return the format to train with: the named one, that of a base model that is a reward model, else the first fit.
 
-    Raises `InputError` where the tokenizer has the tokens of none.
+    Raises `InputError` if no format fits the tokenizer.
     """
     tokenizer, config = _tokenizer(model)
     if wanted:
@@ -41,9 +41,9 @@ def choose_format(model: str, wanted: str) -> PrmFormat:
 
 
 def load_base(model: str, form: PrmFormat) -> tuple[Any, Any]:
-    """The model with the head of the format, in float32 (bf16 is a matter of autocast), and its tokenizer.
+    """Load the model with the head of the format, in float32 (autocast handles bf16), and its tokenizer.
 
-    Raises `InputError` for what is no model.
+    Raises `InputError` for a path or name that is not a model.
     """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer, _ = _tokenizer(model)
@@ -54,18 +54,20 @@ def load_base(model: str, form: PrmFormat) -> tuple[Any, Any]:
         kind = AutoModelForTokenClassification
         options["num_labels"] = 2 if form.head == "classes" else 1
     try:
-        loaded, found = kind.from_pretrained(path, output_loading_info=True, **options)
+        loaded, info = kind.from_pretrained(path, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(_unusable(model, error)) from error
-    # A head may be new; what is below it would be random without a word.
-    missing = [name for name in found["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")]
+    # A new head may be missing; any other missing weight would silently be random.
+    missing = [name for name in info["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")]
     if missing:
         raise InputError(
-            f"{model!r} is no {type(loaded).__name__}: it has no weights for {min(missing)} and {len(missing) - 1:,} "
+            f"{model!r} is not a {type(loaded).__name__}: it lacks weights for {min(missing)} and {len(missing) - 1:,} "
             "others. Name a folder with a model, or a Hub repository."
         )
     if len(tokenizer) > loaded.get_input_embeddings().num_embeddings:
-        raise InputError(f"The tokenizer of {model} has more tokens than the model knows. Resize the model first.")
+        raise InputError(
+            f"The tokenizer of {model} has more tokens than the model's embeddings. Resize the model first."
+        )
     return loaded, tokenizer
 
 
@@ -86,4 +88,4 @@ def _place(model: str) -> tuple[str, str]:
 
 def _unusable(model: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-    return f"{model!r} is no model that can be trained: {reason}. Name a folder with a model, or a Hub repository."
+    return f"{model!r} is not a trainable model: {reason}. Name a folder with a model, or a Hub repository."

@@ -1,1 +1,1 @@
-"""The arithmetic world: word problems whose every step is known, an oracle, and a small policy."""
+"""The arithmetic world: word problems with known steps, an oracle that judges any step, and a small policy."""

@@ -1,4 +1,4 @@
-"""Measure the shipped policy and write its model card: `python -m openr_data.catalogs.arithmetic.card`."""
+"""Measures the shipped policy and writes its model card: `python -m openr_data.catalogs.arithmetic.card`."""
 
 import argparse
 import asyncio
@@ -26,7 +26,7 @@ SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class LevelFigures:
-    """What the policy does on one level: shares of right answers, greedy and sampled."""
+    """The policy's shares of right answers on one level, greedy and sampled."""
 
     level: int
     questions: int
@@ -35,7 +35,7 @@ class LevelFigures:
 
 
 async def measure(policy: Policy, questions: Sequence[Question], samples: int = SAMPLES) -> list[LevelFigures]:
-    """Greedy accuracy and the mean over `samples` samples at temperature 1, by level."""
+    """Measure greedy accuracy and the mean over `samples` samples at temperature 1, by level."""
     limit = model_entry("arithmetic").max_tokens
 
     async def shares(question: Question, index: int) -> tuple[float, float]:
@@ -45,10 +45,10 @@ async def measure(policy: Policy, questions: Sequence[Question], samples: int = 
         right = [_is_right(reply.text, question) for reply in (*greedy, *sampled)]
         return float(right[0]), sum(right[1:]) / max(1, samples)
 
-    found = await asyncio.gather(*(shares(question, index) for index, question in enumerate(questions)))
+    pairs = await asyncio.gather(*(shares(question, index) for index, question in enumerate(questions)))
     figures: list[LevelFigures] = []
     for level in LEVELS:
-        rows = [pair for pair, question in zip(found, questions, strict=True) if question.level == str(level)]
+        rows = [pair for pair, question in zip(pairs, questions, strict=True) if question.level == str(level)]
         greedy, sampled = (sum(column) / len(rows) for column in zip(*rows, strict=True))
         figures.append(LevelFigures(level, len(rows), greedy, sampled))
     return figures
@@ -60,14 +60,14 @@ def _is_right(text: str, question: Question) -> bool:
 
 
 def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
-    """The model card as Markdown."""
-    total = sum(item.questions for item in figures)
-    greedy = sum(item.greedy * item.questions for item in figures) / total
-    sampled = sum(item.sampled * item.questions for item in figures) / total
+    """Write the model card as Markdown."""
+    total = sum(level.questions for level in figures)
+    greedy = sum(level.greedy * level.questions for level in figures) / total
+    sampled = sum(level.sampled * level.questions for level in figures) / total
     rows = [
-        f"| {item.level} | {LEVELS[item.level].operations[0]}–{LEVELS[item.level].operations[1]} | {item.greedy:.1%} "  # noqa: RUF001
-        f"| {item.sampled:.1%} |"
-        for item in figures
+        f"| {row.level} | {LEVELS[row.level].operations[0]}–{LEVELS[row.level].operations[1]} | {row.greedy:.1%} "  # noqa: RUF001
+        f"| {row.sampled:.1%} |"
+        for row in figures
     ]
     made, config = training["figures"], training["config"]
     return "\n".join(
@@ -82,10 +82,11 @@ def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
             "",
             f"A Qwen2-architecture language model of {made['parameters'] / 1e6:.2f}M parameters that solves the word",
             "problems of openr-data's arithmetic world step by step. It is right about half of the time on purpose:",
-            "step labels carry information only where a solution can fail. It knows nothing else.",
+            "step labels carry information only if a solution can fail. It can do nothing else.",
             "",
-            "Prompt: the question, a blank line; it writes steps separated by blank lines, the last one with the",
-            "answer in `\\boxed{}`, and its end token. The tokenizer is Qwen2's, learned here, a token a digit.",
+            "The prompt is the question and a blank line. The model writes steps separated by blank lines, the last",
+            "one with the answer in `\\boxed{}`, and its end token. The tokenizer is Qwen2's, learned on this world,",
+            "with one token per digit.",
             "",
             "| level | operations | greedy | sampled (T = 1) |",
             "|---|---|---|---|",
@@ -99,11 +100,11 @@ def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
             "",
             f"`python -m openr_data.catalogs.arithmetic.train`: {made['tokens'] / 1e6:.1f}M tokens of fresh training",
             f"problems, {made['steps']:,.0f} steps, {made['seconds'] / 60:.0f} minutes on two busy CPU cores, seed",
-            f"{config['seed']}. Final loss {made['loss']:.3f} nats a solution token. Everything is in `training.json`.",
+            f"{config['seed']}. Final loss {made['loss']:.3f} nats per solution token. All figures: `training.json`.",
             "",
-            f"Its teacher (`teacher.py`) calculates without a slip, but falls into {TRAPPED:.0%} of the traps",
-            f"(sentences that are easily misread) and misreads {CARELESS:.0%} of all others; so the policy errs as",
-            "large models do, by misreading more than by calculating, and calculates on correctly after a mistake.",
+            f"Its teacher (`teacher.py`) calculates without errors, but falls into {TRAPPED:.0%} of the traps",
+            f"(sentences that are easily misread) and misreads {CARELESS:.0%} of all others. So the policy errs like",
+            "large models, more by misreading than by calculating, and calculates correctly after a mistake.",
             "Sums in bfloat16 depend on the machine: a rerun gives a model of the same kind, not the same bits.",
             "",
         ]
@@ -111,7 +112,7 @@ def card(figures: Sequence[LevelFigures], training: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and write `README.md` beside the weights."""
+    """Measure the policy and write `README.md` beside its weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=QUESTIONS)
     options = parser.parse_args()

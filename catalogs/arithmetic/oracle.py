@@ -1,20 +1,19 @@
-"""The oracle of the arithmetic world: which step of *any* text is the first wrong one.
+"""The oracle of the arithmetic world: it finds the first wrong step of *any* text.
 
-A step is judged by what it states, not by how it is worded:
+It judges a step by its statements, not by its wording:
 
-1. Every equation `expression = value` must be true arithmetic *and* be a calculation of the plan: the tree
-   of the expression matches an operation, where a number stands for the given or the result with its
-   value (so a step may be skipped in the head, or several be written as one), `+` and `*` commute, and
-   the stated value is the true result. A chain `a = b = c` is judged pair by pair.
-   True arithmetic on other numbers is wrong even if its value is right by luck.
-   Equations are written with numbers and operators alone (dollar signs are passed over).
+1. Every equation `expression = value` must be true arithmetic *and* a calculation of the plan: the tree of the
+   expression matches an operation, in which a number stands for the given number or result with its value (so a step
+   may be skipped, or several be written as one), `+` and `*` commute, and the stated value is the true result. A chain
+   `a = b = c` is judged pair by pair. True arithmetic on other numbers is wrong even if its value is right by luck.
+   Equations consist of numbers and operators only; dollar signs are ignored.
 2. A boxed answer must be the answer, as the grader reads numbers.
-3. Any other number must be one of the question, or a true result of the plan.
-4. An equation without a right-hand side, or one that does not parse, is wrong; so is a step of more than
-   `LONGEST_STEP` characters, or a number of more than 30 digits: nothing of this world is that long.
+3. Any other number must be one of the question or a true result of the plan.
+4. An equation without a right-hand side, or one that does not parse, is wrong. So is a step of more than
+   `LONGEST_STEP` characters, or a number of more than 30 digits, because nothing in this world is that long.
 
-A correct step that states nothing new (a repetition, a sentence without numbers) is neutral. After the
-first wrong step nothing is judged: what builds on a mistake is neither right nor wrong.
+A correct step that states nothing new (a repetition, a sentence without numbers) is neutral. Steps after the first
+wrong one are not judged: a step that builds on a mistake is neither right nor wrong.
 """
 
 import re
@@ -31,7 +30,7 @@ from .problems import Operation, Operator
 
 
 class Reason(StrEnum):
-    """Why a step has its label."""
+    """The reason for the label of a step."""
 
     ADVANCES = "states a result of the plan for the first time"
     ANSWERS = "states the answer"
@@ -47,7 +46,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The label of one step and why. `label` is None after the first wrong step."""
+    """The label of one step and its reason. `label` is None after the first wrong step."""
 
     label: Label | None
     reason: Reason
@@ -66,23 +65,23 @@ _EQUATION = re.compile(rf"{_EXPRESSION}\s*=(?:\s*{_EXPRESSION})?(?:\s*=\s*{_EXPR
 
 
 def judge(question: str, plan: Sequence[Operation], steps: Sequence[str]) -> list[Judgement]:
-    """One judgement a step. `question` gives the numbers a step may mention freely."""
-    known = {Fraction(number) for number in _NUMBER.findall(_clean(question))}
-    known |= {Fraction(side.value) for item in plan for side in (item.left, item.right)}
-    known |= {Fraction(item.result) for item in plan}
+    """Return one judgement per step. `question` gives the numbers that a step may mention freely."""
+    allowed = {Fraction(number) for number in _NUMBER.findall(_clean(question))}
+    allowed |= {Fraction(side.value) for operation in plan for side in (operation.left, operation.right)}
+    allowed |= {Fraction(operation.result) for operation in plan}
     stated: set[str] = set()
     judgements: list[Judgement] = []
     for step in steps:
         if judgements and judgements[-1].label in (-1, None):
             judgements.append(Judgement(None, Reason.AFTER))
             continue
-        judgements.append(_judge_step(step, plan, known, stated))
+        judgements.append(_judge_step(step, plan, allowed, stated))
     return judgements
 
 
 def first_error(judgements: Sequence[Judgement]) -> int | None:
-    """0-based index of the first wrong step, or None."""
-    return next((i for i, item in enumerate(judgements) if item.label == -1), None)
+    """Return the 0-based index of the first wrong step, or None."""
+    return next((i for i, judgement in enumerate(judgements) if judgement.label == -1), None)
 
 
 def _clean(text: str) -> str:
@@ -91,7 +90,7 @@ def _clean(text: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 
-def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stated: set[str]) -> Judgement:
+def _judge_step(step: str, plan: Sequence[Operation], allowed: set[Fraction], stated: set[str]) -> Judgement:
     if len(step) > LONGEST_STEP or _ENDLESS.search(step):
         return Judgement(-1, Reason.MALFORMED)
     text = _clean(step)
@@ -102,8 +101,8 @@ def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stat
         answered = mentioned = True
         new |= _first(stated, "answer")
     text = _BOXED.sub(" ", text)
-    for found in _EQUATION.findall(text):
-        sides = [side.strip() for side in found.split("=")]
+    for equation in _EQUATION.findall(text):
+        sides = [side.strip() for side in equation.split("=")]
         for left, right_side in pairwise(sides):
             wrong, operations = _judge_equation(left, right_side, plan)
             if wrong is not None:
@@ -115,7 +114,7 @@ def _judge_step(step: str, plan: Sequence[Operation], known: set[Fraction], stat
     if "=" in rest:
         return Judgement(-1, Reason.MALFORMED)
     for number in _NUMBER.findall(rest):
-        if Fraction(number) not in known:
+        if Fraction(number) not in allowed:
             return Judgement(-1, Reason.NUMBER)
         mentioned = True
     if answered and new:
@@ -132,26 +131,26 @@ def _first(stated: set[str], fact: str) -> bool:
 
 
 def _judge_equation(left: str, right: str, plan: Sequence[Operation]) -> tuple[Reason | None, list[int]]:
-    """(what is wrong or None, indices of the operations that the equation can state)."""
+    """Return the reason why the equation is wrong (or None) and the indices of the operations it can state."""
     try:
         tree, value = _parse(left), _parse(right)
-        true_value, said = _value(tree), _value(value)
+        true_value, stated_value = _value(tree), _value(value)
     except (ValueError, ZeroDivisionError, RecursionError):
         return Reason.MALFORMED, []
-    if true_value != said:
+    if true_value != stated_value:
         return Reason.ARITHMETIC, []
     if isinstance(tree, Fraction):
         # `18 = 18`, or `18 = 3 * 6` written backwards: the calculation may stand on either side.
         if isinstance(value, Fraction):
-            known = any(item.result == value for item in plan)
-            return (None if known else Reason.OPERANDS), []
+            is_result = any(operation.result == value for operation in plan)
+            return (None if is_result else Reason.OPERANDS), []
         tree = value
-    found = [index for index in range(len(plan)) if _matches(tree, index, plan)]
-    return (None if found else Reason.OPERANDS), found
+    operations = [index for index in range(len(plan)) if _matches(tree, index, plan)]
+    return (None if operations else Reason.OPERANDS), operations
 
 
 def _matches(tree: Expression, index: int, plan: Sequence[Operation]) -> bool:
-    """Whether the expression is the operation `index`, sub-expressions written out or as values."""
+    """Report whether the expression is the operation `index`, with sub-expressions written out or as values."""
     operation = plan[index]
     if isinstance(tree, Fraction) or tree[0] != operation.operator:
         return False

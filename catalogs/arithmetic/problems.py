@@ -1,12 +1,12 @@
-"""The generator of the arithmetic world: word problems whose every step is known.
+"""Generates the word problems of the arithmetic world, with every step of their solutions known.
 
-A problem is a *plan* (operations over given numbers and earlier results), a question that tells the
-plan as a story, and one worked solution. Some sentences are *traps*: they are easily misread as another
-operation, and every misreading of a problem leads to another answer. Everything is drawn from a `random.Random`
-that is seeded by (world, split, seed, level, index), so the same name always gives the same problem, on any machine.
+A problem is a *plan* (operations over given numbers and earlier results), a question that narrates the plan, and one
+worked solution. Some sentences are *traps*: they are easily misread as another operation, and every misreading of a
+problem leads to another answer. Everything is drawn from a `random.Random` with the seed (world, split, seed, level,
+index), so the same name always gives the same problem, on any machine.
 
-Train and test cannot overlap: the split of a problem is a hash of its numeric expression, so neither a
-problem nor a retelling of it with other names can stand on both sides.
+Train and test cannot overlap: the split of a problem is a hash of its numeric expression, so a problem and a version of
+it with other names always fall on the same side.
 """
 
 import hashlib
@@ -45,24 +45,24 @@ class Operation:
     result: int
 
     def equation(self) -> str:
-        """The calculation as a solution writes it, for example `3*6=18`."""
+        """Return the calculation as a solution writes it, for example `3*6=18`."""
         return f"{self.left.value}{self.operator}{self.right.value}={self.result}"
 
 
 @dataclass(frozen=True, slots=True)
 class Misreading:
-    """What a trap is easily taken for: another operator, and another right side where `right` is given."""
+    """The wrong reading of a trap: another operator, and another right side if `right` is given."""
 
     operator: Operator
     right: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class WordProblem:
     """A word problem, the plan that solves it, and the words of one worked solution.
 
-    `worked` has a line an operation, with `{equation}` to be filled in, and the closing line with
-    `{answer}`; `misreadings` has an entry an operation, None where its sentence is no trap.
+    `worked` has one line per operation, with `{equation}` to be filled in, and the closing line with `{answer}`;
+    `misreadings` has one entry per operation, None if its sentence is not a trap.
     """
 
     text: str
@@ -79,24 +79,24 @@ class Problem:
 
     @property
     def solution(self) -> tuple[str, ...]:
-        """The worked solution, a step an operation and one with the boxed answer."""
+        """The worked solution: one step per operation and one with the boxed answer."""
         return self.write(self.plan)
 
     @property
     def traps(self) -> dict[int, Misreading]:
-        """The operations that are told as a trap, and what each is easily taken for."""
-        return {index: item for index, item in enumerate(self.misreadings) if item is not None}
+        """The operations narrated as traps, each with its misreading."""
+        return {index: misreading for index, misreading in enumerate(self.misreadings) if misreading is not None}
 
     def write(self, plan: Sequence[Operation]) -> tuple[str, ...]:
-        """The worked solution with the calculations of this plan, which may be a misread one."""
+        """Write the worked solution with the calculations of this plan, which may be a misread one."""
         *lines, closing = self.worked
-        steps = (line.format(equation=item.equation()) for line, item in zip(lines, plan, strict=True))
+        steps = (line.format(equation=operation.equation()) for line, operation in zip(lines, plan, strict=True))
         return (*steps, closing.format(answer=plan[-1].result))
 
     def misread(self, misreadings: Mapping[int, Misreading]) -> tuple[Operation, ...]:
-        """The plan of someone who misreads these operations and calculates on without a slip.
+        """Return the plan of a solver that misreads these operations and otherwise calculates correctly.
 
-        Raises `DoesNotFit` where that leads to a negative number or a division with a rest.
+        Raises `DoesNotFit` if that leads to a negative number or a division with a remainder.
         """
         done: list[Operation] = []
         for index, operation in enumerate(self.plan):
@@ -114,9 +114,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """What a level allows: number of operations, largest value on the way, ranges of the givens.
+    """The limits of a level: number of operations, largest intermediate value, ranges of the given numbers.
 
-    `traps` is the share of the events that are told as a trap.
+    `traps` is the share of the events that are narrated as traps.
     """
 
     operations: tuple[int, int]
@@ -136,11 +136,11 @@ LEVELS: dict[int, Difficulty] = {
 
 
 class DoesNotFit(Exception):
-    """The draw broke a bound of the level (a value too large, a division with a rest): draw again."""
+    """The draw exceeds a limit of the level (a value too large, a division with a remainder): draw again."""
 
 
 def _calculate(left: int, operator: Operator, right: int) -> int:
-    """The result; raises `DoesNotFit` unless it is a positive whole number."""
+    """Return the result; raises `DoesNotFit` unless it is a positive whole number."""
     if operator == "/" and (right == 0 or left % right):
         raise DoesNotFit
     result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right if right else 0}[operator]
@@ -150,7 +150,7 @@ def _calculate(left: int, operator: Operator, right: int) -> int:
 
 
 class _Draft:
-    """A problem while it is being told: sentences, plan and worked steps grow together."""
+    """A problem under construction: sentences, plan and worked steps grow together."""
 
     def __init__(self, rng: random.Random, level: int, setting: Setting) -> None:
         self.rng, self.bounds, self.setting = rng, LEVELS[level], setting
@@ -161,7 +161,7 @@ class _Draft:
         self.words = setting.cast(rng)
         self.total = Operand(0)
 
-    def tell(self, key: str, **numbers: int | str) -> bool:
+    def narrate(self, key: str, **numbers: int | str) -> bool:
         """Add one sentence of the story; return whether it is a trap."""
         trap = key in self.setting.traps and self.rng.random() < self.bounds.traps
         sentence = self.rng.choice((self.setting.traps if trap else self.setting.sentences)[key])
@@ -187,40 +187,40 @@ class _Draft:
         return self.rng.randint(*self.bounds.size)
 
     def event(self, kind: str) -> None:
-        """Tell one event and work it out. Kinds are the keys of `EVENT_COST`."""
+        """Narrate one event and compute it. Kinds are the keys of `EVENT_COST`."""
         count, size, amount = self.rng.randint(2, 9), self.size(), self.amount()
         match kind:
             case "gain":
-                trap = Misreading("-") if self.tell("gain", a=amount) else None
+                trap = Misreading("-") if self.narrate("gain", a=amount) else None
                 self.total = self.compute("gain", self.total, "+", Operand(amount), trap)
             case "lose":
-                trap = Misreading("+") if self.tell("lose", a=amount) else None
+                trap = Misreading("+") if self.narrate("lose", a=amount) else None
                 self.total = self.compute("lose", self.total, "-", Operand(amount), trap)
             case "gain_groups":
-                trap = Misreading("+") if self.tell(kind, b=count, c=size) else None
+                trap = Misreading("+") if self.narrate(kind, b=count, c=size) else None
                 group = self.compute("gain_groups_product", Operand(count), "*", Operand(size), trap)
                 self.total = self.compute("gain", self.total, "+", group)
             case "lose_groups":
-                trap = Misreading("+") if self.tell(kind, b=count, c=size) else None
+                trap = Misreading("+") if self.narrate(kind, b=count, c=size) else None
                 group = self.compute("lose_groups_product", Operand(count), "*", Operand(size))
                 self.total = self.compute("lose", self.total, "-", group, trap)
             case "half":
-                trap = Misreading("-", 2) if self.tell("half") else None
+                trap = Misreading("-", 2) if self.narrate("half") else None
                 self.total = self.compute("half", self.total, "/", Operand(2), trap)
             case "times":
                 factor = self.rng.choice((2, 2, 3))
-                trap = Misreading("*", 3) if self.tell("double" if factor == 2 else "triple") else None
+                trap = Misreading("*", 3) if self.narrate("double" if factor == 2 else "triple") else None
                 self.total = self.compute("times", self.total, "*", Operand(factor), trap)
             case "share":
-                self.tell("share", n=count)
+                self.narrate("share", n=count)
                 self.total = self.compute("share", self.total, "/", Operand(count))
-                # A share of one or two can be guessed: it would say nothing of the steps before it.
+                # A share of one or two could be guessed, and would not depend on the steps before it.
                 if self.total.value < SMALLEST_SHARE:
                     raise DoesNotFit
             case "together" | "difference":
                 factor = self.rng.choice((2, 3, 4) if kind == "together" else (3, 4, 5))
-                told = self.tell(kind, f="twice" if factor == 2 else f"{factor} times", n=factor)
-                trap = Misreading("+") if told else None
+                is_trap = self.narrate(kind, f="twice" if factor == 2 else f"{factor} times", n=factor)
+                trap = Misreading("+") if is_trap else None
                 other = self.compute("other", Operand(factor), "*", self.total, trap)
                 if kind == "together":
                     self.total = self.compute("together", self.total, "+", other)
@@ -230,14 +230,14 @@ class _Draft:
                 raise ValueError(f"no event {kind!r}")
 
     def start(self, product: bool) -> None:
-        """Tell what there is at the beginning: a given number, or groups of equal size."""
+        """Narrate the initial amount: a given number, or groups of equal size."""
         if product:
             count, size = self.rng.randint(2, 9), self.size()
-            self.tell("start_product", b=count, c=size)
+            self.narrate("start_product", b=count, c=size)
             self.total = self.compute("start_product", Operand(count), "*", Operand(size))
         else:
             amount = self.rng.randint(self.bounds.amount[0], self.bounds.largest // 2)
-            self.tell("start", a=amount)
+            self.narrate("start", a=amount)
             self.total = Operand(amount)
 
 
@@ -252,7 +252,7 @@ EVENT_COST = {
 ENDING_COST = {"ask": 0, "share": 1, "together": 2, "difference": 2}
 
 
-def _draw(rng: random.Random, level: int) -> Problem:
+def _draw(rng: random.Random, level: int) -> WordProblem:
     name = rng.choice(sorted(SETTINGS))
     draft = _Draft(rng, level, SETTINGS[name])
     left = rng.randint(*draft.bounds.operations)
@@ -273,26 +273,26 @@ def _draw(rng: random.Random, level: int) -> Problem:
         draft.event(previous)
         left -= EVENT_COST[previous]
     if ending == "ask":
-        draft.tell("ask")
+        draft.narrate("ask")
     else:
         draft.event(ending)
     closing = rng.choice(("The answer is", "So the answer is"))
     worked = (*draft.worked, f"{closing} \\boxed{{{{{{answer}}}}}}.")
-    problem = Problem(" ".join(draft.sentences), tuple(draft.plan), worked, tuple(draft.misreadings), level, name)
+    problem = WordProblem(" ".join(draft.sentences), tuple(draft.plan), worked, tuple(draft.misreadings), level, name)
     if problem.answer in {plan[-1].result for plan in _misreadings(problem)}:
         raise DoesNotFit
     return problem
 
 
-def _misreadings(problem: Problem) -> Iterator[tuple[Operation, ...]]:
-    """The plan of every way to misread a problem. Raises `DoesNotFit` where one cannot be calculated."""
+def _misreadings(problem: WordProblem) -> Iterator[tuple[Operation, ...]]:
+    """Yield the plan of every way to misread a problem. Raises `DoesNotFit` if one cannot be calculated."""
     for count in range(1, len(problem.traps) + 1):
         for traps in combinations(problem.traps.items(), count):
             yield problem.misread(dict(traps))
 
 
 def expression(plan: tuple[Operation, ...]) -> str:
-    """The whole calculation as one expression, for example `((14+(3*6))/2)`: names play no part."""
+    """Return the whole calculation as one expression, for example `((14+(3*6))/2)`, independent of names."""
     written: list[str] = []
     for operation in plan:
         left, right = (
@@ -303,13 +303,13 @@ def expression(plan: tuple[Operation, ...]) -> str:
 
 
 def split_of(plan: tuple[Operation, ...]) -> Split:
-    """The split that a plan belongs to, by a hash of its expression."""
+    """Return the split of a plan, which is a hash of its expression."""
     digest = hashlib.blake2b(expression(plan).encode(), digest_size=4).digest()
     return "test" if int.from_bytes(digest, "big") % 100 < TEST_SHARE else "train"
 
 
-def make_problem(split: Split, level: int, seed: int, index: int) -> Problem:
-    """The problem with this name. Raises `KeyError` for a level that does not exist."""
+def make_problem(split: Split, level: int, seed: int, index: int) -> WordProblem:
+    """Make the problem with this name. Raises `KeyError` for a level that does not exist."""
     rng = random.Random(f"arithmetic/{split}/{level}/{seed}/{index}")
     while True:
         try:
@@ -320,8 +320,8 @@ def make_problem(split: Split, level: int, seed: int, index: int) -> Problem:
             return problem
 
 
-def problems(split: Split, seed: int, levels: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Iterator[Problem]:
-    """An endless stream of distinct problems that goes round the levels."""
+def problems(split: Split, seed: int, levels: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Iterator[WordProblem]:
+    """Yield an endless stream of distinct problems, cycling through the levels."""
     seen: set[str] = set()
     index = 0
     while True:
@@ -333,10 +333,10 @@ def problems(split: Split, seed: int, levels: tuple[int, ...] = (1, 2, 3, 4, 5))
 
 
 def plan_to_json(plan: tuple[Operation, ...]) -> list[list[Any]]:
-    """The plan as nested lists: `[left, left_ref, operator, right, right_ref, result]` an operation."""
+    """Encode the plan as lists, one per operation: `[left, left_ref, operator, right, right_ref, result]`."""
     return [[p.left.value, p.left.ref, p.operator, p.right.value, p.right.ref, p.result] for p in plan]
 
 
 def plan_from_json(rows: list[list[Any]]) -> tuple[Operation, ...]:
-    """The inverse of `plan_to_json`."""
+    """Decode what `plan_to_json` returns."""
     return tuple(Operation(Operand(a, a_ref), op, Operand(b, b_ref), result) for a, a_ref, op, b, b_ref, result in rows)

@@ -1,9 +1,9 @@
 """The words of the arithmetic world: settings, each with sentences for every event and worked steps.
 
-A setting is text only. `sentences` tell the story (`{a}` an amount, `{b}` a number of groups, `{c}` their
-size, `{n}` a number of shares or a factor, `{f}` a factor in words); `traps` tell the same events in a way that
-is easily misread; `worked` are the lines a solution writes, each with one `{equation}`. `cast` draws the names
-and things that fill the rest.
+A setting contains only text. `sentences` narrate the story (`{a}` an amount, `{b}` a number of groups, `{c}` their
+size, `{n}` a number of shares or a factor, `{f}` a factor in words); `traps` narrate the same events in a way that is
+easily misread; `worked` are the lines of a solution, each with one `{equation}`. `cast` draws the names and things that
+fill the other places.
 """
 
 import random

@@ -1,10 +1,10 @@
-"""Train the policy of the arithmetic world: `python -m openr_data.catalogs.arithmetic.train`.
+"""Trains the policy of the arithmetic world: `python -m openr_data.catalogs.arithmetic.train`.
 
 A Qwen2-architecture language model of about one million parameters learns the solutions of an imperfect teacher
-(`teacher.py`) to fresh training problems (each is seen once) with a next-token loss on the solution alone. From a
-fixed seed the run is reproducible up to the floating-point order of the machine. The policy is meant to be *wrong
-on about half of the problems*: labels carry information only where a solution can fail. It is trained until it
-calculates well, so that it fails by misreading, as its teacher does.
+(`teacher.py`) to fresh training problems, each seen once, with a next-token loss on the solution only. With a fixed
+seed the run is reproducible up to the machine's floating-point order. The policy is meant to be *wrong on about half of
+the problems*: labels carry information only if a solution can fail. It is trained until it calculates well, so that it
+fails by misreading, like its teacher.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .problems import Problem, problems
+from .problems import WordProblem, problems
 from .teacher import teach
 from .tokenizer import train_tokenizer
 
@@ -27,7 +27,7 @@ from .tokenizer import train_tokenizer
 class TrainConfig:
     """The recipe of the shipped policy. `tokens` counts question and solution tokens together.
 
-    The learning rate rises over `warmup_tokens`, stays, and falls to zero over the last `decay_tokens`.
+    The learning rate rises over `warmup_tokens`, stays constant, and falls to zero over the last `decay_tokens`.
     """
 
     seed: int = 0
@@ -46,7 +46,7 @@ class TrainConfig:
 
 
 def build_model(config: TrainConfig, tokenizer: Any) -> Any:
-    """A fresh `transformers.Qwen2ForCausalLM` with tied embeddings, initialised from `config.seed`."""
+    """Make a new `transformers.Qwen2ForCausalLM` with tied embeddings, initialised from `config.seed`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -70,18 +70,18 @@ def build_model(config: TrainConfig, tokenizer: Any) -> Any:
     )
 
 
-def example(tokenizer: Any, problem: Problem, rng: random.Random) -> tuple[list[int], int]:
-    """Token ids of question, the teacher's solution and end mark, and the length of the question part."""
+def example(tokenizer: Any, problem: WordProblem, rng: random.Random) -> tuple[list[int], int]:
+    """Return the token ids of question, teacher's solution and end mark, and the length of the question part."""
     question = tokenizer.encode(problem.text + "\n\n")
     solution = tokenizer.encode("\n\n".join(teach(problem, rng)))
     return [*question, *solution, tokenizer.eos_token_id], len(question)
 
 
 def batches(config: TrainConfig, tokenizer: Any) -> Iterator[tuple[Any, Any, int]]:
-    """Endless batches of similar length: ids and labels `[batch, length]`, and the count of real tokens.
+    """Yield endless batches of similar length: ids and labels `[batch, length]`, and the count of real tokens.
 
-    Padding stands on the right, where causal attention never looks, so no mask is needed; labels are -100
-    on the question and on padding.
+    Padding is on the right, which causal attention never reads, so no mask is needed; labels are -100 on the question
+    and on padding.
     """
     import torch
 
@@ -91,15 +91,15 @@ def batches(config: TrainConfig, tokenizer: Any) -> Iterator[tuple[Any, Any, int
     while True:
         pool = sorted(
             (example(tokenizer, problem, rng) for problem in islice(stream, 4096)),
-            key=lambda item: len(item[0]),
+            key=lambda encoded: len(encoded[0]),
         )
         cuts: list[list[tuple[list[int], int]]] = []
         batch: list[tuple[list[int], int]] = []
-        for item in pool:
-            if batch and (len(batch) + 1) * len(item[0]) > config.batch_tokens:
+        for encoded in pool:
+            if batch and (len(batch) + 1) * len(encoded[0]) > config.batch_tokens:
                 cuts.append(batch)
                 batch = []
-            batch.append(item)
+            batch.append(encoded)
         cuts.append(batch)
         rng.shuffle(cuts)
         for cut in cuts:
@@ -175,7 +175,7 @@ def _save(model: Any, tokenizer: Any, out: Path) -> None:
 
 
 def main() -> None:
-    """The command line of the recipe: where to write, and how many tokens to train on."""
+    """Run the training from the command line; options set the output folder and the number of tokens."""
     defaults = TrainConfig()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "policy")

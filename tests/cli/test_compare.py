@@ -157,7 +157,7 @@ def test_a_plot_is_drawn_and_says_who_is_not_in_it(run: Run, small: Dataset) -> 
         (["compare", "d", "--methods", "m,nn"], "No method 'nn' (there are: human, m, n). Did you mean 'n'?"),
         (["compare", "d", "--truth", "humam"], "No truth 'humam' (there are: human, m, n). Did you mean 'human'?"),
         (["compare", "d", "--truth", "oracle"], "No truth 'oracle' (there are: human, m, n)."),
-        (["compare", "d", "--plot", "x.pdf"], "'x.pdf' is no plot: expected a file that ends in .svg or .png."),
+        (["compare", "d", "--plot", "x.pdf"], "'x.pdf' is not a plot file: expected a name that ends in .svg or .png."),
         (["compare", "d", "--methods", "n", "--plot", "x.svg"], "There is nothing to plot for d"),
     ],
 )

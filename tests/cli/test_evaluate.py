@@ -225,7 +225,7 @@ def test_a_plot_is_drawn_and_says_where(run: Run, small: Dataset) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--on", "d", "--plot", "x.pdf"], "'x.pdf' is no plot: expected a file that ends in .svg or .png."),
+        (["--on", "d", "--plot", "x.pdf"], "'x.pdf' is not a plot file: expected a name that ends in .svg or .png."),
         ([], "Missing option '--on'"),
         (["--on", "nothing"], "No labelled dataset or file 'nothing' (there are: d, e)."),
         (["--on", "d@9"], 'No snapshot "9" in d'),

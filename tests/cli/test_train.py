@@ -125,20 +125,20 @@ def test_solutions_that_do_not_fit_are_told(here: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["d", "--model", "nothing"], "'nothing' is no model that can be trained: Unrecognized model in nothing"),
+        (["d", "--model", "nothing"], "'nothing' is not a trainable model: Unrecognized model in nothing"),
         (["d", "--model", "./nowhere"], "No model folder './nowhere'"),
         (["d", "--model", "untagged"], "The tokenizer of untagged has the tokens of neither openr-data nor openr-qwen"),
         (["d", "--model", "base", "--format", "opener-data"], "No PRM format 'opener-data'"),
         (["d", "--model", "base", "--format", "qwen"], "The step tag '<extra_0>' of the PRM format 'qwen' has to be one"),
         (["unlabelled", "--model", "base"], "None of the 3 records of unlabelled@1 has a label on any step."),
-        (["d", "--model", "base", "--method", "judge"], "d@1 has no label sets that fit --method and --where"),
+        (["d", "--model", "base", "--method", "judge"], "d@1 has no label sets that match --method and --where"),
         (["long", "--model", "base"], "solutions of long@1 fits into the context of base"),
         (["d", "--model", "base", "-o", "max_length=2"], "solutions of d@1 fits into the context of base"),
-        (["d", "--model", "base", "-o", "max_length=999"], "-o max_length=999 is beyond the 256 positions of base."),
+        (["d", "--model", "base", "-o", "max_length=999"], "-o max_length=999 exceeds the 256 positions of base."),
         (["d", "--model", "base", "-o", "dev_share=0.99999"], "All 24 questions of d@1 are held out."),
         (["d", "--model", "base", "--where", "nonsense = 1"], "nonsense"),
-        (["d", "--model", "base", "--out", "full"], "full is a folder with other things in it."),
-        (["d", "--model", "base", "--out", "base"], "base is a folder with other things in it."),
+        (["d", "--model", "base", "--out", "full"], "full contains other files."),
+        (["d", "--model", "base", "--out", "base"], "base contains other files."),
         (["d", "--model", "base", "--out", "full/thesis.tex"], "full/thesis.tex is a file."),
         (["d", "--model", "base", "-o", "learning_rat=1"], "No option of train prm 'learning_rat'"),
         (["d", "--model", "base", "-o", "learning_rat=1"], "Did you mean 'learning_rate'?"),
@@ -154,7 +154,7 @@ def test_solutions_that_do_not_fit_are_told(here: Path, run: Run) -> None:
         (["d", "--model", "base", "--threshold", "1"], "Invalid value for '--threshold'"),
         (["d", "--model", "base", "--balance", "half"], "half"),
         (["d", "--model", "base", "--reasons"], "reasons are written by a generative reward model: --generative --rea"),
-        (["d", "--model", "base", "--generative", "--reasons"], "No label of d@1 that is trained on has a reason."),
+        (["d", "--model", "base", "--generative", "--reasons"], "No label of d@1 that would be trained on has a reason."),
         (["d", "--recipe", "arithmetic"], "No training recipe 'arithmetic' (there are: arithmetic-prm)."),
         (["d", "--model", "base", "--config", "absent.toml"], "Cannot read absent.toml"),
         (["e", "--model", "base"], "No dataset 'e' in openr-store (there are: d, long, unlabelled)"),
@@ -184,7 +184,7 @@ def test_without_a_store_there_is_nothing_to_train_from(run: Run) -> None:
 def test_a_loss_that_is_no_number_is_one_sentence_and_exit_code_1(here: Path, run: Run) -> None:
     answer = run("train", "prm", "d", "--model", "base", "--out", "m", *FEW, "-o", "learning_rate=1e30")
     assert answer.code == 1
-    assert re.search(r"is no number at step \d+\. Train with a lower -o learning_rate \(it is 1e\+30\)", answer.err)
+    assert re.search(r"is not a number at step \d+\. Train with a lower -o learning_rate \(it is 1e\+30\)", answer.err)
     assert "Traceback" not in answer.err
 
 
@@ -289,7 +289,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(
     _, err = in_training.communicate(timeout=120)
     assert in_training.returncode == 130, err
     assert "Writing a checkpoint; press again to stop at once." in err
-    assert err.strip().splitlines()[-1] == "Stopped after a checkpoint. The same command goes on from it."
+    assert err.strip().splitlines()[-1] == "Stopped after a checkpoint. Run the same command to continue from it."
     assert "Traceback" not in err
     assert not (here / "m").exists()
     answer = run(*command("m"))

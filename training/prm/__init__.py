@@ -1,1 +1,1 @@
-"""Process reward models."""
+"""Trains process reward models."""

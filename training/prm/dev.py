@@ -1,4 +1,4 @@
-"""The dev split of a reward model in training: solutions of questions that it is not trained on, and their metrics."""
+"""Measures a reward model in training on its dev split: solutions of questions that it is not trained on."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ from .packing import Fit, Row, fit
 BATCH_TOKENS: Final = 16_384
 """Tokens of a forward pass, padding included."""
 BATCH_LOGITS: Final = 4_096
-"""Positions of a forward pass with logits over the vocabulary: every row has those of all."""
+"""Positions of a forward pass with logits over the vocabulary: every row of a batch has those of all its rows."""
 
 
 class NotFinite(ValueError):
-    """A score that is no number."""
+    """A score is NaN or infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevMetrics:
-    """Steps and first errors of the dev split; the threshold is the one with the best F1 of first errors there."""
+    """Step and first-error metrics on the dev split; the threshold has the best F1 of first errors there."""
 
     steps: StepMetrics
     first_errors: FirstErrorMetrics
@@ -35,8 +35,8 @@ class DevMetrics:
     threshold: float
 
     def figures(self) -> dict[str, float]:
-        """The numbers that are logged."""
-        found = {
+        """Return the figures that are logged."""
+        figures = {
             "log_loss": self.steps.log_loss,
             "auroc": self.steps.auroc,
             "accuracy": self.steps.accuracy,
@@ -45,56 +45,56 @@ class DevMetrics:
             "ece": self.steps.ece,
             "first_error_f1": self.at_threshold.f1,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in figures.items() if value is not None}
 
 
 class Dev:
-    """Encoded solutions of the dev split, in memory."""
+    """Holds the encoded solutions of the dev split in memory."""
 
     def __init__(self, examples: Sequence[Example], encoder: PrmEncoder, longest: int) -> None:
         self._encoder = encoder
         self.seen = Fit()
-        rows = [row for item in examples if (row := fit(item, encoder, longest, self.seen)) is not None]
+        rows = [row for example in examples if (row := fit(example, encoder, longest, self.seen)) is not None]
         self._rows: list[Row] = sorted(rows, key=lambda row: len(row.ids))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def measure(self, model: Any) -> DevMetrics:
-        """The metrics of a model as it is now; it is left in the mode in which it was."""
+        """Measure a model in its current state; its training mode is restored afterwards."""
         scores = self.score(model)
         flat: list[float] = []
         truth: list[float] = []
-        items: list[Scored] = []
-        for row, found in zip(self._rows, scores, strict=True):
-            judged = [(value, target) for value, target in zip(found, row.target, strict=True) if target is not None]
+        solutions: list[Scored] = []
+        for row, values in zip(self._rows, scores, strict=True):
+            judged = [(value, target) for value, target in zip(values, row.target, strict=True) if target is not None]
             flat += [value for value, _ in judged]
             truth += [target for _, target in judged]
             error = next((i for i, target in enumerate(row.target) if target is not None and target <= 0), None)
-            # A solution counts where all is judged up to its end or to its first error.
-            known = error if error is not None else len(row.target) - 1
-            if all(target is not None for target in row.target[: known + 1]):
-                items.append(Scored(tuple(found), error))
-        both = {item.first_error is None for item in items} == {True, False}
-        threshold = best_threshold(items) if both else 0.5
+            # A solution counts if all steps up to its first error, or else to its end, are judged.
+            last = error if error is not None else len(row.target) - 1
+            if all(target is not None for target in row.target[: last + 1]):
+                solutions.append(Scored(tuple(values), error))
+        both = {solution.first_error is None for solution in solutions} == {True, False}
+        threshold = best_threshold(solutions) if both else 0.5
         return DevMetrics(
             step_metrics(flat, truth),
-            first_error_metrics(items),
-            first_error_metrics(items, threshold),
+            first_error_metrics(solutions),
+            first_error_metrics(solutions, threshold),
             threshold,
         )
 
     @torch.inference_mode()
     def score(self, model: Any) -> list[list[float]]:
-        """P(correct) of every step of every solution, shortest solutions first. Raises `NotFinite`."""
+        """Return P(correct) of every step of every solution, shortest solutions first. Raises `NotFinite`."""
         was_training = model.training
         model.eval()
         scores: list[list[float]] = []
         for rows in self._batches():
             scores += self._forward(model, rows)
         model.train(was_training)
-        if not all(math.isfinite(value) for found in scores for value in found):
-            raise NotFinite("A score of the dev split is no number")
+        if not all(math.isfinite(value) for values in scores for value in values):
+            raise NotFinite("A score of the dev split is not a number")
         return scores
 
     def _batches(self) -> Iterator[list[Row]]:
@@ -113,19 +113,19 @@ class Dev:
     def _forward(self, model: Any, rows: Sequence[Row]) -> list[list[float]]:
         form, device = self._encoder.form, next(model.parameters()).device
         longest = max(len(row.ids) for row in rows)
-        # Padding stands on the right, where causal attention never looks.
+        # Padding is on the right, which causal attention never reads.
         ids = torch.zeros((len(rows), longest), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row.ids)] = torch.tensor(row.ids)
         read = sorted({at for row in rows for at in row.read})
         where = {at: place for place, at in enumerate(read)}
-        kept = {"logits_to_keep": torch.tensor(read, device=device)} if form.head == "lm_pair" else {}
-        logits = model(input_ids=ids.to(device), use_cache=False, **kept).logits
+        options = {"logits_to_keep": torch.tensor(read, device=device)} if form.head == "lm_pair" else {}
+        logits = model(input_ids=ids.to(device), use_cache=False, **options).logits
         scores: list[list[float]] = []
         for place, row in enumerate(rows):
             if form.head == "lm_pair":
-                found = logits[place, [where[at] for at in row.read]]
-                value = pair_logits(found, self._encoder.good, self._encoder.bad)
+                read_logits = logits[place, [where[at] for at in row.read]]
+                value = pair_logits(read_logits, self._encoder.good, self._encoder.bad)
             else:
                 value = class_logits(logits[place, list(row.read)], form.good_class)
             scores.append(torch.sigmoid(value).tolist())

@@ -1,18 +1,18 @@
-"""Training examples of a process reward model: solutions of a snapshot with a target and a weight for each step.
+"""Makes training examples of a process reward model: solutions of a snapshot with a target and a weight per step.
 
-The label rule is a recorded transform of what the store holds; nothing is relabelled:
+The label rule is a recorded transform of the stored labels; it does not relabel anything:
 
-1. "hard": 1 for good and neutral steps, 0 for bad ones. With a `threshold` the measured share of right rollouts
-   decides instead, where there is one: good above it, else an error.
-2. "soft": the share itself. Shares whose drawing was stopped early are biased (`stopped`), and judged or human labels
-   have none: there the hard label is the target, and both are counted.
-3. A step without a label is masked: it is read and not trained on. What comes behind a first error has no label, and
-   what comes behind the last label of a solution is not even read.
-4. `weights` "rollouts": a measured step weighs as many rollouts as it rests on (the likelihood of a binomial), at
-   least one. `source_weights` NAME:NUMBER multiplies that for records whose question comes from the source NAME, or
-   whose labels from the method NAME. Weights are scaled to a mean of 1 over the training data.
-5. With `reasons` a step has the reason of its label (`openr_data/reasons.py`), where there is one and the target agrees
-   with the label: a reason tells why the step is good, or why it is bad.
+1. "hard": 1 for good and neutral steps, 0 for bad ones. With a `threshold`, the measured share of correct rollouts
+   decides instead, if there is one: good above the threshold, else an error.
+2. "soft": the share itself. Shares from sampling that stopped early are biased (`stopped`), and judged or human labels
+   have no share: these steps use the hard label as target and are counted.
+3. A step without a label is masked: the model reads it but is not trained on it. Steps after a first error have no
+   label, and steps after the last label of a solution are not read at all.
+4. `weights` "rollouts": a measured step has its number of rollouts as weight (the likelihood of a binomial), at least
+   one. `source_weights` NAME:NUMBER multiplies that for records whose question comes from the source NAME or whose
+   labels come from the method NAME. Weights are scaled to a mean of 1 over the training data.
+5. With `reasons`, a step has the reason of its label (`openr_data/reasons.py`) if there is one and the target agrees
+   with the label, because a reason explains either why the step is good or why it is bad.
 """
 
 import math
@@ -31,7 +31,7 @@ from openr_data.types import Provenance, Record
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """How stored labels become targets; see the module."""
+    """How stored labels become targets; see the module's docstring."""
 
     labels: Literal["hard", "soft"] = "hard"
     threshold: float | None = None
@@ -47,24 +47,24 @@ class LabelRule:
             raise ValueError("a threshold belongs to hard labels")
 
     def factors(self) -> dict[str, float]:
-        """What labels of a source or a method are multiplied with. Raises `ValueError`."""
-        found: dict[str, float] = {}
-        for item in self.source_weights:
-            name, _, number = item.rpartition(":")
+        """Return the weight factor of each named source or method. Raises `ValueError` for a malformed entry."""
+        factors: dict[str, float] = {}
+        for entry in self.source_weights:
+            name, _, number = entry.rpartition(":")
             try:
-                found[name] = float(number)
+                factors[name] = float(number)
             except ValueError:
-                found[name] = math.nan
-            if not name or not 0 < found[name] < math.inf:
-                raise ValueError(f"source_weights are NAME:NUMBER with numbers above 0, found {item!r}")
-        return found
+                factors[name] = math.nan
+            if not name or not 0 < factors[name] < math.inf:
+                raise ValueError(f"source_weights are NAME:NUMBER with numbers above 0, found {entry!r}")
+        return factors
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A solution: targets in [0, 1] (None: masked) and weights are parallel to its steps.
+    """A solution with targets in [0, 1] (None: masked) and weights, both parallel to its steps.
 
-    So are `reasons`, "" where there is none, and empty where there are none at all.
+    `reasons` is parallel too, with "" for a step without one; it is empty if no step has a reason.
     """
 
     question_id: str
@@ -78,7 +78,7 @@ class Example:
 
 @dataclass(slots=True)
 class ExampleCounts:
-    """What became of the records."""
+    """Counts of records and steps, used and left out."""
 
     records: int = 0
     without_labels: int = 0
@@ -91,19 +91,19 @@ class ExampleCounts:
 
     def add(self, example: "Example", rule: "LabelRule") -> None:
         """Count the steps of an example."""
-        judged = [item for item in example.target if item is not None]
+        judged = [target for target in example.target if target is not None]
         self.steps += len(judged)
         self.masked += len(example.target) - len(judged)
-        self.good += sum(item > 0.5 if rule.labels == "soft" else item == 1 for item in judged)
+        self.good += sum(target > 0.5 if rule.labels == "soft" else target == 1 for target in judged)
 
 
 def read_examples(
     view: View, rule: LabelRule, counts: ExampleCounts, *, method: str = "", where: str = "", selection: Selection
 ) -> Iterator[Example]:
-    """The examples of a snapshot in the order of their questions; `counts` grows with them.
+    """Yield the examples of a snapshot in the order of their questions, adding each to `counts`.
 
-    Raises `InputError` for a condition that fails, a balance that cannot be met, a weight of no source there is, and
-    reasons that do not fit their steps.
+    Raises `InputError` for a condition that fails, a balance that cannot be met, a weight for a source without labels,
+    and reasons that do not fit their steps.
     """
     tally = Tally()
     for group in read_groups(view, tally, method=method, where=where, selection=selection):
@@ -115,31 +115,33 @@ def read_examples(
     counts.left_out = dict(tally.lost)
     for name in rule.factors():
         if name not in counts.sources:
-            there = ", ".join(sorted(counts.sources))
-            raise InputError(f"source_weights names {name!r}, from which no label comes. There are: {there}.")
+            sources = ", ".join(sorted(counts.sources))
+            raise InputError(
+                f"source_weights names {name!r}, which has no labels here. Sources with labels: {sources}."
+            )
 
 
 def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Example | None:
-    """The example of a record, or None where no step has a label. Raises `InputError` for reasons that do not fit."""
+    """Make the example of a record, or None if no step has a label. Raises `InputError` for reasons that do not fit."""
     target: list[float | None] = []
     weight: list[float] = []
-    asked = record.question
-    names = {asked.source, record.method} - {""}
+    question = record.question
+    names = {question.source, record.method} - {""}
     factor = math.prod(number for name, number in rule.factors().items() if name in names)
     is_over = False
     for place, label in enumerate(record.label):
-        found = None if is_over else _target(record, place, rule, counts)
-        is_over = is_over or (label == -1 if rule.labels == "soft" else found == 0)
-        target.append(found)
+        step_target = None if is_over else _target(record, place, rule, counts)
+        is_over = is_over or (label == -1 if rule.labels == "soft" else step_target == 0)
+        target.append(step_target)
         measured = record.n_rollouts[place] if record.n_rollouts else 0
         weight.append(factor * (max(1, measured) if rule.weights == "rollouts" else 1))
-    if all(item is None for item in target):
+    if all(each is None for each in target):
         counts.without_labels += 1
         return None
     counts.sources |= names
     reasons = _reasons(record, target) if rule.reasons else ()
     example = Example(
-        asked.question_id, asked.source, asked.question, record.steps, tuple(target), tuple(weight), reasons
+        question.question_id, question.source, question.question, record.steps, tuple(target), tuple(weight), reasons
     )
     counts.add(example, rule)
     return example
@@ -147,7 +149,7 @@ def to_example(record: Record, rule: LabelRule, counts: ExampleCounts) -> Exampl
 
 def _reasons(record: Record, target: Sequence[float | None]) -> tuple[str, ...]:
     try:
-        found = reasons_of(record.label_metadata, len(record.steps))
+        stored = reasons_of(record.label_metadata, len(record.steps))
     except ValueError as error:
         raise InputError(
             f"The metadata of the {record.method} labels of {record.question.question[:60]!r} are damaged: {error}. "
@@ -157,8 +159,8 @@ def _reasons(record: Record, target: Sequence[float | None]) -> tuple[str, ...]:
         wanted is not None and label is not None and (wanted > 0.5) == (label >= 0)
         for wanted, label in zip(target, record.label, strict=True)
     ]
-    kept = tuple(reason if said else "" for reason, said in zip(found, agree, strict=bool(found)))
-    return kept if any(kept) else ()
+    reasons = tuple(reason if agrees else "" for reason, agrees in zip(stored, agree, strict=bool(stored)))
+    return reasons if any(reasons) else ()
 
 
 def _target(record: Record, place: int, rule: LabelRule, counts: ExampleCounts) -> float | None:

@@ -1,15 +1,15 @@
-"""Encoded examples on disk, and their packing into rows without padding.
+"""Encodes examples to disk and packs them into rows without padding.
 
 Examples are tokenised once and written to an Arrow file that is mapped into memory, so a training set may be larger
 than memory. A row of a batch holds several questions, each as a trie of its solutions (`openr_data/token_trie.py`) or
-solution by solution; `position_ids` restart at each, and labels stand where something is learned and nowhere else.
+solution by solution. `position_ids` restart at each, and only positions with a target have labels.
 
 The loss is linear in the target, so steps that several solutions share count with the sum of their weights and the
-mean of their targets: a trie gives the gradient of its solutions by themselves, for fewer tokens.
+mean of their targets. A trie therefore gives the same gradient as its separate solutions, for fewer tokens.
 
-A reason is a branch: the solution up to its step, the verdict, the reason. The solution itself goes on without it, as
-it does when it is scored. At each of its tokens the next one is learned. All of them together are one item, as a
-labelled prefix is, and weigh as much as `reason_weight` verdicts.
+A reason is a branch: the solution up to its step, the verdict, the reason. The solution itself continues without it, as
+it does when it is scored. Each token of a reason is a target; together they are one item of the loss, like a labelled
+prefix, and weigh as much as `reason_weight` verdicts.
 """
 
 import random
@@ -30,9 +30,9 @@ from openr_data.token_trie import merge, sees, shared_length
 from .examples import Example
 
 IGNORED: Final = -100
-"""The label of a position at which nothing is learned, as `transformers` has it."""
+"""The label of a position without a target, as in `transformers`."""
 WRITTEN: Final = 2
-"""A target from here on is a token to write there: its id and this. Others lie in [0, 1]."""
+"""A target of at least this is a token to write: its id plus this number. Other targets lie in [0, 1]."""
 
 _SCHEMA: Final = pa.schema(
     {
@@ -47,18 +47,18 @@ _SCHEMA: Final = pa.schema(
     }
 )
 _OPEN: Final = 64
-"""Packs that a trie may still go into."""
+"""The number of packs that stay open for further tries."""
 
 
 def items(target: Any, end: int | None) -> Any:
-    """Which of some targets are items of the loss: labelled prefixes, and of a reason its last token, the `end`."""
-    found = (target >= 0) & (target < WRITTEN)
-    return found if end is None else found | (target == WRITTEN + end)
+    """Mark the targets that are items of the loss: labelled prefixes, and the last token (`end`) of each reason."""
+    prefixes = (target >= 0) & (target < WRITTEN)
+    return prefixes if end is None else prefixes | (target == WRITTEN + end)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An encoded solution or reason: `target` (None: masked) and `weight` are parallel to `read`."""
+    """An encoded solution or reason; `target` (None: masked) and `weight` are parallel to `read`."""
 
     ids: tuple[int, ...]
     read: tuple[int, ...]
@@ -68,12 +68,12 @@ class Row:
 
 @dataclass(slots=True)
 class Fit:
-    """What was encoded and what did not fit.
+    """Counts of what was encoded and what did not fit.
 
-    `tokens` are those to read, `solution_tokens` what solutions up to their last label and reasons have by themselves.
-    `cut_solutions` lost `cut_steps` whole steps at their end, `dropped` solutions have nothing left that is labelled.
-    Of `reasons` those that did not fit (`dropped_reasons`) and all but one for the same verdict on the same beginning
-    (`repeated_reasons`) are left out.
+    `tokens` counts the tokens to read, `solution_tokens` those of separate solutions (up to their last label) and
+    reasons. `cut_solutions` lost `cut_steps` whole steps at their end; `dropped` solutions have no labelled step left.
+    `reasons` excludes those that did not fit (`dropped_reasons`) and all but one for the same verdict on the same
+    beginning (`repeated_reasons`).
     """
 
     solutions: int = 0
@@ -89,49 +89,49 @@ class Fit:
 
 
 def fit(example: Example, encoder: PrmEncoder, longest: int, seen: Fit) -> Row | None:
-    """The encoded example with as many whole steps as fit into `longest` tokens (0: all of them).
+    """Encode an example with as many whole steps as fit into `longest` tokens (0: no limit).
 
-    None where the question leaves no room for a step, or none of the steps that fit has a label.
+    Returns None if the question leaves no room for a step, or if no step that fits has a label.
     """
     steps = len(example.steps)
     encoded = encoder.encode(example.question, example.steps)
-    kept = steps if not longest else sum(at < longest for at in encoded.read)
-    if kept and longest < len(encoded.ids) and longest:
-        encoded = encoder.encode(example.question, example.steps[:kept])
-        # A label or the end of a tag may stand behind the last position that is read.
+    n_fitting = steps if not longest else sum(at < longest for at in encoded.read)
+    if n_fitting and longest < len(encoded.ids) and longest:
+        encoded = encoder.encode(example.question, example.steps[:n_fitting])
+        # A label or the end of a tag may follow the last position that is read.
         if len(encoded.ids) > longest:
-            kept -= 1
-            encoded = encoder.encode(example.question, example.steps[:kept]) if kept else encoded
-    if not any(item is not None for item in example.target[:kept]):
+            n_fitting -= 1
+            encoded = encoder.encode(example.question, example.steps[:n_fitting]) if n_fitting else encoded
+    if not any(target is not None for target in example.target[:n_fitting]):
         seen.dropped += 1
         if len(seen.dropped_for) < 3:
             seen.dropped_for.append(example.question_id)
         return None
     seen.solutions += 1
     seen.solution_tokens += len(encoded.ids)
-    seen.cut_solutions += kept < steps
-    seen.cut_steps += steps - kept
-    return Row(encoded.ids, encoded.read, example.target[:kept], example.weight[:kept])
+    seen.cut_solutions += n_fitting < steps
+    seen.cut_steps += steps - n_fitting
+    return Row(encoded.ids, encoded.read, example.target[:n_fitting], example.weight[:n_fitting])
 
 
 def reason_rows(
     example: Example, row: Row, encoder: PrmEncoder, longest: int, reason_weight: float, seen: Fit
 ) -> Iterator[tuple[int, Row]]:
-    """The reasons of an encoded example, each with the length of what it shares with others: all up to its verdict."""
+    """Yield the reasons of an encoded example, each with the length of its shared part: all up to its verdict."""
     encoded = Encoded(row.ids, row.read)
     for place, reason in enumerate(example.reasons[: len(row.read)]):
         target = row.target[place]
         if not reason or target is None:
             continue
-        begun = encoder.verdict(encoded, place, target > 0.5)
-        *said, end = encoder.reason(reason)
-        ids = (*begun, *said)
+        beginning = encoder.verdict(encoded, place, target > 0.5)
+        *words, end = encoder.reason(reason)
+        ids = (*beginning, *words)
         if longest and len(ids) > longest:
             seen.dropped_reasons += 1
             continue
-        written = tuple(float(WRITTEN + token) for token in (*said, end))
+        written = tuple(float(WRITTEN + token) for token in (*words, end))
         weight = reason_weight * row.weight[place] / len(written)
-        yield len(begun), Row(ids, tuple(range(len(begun) - 1, len(ids))), written, (weight,) * len(written))
+        yield len(beginning), Row(ids, tuple(range(len(beginning) - 1, len(ids))), written, (weight,) * len(written))
 
 
 def write_encoded(
@@ -144,15 +144,15 @@ def write_encoded(
     share: bool,
     reason_weight: float = 1.0,
 ) -> Fit:
-    """Encode examples (in the order of their questions) into an Arrow file; a few thousand are in memory at a time.
+    """Encode examples (in the order of their questions) into an Arrow file, with a few thousand in memory at a time.
 
-    What stands behind the last label of a solution teaches nothing and is left out.
+    Steps after the last label of a solution have no target and are left out.
     """
     seen = Fit()
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
         lines: list[dict[str, Any]] = []
-        for name, group in groupby(examples, key=lambda item: item.question_id):
+        for name, group in groupby(examples, key=lambda example: example.question_id):
             source = ""
             rows: list[Row] = []
             reasons: dict[tuple[int, ...], Row] = {}
@@ -162,11 +162,11 @@ def write_encoded(
                     continue
                 rows.append(row)
                 for begun, reason in reason_rows(example, row, encoder, longest, reason_weight, seen):
-                    # Behind the same verdict two reasons would need two next tokens at one place.
+                    # Two reasons for the same verdict would need two next tokens at one position.
                     if reasons.setdefault(reason.ids[:begun], reason) is not reason:
                         seen.repeated_reasons += 1
             seen.reasons += len(reasons)
-            seen.solution_tokens += sum(len(item.ids) for item in reasons.values())
+            seen.solution_tokens += sum(len(reason.ids) for reason in reasons.values())
             rows += reasons.values()
             for part in _parts(rows, room) if share else [[row] for row in rows]:
                 line = _line(part)
@@ -189,10 +189,10 @@ def _up_to_last_label(example: Example) -> Example:
 
 
 def _parts(rows: Sequence[Row], room: int) -> list[list[Row]]:
-    """Solutions of a question whose tries have at most `room` tokens; one that is longer stands alone."""
+    """Split a question's solutions into tries of at most `room` tokens; a longer solution gets its own."""
     parts: list[list[Row]] = []
     size = 0
-    # Neighbours in this order share the most.
+    # In this order neighbours share the longest beginnings.
     for row in sorted(rows, key=lambda row: row.ids):
         added = len(row.ids) - (shared_length(parts[-1][-1].ids, row.ids) if parts else 0)
         if not parts or size + added > room:
@@ -204,40 +204,40 @@ def _parts(rows: Sequence[Row], room: int) -> list[list[Row]]:
 
 
 def _line(rows: Sequence[Row]) -> dict[str, Any]:
-    """The columns of a trie; what solutions share has the sum of their weights and the mean of their targets.
+    """Return the columns of a trie; a shared prefix has the sum of the weights and the mean of the targets.
 
-    Reasons share no position that they write at: `write_encoded` has one for each verdict.
+    Reasons never share a position that they write, because `write_encoded` has one reason per verdict.
     """
     trie = merge([row.ids for row in rows])
-    found: dict[int, tuple[float, float]] = {}
+    sums: dict[int, tuple[float, float]] = {}
     for row, path in zip(rows, trie.paths, strict=True):
         for at, target, weight in zip(row.read, row.target, row.weight, strict=True):
             if target is not None:
-                total, mass = found.get(int(path[at]), (0.0, 0.0))
-                found[int(path[at])] = total + weight * target, mass + weight
-    read = sorted(found)
+                total, mass = sums.get(int(path[at]), (0.0, 0.0))
+                sums[int(path[at])] = total + weight * target, mass + weight
+    read = sorted(sums)
     return {
         "ids": trie.ids,
         "position": trie.position,
         "end": trie.end,
         "read": read,
-        "target": [total / mass for total, mass in (found[at] for at in read)],
-        "weight": [found[at][1] for at in read],
+        "target": [total / mass for total, mass in (sums[at] for at in read)],
+        "weight": [sums[at][1] for at in read],
     }
 
 
 class EncodedExamples:
-    """The tries of an Arrow file, in memory only as far as they are looked at. Raises `InputError` for another file."""
+    """The tries of an Arrow file, loaded into memory only when they are read. Raises `InputError` for another file."""
 
     def __init__(self, path: Path) -> None:
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path} holds no encoded examples. Remove it and train again.") from error
+            raise InputError(f"{path} does not hold encoded examples. Remove it and train again.") from error
         if table.schema != _SCHEMA:
-            raise InputError(f"{path} holds no encoded examples. Remove it and train again.")
+            raise InputError(f"{path} does not hold encoded examples. Remove it and train again.")
         self._table = table
-        # Batch by batch: columns put together would be copied out of the file.
+        # Combining the batches into one column would copy the data out of the file.
         batches = table.to_batches()
         lists = [name for name in _SCHEMA.names if pa.types.is_list(_SCHEMA.field(name).type)]
         self._values = [{name: batch.column(name).values.to_numpy() for name in lists} for batch in batches]
@@ -249,49 +249,49 @@ class EncodedExamples:
 
     @property
     def sources(self) -> list[str]:
-        """Where the question of each trie comes from."""
-        found: list[str] = self._table["source"].to_pylist()
-        return found
+        """The source of each trie's question."""
+        sources: list[str] = self._table["source"].to_pylist()
+        return sources
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each trie."""
+        """The number of tokens of each trie."""
         return np.concatenate([np.zeros(0, dtype=np.int32), *(np.diff(part["ids"]) for part in self._offsets)])
 
     @property
     def tokens(self) -> int:
-        """Tokens of all."""
+        """The number of tokens of all tries."""
         return sum(len(part["ids"]) for part in self._values)
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest solution."""
+        """The number of tokens of the longest solution."""
         return max((int(part["position"].max()) + 1 for part in self._values if len(part["position"])), default=0)
 
     def of_tokens(self, name: str, place: int) -> np.ndarray:
-        """A column with one entry a token, of one trie."""
+        """Return a column of one trie with one entry per token."""
         return self._of(name, place)
 
     def of_reads(self, name: str, place: int) -> np.ndarray:
-        """A column with one entry a labelled prefix, of one trie."""
+        """Return a column of one trie with one entry per labelled prefix."""
         return self._of(name, place)
 
     def _of(self, name: str, place: int) -> np.ndarray:
         at = int(np.searchsorted(self._starts, place, side="right")) - 1
         offsets, row = self._offsets[at][name], place - self._starts[at]
-        found: np.ndarray = self._values[at][name][offsets[row] : offsets[row + 1]]
-        return found
+        column: np.ndarray = self._values[at][name][offsets[row] : offsets[row + 1]]
+        return column
 
     def mean_weight(self, end: int | None = None) -> float:
-        """The mean weight of what is learned: labelled prefixes and reasons, whose last token is `end`."""
+        """Return the mean weight of the items of the loss: labelled prefixes and reasons, whose last token is `end`."""
         count = sum(int(items(part["target"], end).sum()) for part in self._values)
         return sum(float(part["weight"].sum(dtype=np.float64)) for part in self._values) / count if count else 1.0
 
 
 def plan_packs(lengths: Sequence[int] | np.ndarray, room: int, seed: int) -> list[list[int]]:
-    """Which tries share a row of at most `room` tokens; one longer than that has a row of its own.
+    """Choose the tries that share a row of at most `room` tokens; a longer trie gets a row of its own.
 
-    First fit over the packs that are still open, in an order drawn from the seed.
+    Uses first fit over the open packs, in an order drawn from the seed.
     """
     order = list(range(len(lengths)))
     random.Random(seed).shuffle(order)
@@ -315,7 +315,7 @@ def plan_packs(lengths: Sequence[int] | np.ndarray, room: int, seed: int) -> lis
 
 
 class Packs(torch.utils.data.Dataset[list[int]]):
-    """A dataset whose items are the places of the tries that share a row."""
+    """A dataset with one item per row: the indices of its tries."""
 
     def __init__(self, packs: Sequence[list[int]]) -> None:
         self._packs = packs
@@ -331,12 +331,12 @@ class Packs(torch.utils.data.Dataset[list[int]]):
 
 
 class Collator:
-    """Packs of tries as the arguments of a forward pass.
+    """Turns packs of tries into the arguments of a forward pass.
 
-    `input_ids` and `position_ids` are `[1, T]`; `labels` are `[2, T]`: the target of a prefix where it is read (from
-    `WRITTEN` on: the token to write there) and its weight, `IGNORED` elsewhere; `attention_mask` is `[1, 1, T, T]` for
-    tries with branches, else left out: then the restarting positions say it. `logits_to_keep` (causal models alone) are
-    the positions with a label.
+    `input_ids` and `position_ids` are `[1, T]`. `labels` are `[2, T]`: the target (from `WRITTEN` on, a token to write)
+    and the weight of each read position, `IGNORED` elsewhere. `attention_mask` is `[1, 1, T, T]` for tries with
+    branches; without branches it is left out, because the restarting positions imply it. `logits_to_keep` (causal
+    models only) holds the positions with a label.
     """
 
     def __init__(self, examples: EncodedExamples, *, keep: bool, branches: bool, weight: float = 1.0) -> None:

@@ -1,9 +1,9 @@
-"""A training run of a process reward model, from a snapshot of the store to a model folder; the same command resumes.
+"""Runs the training of a process reward model, from a snapshot of the store to a model folder; rerunning it resumes.
 
 <store>/jobs/<job_id>/
     job.toml        configuration, versions, the snapshot read
     data/           encoded examples
-    checkpoints/    of the trainer, the newest two
+    checkpoints/    the newest two of the trainer
     result.json     written last
 """
 
@@ -32,24 +32,25 @@ from .card import prm_card
 from .dev import Dev
 from .examples import Example, ExampleCounts, LabelRule, read_examples
 from .packing import EncodedExamples, Fit, write_encoded
-from .trainer import PrmTrainer, Report, Schedule, processes, train
+from .trainer import PrmTrainer, Schedule, TrainingReport, processes, train
 
 STRAY: Final = 0.05
-"""Up to this share of the questions may be those of benchmarks: they are left out."""
+"""Benchmark questions up to this share of all questions are left out; more are an error."""
 
 DEV_MOST: Final = 2_000
-"""Solutions of the dev split that are measured; more questions are held out all the same."""
+"""At most this many solutions of the dev split are measured; all its questions are held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrmConfig:
-    """A reward model's data, base model and reading; how it is trained is a `Schedule`.
+    """A reward model's data, base model and format; `schedule` holds the training options.
 
     `data` is NAME@ref. `method`, `where`, `balance`, `per_question` and `dedupe` choose records as `export` does;
     `labels`, `threshold`, `weights` and `source_weights` are the label rule. `dev_share` of the questions are held out.
-    `format` empty: the first of ours whose tokens the tokenizer has. `max_length` 0: the context of the model. `share`
-    False reads every solution by itself. `generative` trains the verdict as the next token of the whole vocabulary,
-    `reasons` the reasons of labels behind it; one reason weighs as much as `reason_weight` verdicts.
+    An empty `format` selects the first of this project's formats that fits the tokenizer. `max_length` 0 means the
+    context of the model. `share` False reads every solution separately. `generative` trains the verdict as the next
+    token over the whole vocabulary, `reasons` the reasons after it; one reason weighs as much as `reason_weight`
+    verdicts.
     """
 
     data: str
@@ -83,15 +84,15 @@ class PrmConfig:
         self.selection()
 
     def rule(self) -> LabelRule:
-        """The label rule."""
+        """Return the label rule."""
         return LabelRule(self.labels, self.threshold, self.weights, self.source_weights, self.reasons)
 
     def selection(self) -> Selection:
-        """Which records are taken."""
+        """Return the selection of records."""
         return Selection(self.balance, self.per_question, self.dedupe, self.schedule.seed)
 
     def flat(self) -> dict[str, Any]:
-        """All values in one table, as they are written and hashed."""
+        """Return all values in one table, as they are written and hashed."""
         plain = as_dict(self)
         return {**plain.pop("schedule"), **plain}
 
@@ -102,7 +103,7 @@ class PrmConfig:
 
 
 class PrmRun:
-    """One run: `prepare` reads and encodes the data, `run` trains; both go on where an earlier process stopped."""
+    """One training run; `run` continues from where an earlier process stopped."""
 
     config_type: ClassVar[type] = PrmConfig
 
@@ -112,9 +113,9 @@ class PrmRun:
         if out.exists() and not out.is_dir():
             raise UsageError(f"{out} is a file. Name a folder with --out.")
         if out.exists() and any(out.iterdir()) and not _is_reward_model(out):
-            raise UsageError(f"{out} is a folder with other things in it. Name another one with --out.")
+            raise UsageError(f"{out} contains other files. Name another folder with --out.")
         if out.exists() and Path(config.model).expanduser().resolve() == out.resolve():
-            raise UsageError(f"{out} is the model to begin with. Name another folder with --out.")
+            raise UsageError(f"{out} is the base model itself. Name another folder with --out.")
         listed = {"method": "train prm", "source": self.config.data, "into": str(out.resolve())}
         flat = {**self.config.identity(), **listed, "digest": self.view.digest()}
         self.job = Job.begin(store, "train", flat, {"prm_data": self.config.data})
@@ -124,24 +125,24 @@ class PrmRun:
         self.fingerprints: set[str] = set()
 
     def result(self) -> dict[str, Any] | None:
-        """The figures of a run that is done and whose model is still there; another run may have written over it."""
-        found = self.job.result()
+        """Return the figures of a finished run, or None if another run has overwritten its model folder."""
+        figures = self.job.result()
         written = _json(self.out / "training.json").get("figures", {}).get("job")
-        return found if written == self.job.job_id else None
+        return figures if written == self.job.job_id else None
 
-    def run(self, report: Report | None = None, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    def run(self, report: TrainingReport | None = None, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Train and write the model folder; return the figures.
 
         Raises `InputError` for data without labels or with known benchmark questions, for a tokenizer without the
-        format's tokens, for a folder that is no model, for labels without reasons where they are to be learned;
-        `UsageError` for a classifier that is to write; `Interrupted` after `stop` says so, with a checkpoint written.
+        format's tokens, for a folder that is not a model, and with `reasons` for labels without any; `UsageError` for a
+        classifier with `generative`; `Interrupted` when `stop` returns true, after writing a checkpoint.
         """
         is_main = processes().is_main_process
         with self.job.lock() if is_main else nullcontext():
             form = choose_format(self.config.model, self.config.format)
             if self.config.generative and form.head != "lm_pair":
                 raise UsageError(
-                    f"The PRM format {form.name!r} reads a head {form.head!r}, which writes nothing. Leave out "
+                    f"The PRM format {form.name!r} has the head {form.head!r}, which cannot write text. Leave out "
                     "--generative, or name a format of a causal model with --format."
                 )
             model, tokenizer = load_base(self.config.model, form)
@@ -162,7 +163,7 @@ class PrmRun:
                 stop=stop,
             )
             if trainer.was_stopped:
-                raise Interrupted("Stopped after a checkpoint. The same command goes on from it.")
+                raise Interrupted("Stopped after a checkpoint. Run the same command to continue from it.")
             if not is_main:
                 return {}
             figures = self._figures(trainer, dev, trained)
@@ -175,7 +176,7 @@ class PrmRun:
         room = int(getattr(model.config, "max_position_embeddings", 0) or 0)
         wanted = self.config.max_length
         if wanted and room and wanted > room:
-            raise UsageError(f"-o max_length={wanted} is beyond the {room} positions of {self.config.model}.")
+            raise UsageError(f"-o max_length={wanted} exceeds the {room} positions of {self.config.model}.")
         return wanted or room
 
     def _prepare(self, encoder: PrmEncoder, longest: int) -> tuple[EncodedExamples, Dev | None]:
@@ -187,7 +188,7 @@ class PrmRun:
             part = path.with_suffix(".part")
             stream = self._split(dev, refused)
             if is_written:
-                # Written by an earlier process; the dev split is read again, it is small.
+                # An earlier process wrote the file; only the dev split, which is small, is read again.
                 for _ in stream:
                     pass
                 self.seen = _read_fit(path)
@@ -207,12 +208,12 @@ class PrmRun:
                     raise InputError(self._no_reasons() if self.seen.solutions else self._nothing())
                 write_whole(path.with_suffix(".json"), json.dumps(asdict(self.seen)))
                 part.replace(path)
-        chosen = sorted(dev, key=lambda item: _draw(f"{item.question_id} {item.steps!r}", 1))[:DEV_MOST]
+        chosen = sorted(dev, key=lambda example: _draw(f"{example.question_id} {example.steps!r}", 1))[:DEV_MOST]
         held_out = Dev(chosen, encoder, longest)
         return EncodedExamples(path), held_out if len(held_out) else None
 
     def _split(self, dev: list[Example], refused: set[str]) -> Iterator[Example]:
-        """The training examples without the refused questions; those of held-out questions go into `dev`."""
+        """Yield the training examples without the refused questions, and add those of held-out questions to `dev`."""
         config, rule = self.config, self.config.rule()
         before, is_dev = "", False
         for example in read_examples(
@@ -226,10 +227,10 @@ class PrmRun:
             if example.question_id in refused:
                 continue
             if example.question_id != before:
-                # By its text: the same question with another gold answer, or with none, has another id.
-                known = fingerprint(example.question)
-                self.fingerprints.add(known)
-                is_dev = _draw(known, config.schedule.seed) < config.dev_share
+                # Split by text, because the same question with another gold answer, or without one, has another id.
+                text_hash = fingerprint(example.question)
+                self.fingerprints.add(text_hash)
+                is_dev = _draw(text_hash, config.schedule.seed) < config.dev_share
                 self.questions["dev" if is_dev else "train"] += 1
             before = example.question_id
             if is_dev:
@@ -239,60 +240,62 @@ class PrmRun:
                 yield example
 
     def _benchmark_questions(self) -> set[str]:
-        """The ids of questions that known benchmarks ask: nothing is trained on them.
+        """Return the ids of questions of known benchmarks, which are not trained on.
 
-        Raises `InputError` where they are more than a stray few: then the dataset is a benchmark.
+        Raises `InputError` if their share exceeds `STRAY`: then the dataset is itself a benchmark.
         """
         rows = self.view.sql("select question_id, question from questions semi join labels using (question_id)")
-        found = find_benchmarks(zip(rows["question_id"].to_pylist(), rows["question"].to_pylist(), strict=True))
-        self.benchmarks = {name: len(ids) for name, ids in sorted(found.items())}
-        asked = {name for ids in found.values() for name in ids}
-        if len(asked) > STRAY * rows.num_rows:
-            told = ", ".join(f"{count:,} of {name}" for name, count in self.benchmarks.items())
+        ids_by_benchmark = find_benchmarks(
+            zip(rows["question_id"].to_pylist(), rows["question"].to_pylist(), strict=True)
+        )
+        self.benchmarks = {name: len(ids) for name, ids in sorted(ids_by_benchmark.items())}
+        refused = {question_id for ids in ids_by_benchmark.values() for question_id in ids}
+        if len(refused) > STRAY * rows.num_rows:
+            counts = ", ".join(f"{count:,} of {name}" for name, count in self.benchmarks.items())
             raise InputError(
-                f"{self.config.data} asks questions of benchmarks ({told}): a model trained on them proves nothing. "
-                "Label other questions, for example those of a training split."
+                f"{self.config.data} contains benchmark questions ({counts}): the benchmark figures of a model trained "
+                "on them would be worthless. Label other questions, for example those of a training split."
             )
-        return asked
+        return refused
 
     def _nothing(self) -> str:
         if not self.counts.records:
-            chosen = " that fit --method and --where" if self.config.method or self.config.where else ""
+            chosen = " that match --method and --where" if self.config.method or self.config.where else ""
             return (
-                f"{self.config.data} has no label sets{chosen}: there is nothing to train on. Make some with: "
+                f"{self.config.data} has no label sets{chosen}: there is nothing to train on. Label some with: "
                 f"openr-data label {DatasetName.parse(self.config.data).name}"
             )
         if not self.questions["train"] and self.questions["dev"]:
             return (
                 f"All {self.questions['dev']:,} questions of {self.config.data} are held out. Hold out fewer with a "
-                f"smaller -o dev_share (it is {self.config.dev_share:g}), or others with another -o seed."
+                f"smaller -o dev_share (it is {self.config.dev_share:g}), or choose others with another -o seed."
             )
         if self.seen.dropped:
             return (
                 f"None of the {self.seen.dropped:,} solutions of {self.config.data} fits into the context of "
-                f"{self.config.model}. Take a model with a longer one, or a larger -o max_length."
+                f"{self.config.model}. Use a model with a longer context, or a larger -o max_length."
             )
         return (
-            f"None of the {self.counts.records:,} records of {self.config.data} has a label on any step. See what is "
-            f"there with: openr-data show {self.config.data}"
+            f"None of the {self.counts.records:,} records of {self.config.data} has a label on any step. Show the "
+            f"records with: openr-data show {self.config.data}"
         )
 
     def _no_reasons(self) -> str:
         if self.seen.dropped_reasons:
             return (
                 f"None of the {self.seen.dropped_reasons:,} reasons of {self.config.data} fits into the context of "
-                f"{self.config.model} behind its solution. Take a model with a longer one, or a larger -o max_length."
+                f"{self.config.model} after its solution. Use a model with a longer context, or a larger -o max_length."
             )
         name = DatasetName.parse(self.config.data).name
         return (
-            f"No label of {self.config.data} that is trained on has a reason. Train without --reasons, or have a judge "
-            f"write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons --policy "
-            "MODEL"
+            f"No label of {self.config.data} that would be trained on has a reason. Train without --reasons, or have a "
+            f"judge write some: openr-data label {name} --given-solutions --method judge -o prompt=critique-reasons "
+            "--policy MODEL"
         )
 
     def _figures(self, trainer: PrmTrainer, dev: Dev | None, model: Any) -> dict[str, Any]:
         state, metrics = trainer.state, trainer.metrics
-        speed = [item for item in state.log_history if "train_runtime" in item]
+        speed = [entry for entry in state.log_history if "train_runtime" in entry]
         seconds = float(speed[-1]["train_runtime"]) if speed else 0.0
         return {
             "job": self.job.job_id,
@@ -318,32 +321,32 @@ class PrmRun:
             "solution_tokens": self.seen.solution_tokens,
             "updates": state.global_step,
             "seconds": round(seconds, 1),
-            "parameters": sum(item.numel() for item in model.parameters()),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "threshold": metrics.threshold if metrics is not None else 0.5,
             "dev": metrics.figures() if metrics is not None else {},
         }
 
     def _save(self, model: Any, tokenizer: Any, form: PrmFormat, figures: Mapping[str, Any]) -> None:
-        kept = replace(form, threshold=round(min(1.0, max(0.0, float(figures["threshold"]))), 6))
+        written = replace(form, threshold=round(min(1.0, max(0.0, float(figures["threshold"]))), 6))
         config = {key: value for key, value in self.config.flat().items() if value is not None}
         model.config.__dict__[CONFIG_KEY] = {
-            **kept.as_dict(),
+            **written.as_dict(),
             "objective": "verdict" if self.config.generative else "pair",
             **({WRITES: True} if self.config.reasons else {}),
             "trained_on": {"data": self.config.data, "digest": figures["digest"]},
-            "label_rule": {item.name: config[item.name] for item in fields(LabelRule) if item.name in config},
+            "label_rule": {each.name: config[each.name] for each in fields(LabelRule) if each.name in config},
         }
         self.out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(self.out)
         tokenizer.save_pretrained(self.out)
-        # Before its figures, which say that the folder is done; `eval` warns of questions that were seen.
-        write_whole(self.out / SEEN_FILE, "".join(f"{item}\n" for item in sorted(self.fingerprints)))
+        # Written before the figures, which mark the folder as complete; `eval` warns of questions in this list.
+        write_whole(self.out / SEEN_FILE, "".join(f"{each}\n" for each in sorted(self.fingerprints)))
         write_whole(self.out / "training.json", json.dumps({"config": config, "figures": figures}, indent=2) + "\n")
-        write_whole(self.out / "README.md", prm_card(self.out.name, kept, config, figures))
+        write_whole(self.out / "README.md", prm_card(self.out.name, written, config, figures))
 
 
 def _pinned(store: Store, config: PrmConfig) -> tuple[View, PrmConfig]:
-    """The view and the configuration with the snapshot by name: what is written later has no part in the run."""
+    """Return the view and the configuration with the snapshot named, so that later writes cannot enter the run."""
     wanted = DatasetName.parse(config.data)
     dataset = store.dataset(wanted.name)
     snapshots = dataset.snapshots()
@@ -354,7 +357,7 @@ def _pinned(store: Store, config: PrmConfig) -> tuple[View, PrmConfig]:
 
 
 def _draw(text: str, seed: int) -> float:
-    """A number in [0, 1) that depends on the text and the seed alone."""
+    """Return a number in [0, 1) that depends only on the text and the seed."""
     digest = blake2b(f"{seed} {text}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
     return int.from_bytes(digest, "big") / 2**56
 
@@ -367,14 +370,14 @@ def _read_fit(path: Path) -> Fit:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none, or the file is torn."""
+    """Return the JSON object in a file; empty if the file is missing or damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _is_reward_model(folder: Path) -> bool:
-    """Whether a folder is what a run has written; the config comes first, so a torn one is told too."""
+    """Report whether a run has written a folder; the config is written first, so an incomplete folder counts too."""
     return CONFIG_KEY in _json(folder / "config.json")

@@ -1,17 +1,17 @@
-"""Train a process reward model from a pinned snapshot, on `transformers.Trainer` through its public hooks.
+"""Trains a process reward model from a pinned snapshot, on `transformers.Trainer` through its public hooks.
 
-What differs from a fine-tune of a language model:
+It differs from fine-tuning a language model as follows:
 
-1. Rows are packed without padding and solutions of a question share what they have in common (`packing.py`).
-2. The model returns logits at the labelled positions alone (`logits_to_keep`): no `[tokens, vocabulary]` is ever there,
-   but for the tokens of reasons.
-3. One loss for hard and soft labels (`loss.py`): the sum over all items of an update (labelled prefixes, and reasons as
-   a whole), divided by how many they are, whatever the number of micro-batches or processes. Weights have a mean of 1
+1. Rows are packed without padding, and solutions of a question share their common beginnings (`packing.py`).
+2. The model returns logits only at the labelled positions (`logits_to_keep`), so no `[tokens, vocabulary]` tensor
+   exists, except for the tokens of reasons.
+3. One loss covers hard and soft labels (`loss.py`): the sum over all items of an update (labelled prefixes, and whole
+   reasons) divided by their number, independent of the number of micro-batches or processes. Weights have a mean of 1
    over the training data.
-4. The dev split is made by question. It stops the training early, and the threshold is chosen on it.
+4. The dev split is made by question. It decides early stopping, and the threshold is chosen on it.
 5. Data, label rule, format and threshold are written into the model's config, where scoring reads them.
 
-Not here: optimizers, schedules, checkpoints, DDP and FSDP, which are those of `transformers` and `accelerate`.
+Optimizers, schedules, checkpoints, DDP and FSDP are those of `transformers` and `accelerate`.
 """
 
 import json
@@ -37,19 +37,19 @@ from .loss import class_logits, pair_logits, step_loss, token_loss, verdict_loss
 from .packing import IGNORED, WRITTEN, Collator, EncodedExamples, Packs, items, plan_packs
 
 BEST: Final = "eval_log_loss"
-"""What decides which checkpoint is the best one."""
+"""The metric that decides which checkpoint is the best one."""
 
-Report = Callable[[Mapping[str, float]], None]
+TrainingReport = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to train; `pack_tokens` is a row, `packs_per_step` rows make an update.
+    """Length and speed of the training. A row has `pack_tokens` tokens, an update `packs_per_step` rows.
 
-    `pack_tokens` below the longest solution leaves that in a row of its own; several processes share the rows of an
-    update, each takes at least one. `patience` evaluations without a better dev loss end the training (0: never);
-    `evaluations` are spread over it. `lora_rank` 0 trains all weights. Few labels make few updates: with
-    `least_updates` there are more epochs until there are so many.
+    A solution longer than `pack_tokens` gets a row of its own. Several processes share the rows of an update, at least
+    one each. `patience` evaluations without a better dev loss end the training (0: never); `evaluations` are spread
+    over it. `lora_rank` 0 trains all weights. Few labels give few updates: `least_updates` adds epochs until that
+    number is reached.
     """
 
     epochs: float = 3.0
@@ -78,7 +78,7 @@ class Schedule:
 
 
 class StepLoss:
-    """`compute_loss_func` of the trainer: the weighted sum over what is learned, by the items of the update."""
+    """The trainer's `compute_loss_func`: the weighted sum over all targets, divided by the items of the update."""
 
     def __init__(self, encoder: PrmEncoder, *, generative: bool) -> None:
         self._encoder, self._generative = encoder, generative
@@ -93,23 +93,22 @@ class StepLoss:
         if encoder.form.head == "lm_pair":
             if self._generative:
                 written = target >= WRITTEN
-                told = ~written
-                total = verdict_loss(logits[told], target[told], weight[told], encoder.good, encoder.bad)
+                verdicts = ~written
+                total = verdict_loss(logits[verdicts], target[verdicts], weight[verdicts], encoder.good, encoder.bad)
                 total = total + token_loss(logits[written], target[written].long() - WRITTEN, weight[written])
             else:
                 total = step_loss(pair_logits(logits, encoder.good, encoder.bad), target, weight)
         else:
-            # A classifier has no `logits_to_keep`: its few classes are there for all tokens.
+            # A classifier has no `logits_to_keep`: it returns its few classes for all tokens.
             total = step_loss(class_logits(logits[judged], encoder.form.good_class), target, weight)
         return total / (items(target, encoder.end).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class PrmTrainer(Trainer):
-    """`transformers.Trainer` whose items and evaluation are those of a reward model; `dev` None evaluates nothing.
+    """A `transformers.Trainer` with the loss items and evaluation of a reward model; `dev` None disables evaluation.
 
-    `end` is the last token of every reason.
-    `metrics` are those of the last evaluation, after `train` of the model that it returns. `was_stopped`: training
-    ended because somebody asked for it.
+    `end` is the last token of every reason. `metrics` are those of the last evaluation; after `train`, those of the
+    returned model. `was_stopped` is true if training ended on request.
     """
 
     def __init__(self, *, dev: Dev | None, end: int | None, **options: Any) -> None:
@@ -121,7 +120,10 @@ class PrmTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """The micro-batches of an update, and the items of all processes: the trainer would count entries of labels."""
+        """Return the micro-batches of an update and the number of items of all processes.
+
+        `Trainer` itself would count the entries of `labels`.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.zeros((), device=device)
         for batch in batches:
@@ -129,20 +131,22 @@ class PrmTrainer(Trainer):
         return batches, self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the dev split; the figures are logged as `eval_…`, and early stopping sees them."""
+        """Score the dev split and log the figures as `eval_…`, which early stopping uses."""
         assert self._dev is not None
         try:
             self.metrics = self._dev.measure(self.model)
         except NotFinite as error:
-            raise _no_number(f"{error} at step {self.state.global_step}", self.args) from error
-        found = {f"eval_{name}": value for name, value in self.metrics.figures().items()}
-        self.log(found)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+            raise _not_finite(f"{error} at step {self.state.global_step}", self.args) from error
+        figures = {f"eval_{name}": value for name, value in self.metrics.figures().items()}
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer` does. The folder is there for all processes, also where shards are written into it later: they
-        look for it to know which checkpoint is the best, and wait for each other for ever where they do not agree.
+        """Save as `Trainer` does, but create the folder in all processes first, even if shards are written later.
+
+        The processes check for the folder to find the best checkpoint, and would wait for each other for ever if they
+        disagreed.
         """
         if output_dir is not None:
             Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -150,29 +154,29 @@ class PrmTrainer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Tell what is logged, and stop where the loss is no number, or where somebody says so."""
+    """Reports logged figures, and stops training if the loss is not finite or a stop is requested."""
 
-    def __init__(self, report: Report | None, stop: Callable[[], bool]) -> None:
+    def __init__(self, report: TrainingReport | None, stop: Callable[[], bool]) -> None:
         self._report, self._stop = report, stop
         self.trainer: PrmTrainer | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # All processes stop at the same step, or those that go on wait for the others for ever.
-        asked = torch.tensor(float(self._stop()), device=args.device)
-        if float(reduce(asked, "sum") if args.world_size > 1 else asked):
+        # All processes must stop at the same step: otherwise the others wait for ever.
+        requested = torch.tensor(float(self._stop()), device=args.device)
+        if float(reduce(requested, "sum") if args.world_size > 1 else requested):
             assert self.trainer is not None
             self.trainer.was_stopped = control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
-        found = dict(logs or {})
-        loss = found.get("loss", found.get("train_loss"))
+        figures = dict(logs or {})
+        loss = figures.get("loss", figures.get("train_loss"))
         if loss is not None and not math.isfinite(float(loss)):
-            raise _no_number(f"The loss is no number at step {state.global_step}", args)
+            raise _not_finite(f"The loss is not a number at step {state.global_step}", args)
         if self._report is not None and state.is_world_process_zero:
-            self._report({"step": state.global_step, "steps": state.max_steps, "epoch": state.epoch or 0.0, **found})
+            self._report({"step": state.global_step, "steps": state.max_steps, "epoch": state.epoch or 0.0, **figures})
 
 
-def _no_number(what: str, args: Any) -> OpenRError:
+def _not_finite(what: str, args: Any) -> OpenRError:
     return OpenRError(
         f"{what}. Train with a lower -o learning_rate (it is {args.learning_rate:g}), or without bf16; checkpoints "
         f"until then are in {args.output_dir}."
@@ -190,15 +194,15 @@ def train(
     branches: bool,
     generative: bool = False,
     resume: bool = False,
-    report: Report | None = None,
+    report: TrainingReport | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Any, PrmTrainer]:
-    """Train a model in place; return it (LoRA merged, the best checkpoint where there is a dev split) and the trainer.
+    """Train a model in place; return it (LoRA merged; the best checkpoint if there is a dev split) and the trainer.
 
-    `folder` takes the checkpoints; with `resume` training goes on from the newest one that is whole, as if it had never
-    stopped. Once `stop` says so a checkpoint is written and training ends. Raises `MissingDependency` for LoRA without
-    peft, `UsageError` for tries that reach beyond a sliding window and for bf16 on a GPU without it, `OpenRError` where
-    the loss is no number.
+    `folder` receives the checkpoints; with `resume`, training continues from the newest complete one as if it had never
+    stopped. When `stop` returns true, a checkpoint is written and training ends. Raises `MissingDependency` for LoRA
+    without peft, `UsageError` for tries that exceed a sliding window and for bf16 on a GPU without it, `OpenRError` if
+    the loss is not finite.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     _check_window(model, data, branches)
@@ -206,7 +210,7 @@ def train(
     if schedule.lora_rank:
         model = _with_lora(model, schedule.lora_rank)
     if schedule.checkpointing:
-        # Its name in later versions of transformers, where the old one warns.
+        # Later versions of transformers use this name and warn of the old one.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     packs = plan_packs(data.lengths, schedule.pack_tokens, schedule.seed)
     on_cpu, count = processes().device.type == "cpu", processes().num_processes
@@ -219,7 +223,7 @@ def train(
     every = max(1, updates // max(1, schedule.evaluations))
     measured = dev is not None and schedule.evaluations > 0
     arguments = TrainingArguments(
-        # The place of the best checkpoint is written into the newest one.
+        # The newest checkpoint stores the path of the best one, so the path must be absolute.
         output_dir=str(folder.resolve()),
         num_train_epochs=epochs,
         per_device_train_batch_size=1,
@@ -237,7 +241,7 @@ def train(
         save_strategy="steps",
         save_steps=every,
         save_total_limit=2,
-        # Else patience is counted anew.
+        # Without this, a resumed run would count patience from zero.
         restore_callback_states_from_checkpoint=True,
         ddp_find_unused_parameters=False,
         load_best_model_at_end=measured,
@@ -253,7 +257,7 @@ def train(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     if arguments.n_gpu > 1:
-        # Of several GPUs one process uses one: `accelerate launch` uses all. A row cannot be cut into parts.
+        # One process uses one GPU, because a row cannot be split; `accelerate launch` uses all GPUs.
         arguments._n_gpu = 1
     watch = _Watch(report, stop)
     callbacks: list[TrainerCallback] = [watch]
@@ -272,12 +276,12 @@ def train(
         callbacks=callbacks,
     )
     watch.trainer = trainer
-    # What it prints is told by `report`.
+    # `report` replaces what this callback prints.
     trainer.remove_callback(PrinterCallback)
     newest = _newest(folder) if resume else None
     trainer.train(resume_from_checkpoint=str(newest) if newest is not None else None)
     if dev is not None and not trainer.was_stopped:
-        # Of the best checkpoint, and before one process has the model to itself: shards are read by all together.
+        # Measured on the best checkpoint, and while all processes hold it, because they read the shards together.
         trainer.metrics = dev.measure(trainer.model)
     trained = _gathered(trainer, kind, schedule.lora_rank) if trainer.is_fsdp_enabled else trainer.model
     if schedule.lora_rank and processes().is_main_process:
@@ -286,11 +290,11 @@ def train(
 
 
 def _gathered(trainer: PrmTrainer, kind: type[Any], lora_rank: int) -> Any:
-    """A model with all weights of one that FSDP has cut into shards, in the main process; the others keep theirs."""
+    """Return, in the main process, a model with all weights that FSDP sharded; other processes keep their shards."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not processes().is_main_process:
         return trainer.model
-    # Made anew: FSDP has changed the class of the one that was trained.
+    # A new model is needed because FSDP has changed the class of the trained one.
     whole = kind(trainer.model.config)  # type: ignore[union-attr]
     if lora_rank:
         whole = _with_lora(whole, lora_rank)
@@ -299,27 +303,27 @@ def _gathered(trainer: PrmTrainer, kind: type[Any], lora_rank: int) -> Any:
 
 
 def processes() -> PartialState:
-    """The processes that train together; on CPUs where the launcher says so (`accelerate launch --cpu`)."""
+    """Return the processes that train together; they use CPUs if the launcher says so (`accelerate launch --cpu`)."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def _newest(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole: its state is what is written last."""
-    found: list[tuple[int, Path]] = []
+    """Return the newest complete checkpoint; its state file is written last."""
+    checkpoints: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*/trainer_state.json"):
         try:
-            found.append((int(json.loads(path.read_text(encoding="utf-8"))["global_step"]), path.parent))
+            checkpoints.append((int(json.loads(path.read_text(encoding="utf-8"))["global_step"]), path.parent))
         except (OSError, ValueError, KeyError):
             continue
-    return max(found)[1].resolve() if found else None
+    return max(checkpoints)[1].resolve() if checkpoints else None
 
 
 def _check_window(model: Any, data: EncodedExamples, branches: bool) -> None:
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if branches and window and data.longest > window:
         raise UsageError(
-            f"Some layers of this model look back {window:,} tokens, and the longest solution has {data.longest:,}: "
-            "solutions cannot be read as a tree. Train with: -o share=false"
+            f"Some layers of this model attend to {window:,} tokens only, and the longest solution has "
+            f"{data.longest:,}: solutions cannot be read as a tree. Train with: -o share=false"
         )
 
 
@@ -331,6 +335,6 @@ def _with_lora(model: Any, rank: int) -> Any:
             "LoRA needs the package 'peft', which is not installed. Install it with: pip install 'openr-data[lora]'"
         ) from error
     with warnings.catch_warnings():
-        # peft 0.21 asks the model for something by a name that transformers 5.24 calls deprecated.
+        # peft 0.21 uses an attribute name that transformers 5.24 has deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))

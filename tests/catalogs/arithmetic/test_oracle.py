@@ -1,4 +1,4 @@
-"""The oracle against cases worked out by hand.
+"""Checks the oracle against cases worked out by hand.
 
 Mia has 14 apples. She buys 3 bags of 6 apples each. She gives half of her apples to Leo.
 The plan: 3*6=18, 14+18=32, 32/2=16.
@@ -98,9 +98,9 @@ def test_doing_an_operation_twice_is_wrong() -> None:
 
 
 def test_nothing_is_judged_after_the_first_error() -> None:
-    found = judged("3*6=18", "14+18=33", "33/2=16", "\\boxed{16}")
-    assert [item.label for item in found] == [1, -1, None, None]
-    assert found[-1].reason is Reason.AFTER
+    judgements = judged("3*6=18", "14+18=33", "33/2=16", "\\boxed{16}")
+    assert [item.label for item in judgements] == [1, -1, None, None]
+    assert judgements[-1].reason is Reason.AFTER
 
 
 def test_a_plan_with_the_same_calculation_twice_advances_twice() -> None:
@@ -109,8 +109,8 @@ def test_a_plan_with_the_same_calculation_twice_advances_twice() -> None:
         Operation(Operand(7, 0), "-", Operand(2), 5),
         Operation(Operand(5, 1), "+", Operand(2), 7),
     )
-    found = judge("5 and 2", plan, ["5+2=7", "7-2=5", "5+2=7", "5+2=7"])
-    assert [item.label for item in found] == [1, 1, 1, 0]
+    judgements = judge("5 and 2", plan, ["5+2=7", "7-2=5", "5+2=7", "5+2=7"])
+    assert [item.label for item in judgements] == [1, 1, 1, 0]
 
 
 def test_every_generated_solution_is_right_and_every_spoiled_number_is_found() -> None:
@@ -127,12 +127,12 @@ def test_every_generated_solution_is_right_and_every_spoiled_number_is_found() -
 @settings(max_examples=300)
 def test_any_text_gets_one_judgement_a_step(steps: list[str]) -> None:
     problem = make_problem("test", 3, 0, 0)
-    found = judge(problem.text, problem.plan, steps)
-    assert len(found) == len(steps)
-    error = first_error(found)
+    judgements = judge(problem.text, problem.plan, steps)
+    assert len(judgements) == len(steps)
+    error = first_error(judgements)
     if error is not None:
-        assert all(item.label is None for item in found[error + 1 :])
-        assert all(item.label in (0, 1) for item in found[:error])
+        assert all(item.label is None for item in judgements[error + 1 :])
+        assert all(item.label in (0, 1) for item in judgements[:error])
 
 
 def test_a_runaway_text_is_judged_at_once() -> None:

@@ -1,4 +1,4 @@
-"""The shipped policy is what its card says: small, and wrong about half of the time, on every level as promised."""
+"""Checks the shipped policy against its card: small, and wrong as often as stated on every level."""
 
 import asyncio
 import re

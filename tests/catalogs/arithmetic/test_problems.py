@@ -1,4 +1,4 @@
-"""The generator: reproducible, consistent, with splits that never overlap."""
+"""Checks that the generator is reproducible and consistent, and that its splits never overlap."""
 
 from itertools import combinations, islice
 
@@ -55,8 +55,8 @@ def test_every_given_number_stands_in_the_story(name: tuple[str, int, int, int])
     for operation in problem.plan:
         for side in (operation.left, operation.right):
             if side.ref is None:
-                told = (str(side.value), *words.get(str(side.value), ()))
-                assert any(word in problem.text.lower() for word in told), (problem.text, operation)
+                spellings = (str(side.value), *words.get(str(side.value), ()))
+                assert any(word in problem.text.lower() for word in spellings), (problem.text, operation)
 
 
 @given(NAMES)

@@ -1,4 +1,4 @@
-"""The teacher: right where nothing is misread, wrong where the oracle says so, and never in its calculations."""
+"""Checks the teacher: right if nothing is misread, else wrong where the oracle judges so, never in calculations."""
 
 import random
 from itertools import islice

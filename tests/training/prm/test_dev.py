@@ -115,7 +115,7 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
     model = tiny()
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(NotFinite, match="A score of the dev split is no number"):
+    with pytest.raises(NotFinite, match="A score of the dev split is not a number"):
         Dev(parity(2), encoder(), 0).score(model)
 
 

@@ -80,7 +80,9 @@ def test_a_weight_that_is_none_is_refused(item: str) -> None:
 def test_a_weight_of_a_source_that_is_not_there_is_one_sentence(store: Store) -> None:
     dataset = bring(store, [a_row("One?", ["a", "b"], [1, -1])])
     rule = LabelRule(source_weights=("nowhere:2",))
-    with pytest.raises(InputError, match=r"source_weights names 'nowhere', from which no label comes. There are: \w+"):
+    with pytest.raises(
+        InputError, match=r"source_weights names 'nowhere', which has no labels here. Sources with labels: \w+"
+    ):
         list(read_examples(dataset.view(), rule, ExampleCounts(), selection=Selection()))
 
 

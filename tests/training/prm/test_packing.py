@@ -538,7 +538,7 @@ def test_another_file_is_an_error(kind: str, tmp_path: Path) -> None:
         table = pa.table({"ids": [1]})
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
-    with pytest.raises(InputError, match=r"x\.arrow holds no encoded examples\. Remove it and train again\."):
+    with pytest.raises(InputError, match=r"x\.arrow does not hold encoded examples\. Remove it and train again\."):
         EncodedExamples(path)
 
 

@@ -343,7 +343,7 @@ def test_reasons_that_are_all_too_long_are_told(store: Store, base: Path, tmp_pa
 def test_a_classifier_writes_nothing(store: Store, base: Path, tmp_path: Path) -> None:
     bring(store, rows_with_reasons(8))
     for reasons in (False, True):
-        with pytest.raises(UsageError, match=r"'trl' reads a head 'classes', which writes nothing.*--generative"):
+        with pytest.raises(UsageError, match=r"'trl' has the head 'classes', which cannot write text.*--generative"):
             PrmRun(store, a_config(base, format="trl", reasons=reasons), tmp_path / "m").run()
 
 

@@ -231,7 +231,7 @@ def test_a_run_that_is_done_is_known_until_another_one_is_in_its_folder(
 
 def test_a_stopped_run_goes_on_to_the_same_weights(done: Done, store: Store, base: Path, tmp_path: Path) -> None:
     broken = PrmRun(store, a_config(base), tmp_path / "m")
-    with pytest.raises(Interrupted, match=r"The same command goes on from it\."):
+    with pytest.raises(Interrupted, match=r"Run the same command to continue from it\."):
         broken.run(stop=stopping_at(3))
     assert (broken.job.path / "checkpoints" / "checkpoint-3").is_dir()
     assert not (tmp_path / "m").exists()
@@ -281,7 +281,7 @@ def test_damaged_data_of_a_job_are_told(store: Store, base: Path, tmp_path: Path
     (data / "train.json").unlink()
     (data / "train.arrow").write_bytes(b"torn")
     (data / "train.json").write_text("{}")
-    with pytest.raises(InputError, match="holds no encoded examples. Remove it"):
+    with pytest.raises(InputError, match="does not hold encoded examples. Remove it"):
         run.run()
     shutil.rmtree(data)
     assert run.run()["total"] > 0
@@ -374,7 +374,7 @@ def test_benchmark_questions_are_refused_and_a_stray_few_are_left_out(base: Path
     store = Store.open(tmp_path / "store", create=True)
     ducks = a_row(DUCKS, ["16 - 7", "9"], [1, 1])
     bring(store, [*parity_rows(18), ducks])
-    with pytest.raises(InputError, match=r"d@1 asks questions of benchmarks \(1 of gsm8k-test\)"):
+    with pytest.raises(InputError, match=r"d@1 contains benchmark questions \(1 of gsm8k-test\)"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
     assert not (tmp_path / "m").exists()
     # One of twenty questions is within the tolerated share.
@@ -394,10 +394,10 @@ def test_benchmark_questions_are_refused_and_a_stray_few_are_left_out(base: Path
 def test_data_without_labels_are_told(base: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "store", create=True)
     bring(store, [{"question": "Q?", "answer": "1", "steps": []}])
-    with pytest.raises(InputError, match=r"d@1 has no label sets: .*Make some with: openr-data label d$"):
+    with pytest.raises(InputError, match=r"d@1 has no label sets: .*Label some with: openr-data label d$"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
     bring(store, parity_rows(4), name="e")
-    with pytest.raises(InputError, match="e@1 has no label sets that fit --method and --where"):
+    with pytest.raises(InputError, match="e@1 has no label sets that match --method and --where"):
         PrmRun(store, a_config(base, data="e", method="judge"), tmp_path / "m").run()
     bring(store, [a_row(f"Q{n}?", ["a", "b"], [None, None]) for n in range(3)], name="f")
     with pytest.raises(InputError, match="None of the 3 records of f@1 has a label on any step. .*openr-data show f@1"):
@@ -421,7 +421,7 @@ def test_solutions_that_do_not_fit_are_counted_and_all_of_them_are_an_error(
 ) -> None:
     with pytest.raises(InputError, match=r"None of the \d+ solutions of d@1 fits into the context of .*max_length"):
         PrmRun(store, a_config(base, max_length=3), tmp_path / "m").run()
-    with pytest.raises(UsageError, match=r"-o max_length=257 is beyond the 256 positions of"):
+    with pytest.raises(UsageError, match=r"-o max_length=257 exceeds the 256 positions of"):
         PrmRun(store, a_config(base, max_length=257), tmp_path / "m").run()
     sizes = [len(encoder().encode(item.question, item.steps).ids) for item in parity(40)]
     figures = PrmRun(store, a_config(base, max_length=max(sizes) - 2), tmp_path / "m").run()
@@ -435,10 +435,10 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years")
-    with pytest.raises(UsageError, match=r"full is a folder with other things in it\. Name another one with --out\."):
+    with pytest.raises(UsageError, match=r"full contains other files\. Name another folder with --out\."):
         PrmRun(store, a_config(base), tmp_path / "full")
     # A model that this project did not write counts as other files too.
-    with pytest.raises(UsageError, match="other things in it"):
+    with pytest.raises(UsageError, match="contains other files"):
         PrmRun(store, a_config(base, model="arithmetic"), base)
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match=r"file is a file\. Name a folder"):
@@ -446,7 +446,7 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(
     (tmp_path / "empty").mkdir()
     PrmRun(store, a_config(base), tmp_path / "empty")
     PrmRun(store, a_config(base), done.folder)
-    with pytest.raises(UsageError, match=r"my-prm is the model to begin with\. Name another folder"):
+    with pytest.raises(UsageError, match=r"my-prm is the base model itself\. Name another folder"):
         PrmRun(store, a_config(done.folder), done.folder)
     assert not list(store.jobs_path.glob("*/data/*.part"))
 
@@ -523,12 +523,12 @@ def torn(folder: Path, name: str, kept: int) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: shutil.rmtree(folder) or folder.mkdir(), "is no model that can be trained: Unrecognized model"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "is no model that can be trained: .*no file named"),
-        (lambda folder: torn(folder, "model.safetensors", 1_000), "is no model that can be trained: .*header"),
-        (lambda folder: torn(folder, "model.safetensors", 0), "is no model that can be trained: .*header"),
-        (lambda folder: torn(folder, "tokenizer.json", 1_000), "is no model that can be trained"),
-        (lambda folder: torn(folder, "config.json", 30), "is no model that can be trained: .*JSON"),
+        (lambda folder: shutil.rmtree(folder) or folder.mkdir(), "is not a trainable model: Unrecognized model"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "is not a trainable model: .*no file named"),
+        (lambda folder: torn(folder, "model.safetensors", 1_000), "is not a trainable model: .*header"),
+        (lambda folder: torn(folder, "model.safetensors", 0), "is not a trainable model: .*header"),
+        (lambda folder: torn(folder, "tokenizer.json", 1_000), "is not a trainable model"),
+        (lambda folder: torn(folder, "config.json", 30), "is not a trainable model: .*JSON"),
     ],
 )
 def test_what_is_no_model_is_told_in_a_sentence(
@@ -546,7 +546,7 @@ def test_what_is_no_model_is_told_in_a_sentence(
 
 def test_weights_of_another_model_are_refused(base: Path, tmp_path: Path) -> None:
     other = changed(base, tmp_path / "bert", model_type="bert", architectures=["BertForMaskedLM"])
-    with pytest.raises(InputError, match=r"is no BertLMHeadModel: it has no weights for bert\..* and \d+ others\."):
+    with pytest.raises(InputError, match=r"is not a BertLMHeadModel: it lacks weights for bert\..* and \d+ others\."):
         load_base(str(other), PAIR)
     with pytest.raises(InputError, match="No model folder './nowhere'"):
         choose_format("./nowhere", "")
@@ -558,7 +558,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(base: Path, tmp_
     more = AutoTokenizer.from_pretrained(folder)
     more.add_tokens(["<|more|>"])
     more.save_pretrained(folder)
-    with pytest.raises(InputError, match=r"has more tokens than the model knows\. Resize the model first\."):
+    with pytest.raises(InputError, match=r"has more tokens than the model.s embeddings\. Resize the model first\."):
         load_base(str(folder), PAIR)
 
 

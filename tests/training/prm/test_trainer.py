@@ -299,7 +299,7 @@ def test_a_loss_that_is_no_number_is_told_in_a_sentence(tmp_path: Path, measured
     data = written(parity(24), tmp_path / "x.arrow")
     schedule = replace(SHORT, learning_rate=1e30, evaluations=1)
     with pytest.raises(
-        OpenRError, match=r"is no number at step \d+\. Train with a lower -o learning_rate \(it is 1e\+30"
+        OpenRError, match=r"is not a number at step \d+\. Train with a lower -o learning_rate \(it is 1e\+30"
     ):
         trained(data, schedule, tmp_path / "c", dev=a_dev() if measured else None)
 
@@ -318,7 +318,7 @@ def test_a_loss_that_is_no_number_in_the_last_updates_is_told_too(
         return real(self, *arguments, **more) * (float("nan") if calls == 14 else 1.0)
 
     monkeypatch.setattr(StepLoss, "__call__", broken)
-    with pytest.raises(OpenRError, match="The loss is no number at step 7"):
+    with pytest.raises(OpenRError, match="The loss is not a number at step 7"):
         trained(data, schedule, tmp_path / "c")
     assert calls == 14
 
@@ -326,7 +326,7 @@ def test_a_loss_that_is_no_number_in_the_last_updates_is_told_too(
 def test_scores_that_are_no_numbers_are_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = written(parity(24), tmp_path / "x.arrow")
     monkeypatch.setattr(prm.Dev, "_forward", lambda self, model, rows: [[float("nan")] * 3 for _ in rows])
-    with pytest.raises(OpenRError, match="A score of the dev split is no number at step 2. Train with a lower"):
+    with pytest.raises(OpenRError, match="A score of the dev split is not a number at step 2. Train with a lower"):
         trained(data, SHORT, tmp_path / "c", dev=a_dev())
 
 
@@ -334,7 +334,9 @@ def test_a_window_that_is_shorter_than_a_solution_cannot_read_a_tree(tmp_path: P
     data = written(parity(8), tmp_path / "x.arrow")
     assert data.longest > 16
     narrow = tiny("mistral", sliding_window=16)
-    with pytest.raises(UsageError, match=r"look back 16 tokens, and the longest solution has \d+: .* -o share=false"):
+    with pytest.raises(
+        UsageError, match=r"attend to 16 tokens only, and the longest solution has \d+: .* -o share=false"
+    ):
         trained(data, SHORT, tmp_path / "c", model=narrow)
     wide = tiny("mistral", sliding_window=data.longest)
     trained(data, replace(SHORT, epochs=0.5), tmp_path / "d", model=wide)
