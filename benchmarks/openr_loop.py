@@ -158,7 +158,7 @@ class OpenRLoop:
     ) -> Labeling:
         """Label one question; `given` solutions are ignored, because the loop draws its own."""
         evidence = Evidence(question, policy, grader, self.sampling)
-        if not question.answer.strip():
+        if not grader.can_grade(question):
             return evidence.labeling(Outcome.NO_GOLD)
         tree = await self.grow(evidence)
         if isinstance(tree, Outcome):

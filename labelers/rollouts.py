@@ -91,17 +91,17 @@ class State:
 
     @property
     def teaches_nothing(self) -> Outcome | None:
-        """Why there is no first error to look for from here, or None: some rollouts are right and some wrong."""
+        """Why this state cannot have a first error after it; None if some rollouts are right and some wrong."""
         return {None: Outcome.NO_GRADED, 0.0: Outcome.NO_CORRECT, 1.0: Outcome.NO_WRONG}.get(self.value)
 
 
 def distinct(rollouts: Sequence[Drawn], verdict: Verdict) -> list[Drawn]:
     """The rollouts of one state that have this verdict and at least one step, each text once."""
-    found: dict[Steps, Drawn] = {}
+    by_steps: dict[Steps, Drawn] = {}
     for drawn in rollouts:
         if drawn.row.verdict is verdict and drawn.steps:
-            found.setdefault(drawn.steps, drawn)
-    return list(found.values())
+            by_steps.setdefault(drawn.steps, drawn)
+    return list(by_steps.values())
 
 
 class Evidence:
@@ -284,16 +284,16 @@ class Evidence:
     def _nodes(self, labelled: Set[str]) -> list[Node]:
         """The evidence about every measured and every certified prefix, the root first.
 
-        A prefix that leads to one of them and stands in no label set is there too, with nothing known of it.
+        A prefix that leads to one of them and is in no label set is added, with counts of zero.
         """
-        found = {*self.states, *self.certified}
+        reached = {*self.states, *self.certified}
         for state in self.states:
             parent = self._places[state][0]
-            while parent is not None and parent not in found and parent not in labelled:
-                found.add(parent)
+            while parent is not None and parent not in reached and parent not in labelled:
+                reached.add(parent)
                 parent = self._places[parent][0]
-        known = sorted(found, key=lambda node: (self._places[node][1], node))
-        return [self._node(self.states.get(node) or State(node, ())) for node in known]
+        ordered = sorted(reached, key=lambda node: (self._places[node][1], node))
+        return [self._node(self.states.get(node) or State(node, ())) for node in ordered]
 
     def _node(self, state: State) -> Node:
         parent, depth, step = self._places[state.node_id]
