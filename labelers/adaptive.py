@@ -1,26 +1,27 @@
-"""Adaptive: the first error of every wrong rollout, as sure as asked for, for the fewest tokens.
+"""Locates the first error of every wrong rollout to a requested confidence, at the lowest token cost.
 
-Ours. OmegaPRM spends k rollouts on every prefix its binary search looks at; Math-Shepherd spends k on every prefix.
-This one holds a posterior over the place of the first error (`posterior.py`), draws small waves from the prefix that
-promises the most information per token, and stops when one place is more likely than `confidence`:
+This labeler (`adaptive`) is our own. OmegaPRM spends k rollouts on every prefix its binary search visits;
+Math-Shepherd spends k on every prefix. Adaptive holds a posterior over the place of the first error (`posterior.py`),
+draws small waves from the prefix that promises the most information per token, and stops when one place is more
+likely than `confidence`:
 
-1. Screening in waves: the root gets `screening` rollouts, and as many again, up to `screening_most`, while none is
-   right. A question without right or without wrong rollouts is screened out with what was spent until then.
-2. A success anywhere certifies every prefix it runs through (backward certificates, free positives).
-3. A failure is evidence at every prefix it runs through, for every solution that shares it: nothing that was paid for
-   is drawn again.
-4. How many failures make a zero follows from what good steps leave of the chance of success in this question
-   (`_mean`): few where success is common, many where it is rare, so that a false zero is at most 1 - `confidence`
-   likely. That is checked against truth in `benchmarks/label_quality.py`.
-5. A search that `most` rollouts cannot make sure does not begin or ends without a location; what is certain is kept.
-6. The wrong rollout whose error is nearest to sure comes first. One that runs through an error already located is
-   passed over, and an error is taken back when a later success runs through it (as in OmegaPRM).
-7. From the last good prefix before an error `expand` rollouts are drawn: there the policy errs again in other ways,
-   they are short, and they say how likely success is.
-8. Hard labels are what the definition says ("can the answer be reached from here"). Values are shares of rollouts that
-   were stopped early, so they are biased: their provenance is `stopped`. For soft labels use Math-Shepherd or MiPS.
-9. Given solutions are searched in their order; the root is screened for the chance of success alone, and none is drawn
-   to find more errors.
+1. Screening works in waves: the root gets `screening` rollouts, and as many again, up to `screening_most`, while none
+   is correct. A question without correct or without wrong rollouts is screened out at that cost.
+2. A success anywhere certifies every prefix on its path (backward certificates, free positives).
+3. A failure is evidence at every prefix on its path, for every solution that shares the prefix: no paid rollout is
+   drawn again.
+4. The number of failures that make a zero depends on the chance of success that good steps leave in this question
+   (`_mean`): few if success is common, many if it is rare, so that a false zero has at most the probability
+   1 - `confidence`. `benchmarks/label_quality.py` checks this against truth.
+5. A search that `most` rollouts cannot decide does not begin, or ends without a location; certain labels stay.
+6. The wrong rollout whose error is closest to the confidence comes first. A rollout through an error that is already
+   located is skipped, and an error is withdrawn when a later success passes through it (as in OmegaPRM).
+7. `expand` rollouts are drawn from the last good prefix before an error: there the policy errs again in other ways,
+   the rollouts are short, and they show how likely success is.
+8. Hard labels follow the definition ("can the answer be reached from here"). Values are shares of rollouts that were
+   stopped early, which biases them: their provenance is `stopped`. Use Math-Shepherd or MiPS for soft labels.
+9. Given solutions are searched in their order. The root is screened only for the chance of success, and no rollouts
+   are drawn to find more errors.
 """
 
 import math
@@ -39,9 +40,9 @@ from .rollouts import Drawn, Evidence, State, distinct
 class AdaptiveConfig:
     """`searches` bounds the first errors of a question, `most` the rollouts of one search, drawn `wave` at a time.
 
-    `shape` and `hazard` are those of the posterior (`posterior.py`), the latter where all rollouts repeat each other;
-    `pull` is how many rollouts the mean chance of the
-    question is worth beside those of a prefix, `overhead` the price in tokens of a rollout beside its own.
+    `shape` and `hazard` belong to the posterior (`posterior.py`); `hazard` holds if all rollouts repeat each other.
+    `pull` is the number of rollouts that the mean chance of the question weighs beside those of a prefix, `overhead`
+    the cost of a rollout in tokens beside its own.
     """
 
     confidence: float = 0.95
@@ -72,7 +73,7 @@ class AdaptiveConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """A wrong rollout and the first step of it that is bad (0-based), or None where that is not sure."""
+    """A wrong rollout and the first step of it that is bad (0-based), or None if it is not located."""
 
     drawn: Drawn
     error: int | None
@@ -89,7 +90,7 @@ class Adaptive:
         self.config, self.sampling = config, sampling
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
-        """The worst case: no search is ever sure."""
+        """The worst case: no search reaches the confidence."""
         config = self.config
         searches = len(given) if given else config.searches
         waves = math.ceil(config.most / config.wave)
@@ -119,14 +120,14 @@ class Adaptive:
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
 
     async def _screen(self, evidence: Evidence, root: State) -> None:
-        """Waves from the root until some rollout is right, as far as `screening_most` goes."""
+        """Draw waves from the root until a rollout is correct, at most `screening_most` rollouts."""
         config = self.config
         while len(root.rollouts) < config.screening_most and not root.count(Verdict.CORRECT):
             n = min(config.screening, config.screening_most - len(root.rollouts))
             await evidence.measure(root, n, extend=bool(root.rollouts))
 
     async def _label_given(self, evidence: Evidence, given: Sequence[Solution]) -> Labeling:
-        """Label solutions that are there; the root is screened for the mean chance alone."""
+        """Label given solutions; the root is screened only for the mean chance of success."""
         accepted = [await evidence.accept(item) for item in given if item.steps]
         if not accepted:
             return evidence.labeling(Outcome.NO_SOLUTION)
@@ -136,8 +137,8 @@ class Adaptive:
             _Located(drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None)
             for drawn in accepted
         ]
-        # A later search may have reached the answer through what an earlier one had ruled out; each time that happens
-        # a solution has fewer steps left to doubt.
+        # A later search may reach the answer through a step that an earlier one had ruled out. The loop ends, because
+        # a solution has fewer doubtful steps each time.
         while (place := _ruled_out(evidence, found)) is not None:
             drawn = found[place].drawn
             found[place] = _Located(drawn, await self._search(evidence, drawn, []))
@@ -162,14 +163,14 @@ class Adaptive:
             if error is None:
                 continue
             located[chosen.path[error - len(chosen.prefix)]] = _Located(chosen, error)
-            # Where the policy erred once it errs again, in other ways: the cheapest place to find the next error.
+            # A prefix where the policy erred once is the cheapest place to find its next error.
             before = evidence.state(chosen.solution[:error])
             if self.config.expand and not before.rollouts:
                 pool += distinct(await evidence.measure(before, self.config.expand), Verdict.INCORRECT)
         return [item for node, item in located.items() if node not in evidence.certified]
 
     def _nearest(self, evidence: Evidence, candidates: Sequence[Drawn]) -> Drawn | None:
-        """The candidate whose first error is nearest to being sure; of several the oldest."""
+        """The candidate with the most certain first error; of several the oldest."""
         best, highest = None, -1.0
         for drawn in candidates:
             belief = self._belief(evidence, _nodes(evidence, drawn))
@@ -179,7 +180,7 @@ class Adaptive:
         return best
 
     async def _search(self, evidence: Evidence, drawn: Drawn, pool: list[Drawn]) -> int | None:
-        """The first error of a wrong solution, or None where `most` rollouts do not tell.
+        """The first error of a wrong solution, or None if `most` rollouts do not decide it.
 
         New candidates join the pool.
         """
@@ -188,7 +189,7 @@ class Adaptive:
         costs = _costs(drawn, config.overhead)
         for place, node in enumerate(nodes[:-1]):
             if node in evidence.terminals:
-                # Another solution is complete here.
+                # Another solution ends here, so that nothing can be sampled.
                 costs[place] = math.inf
         while True:
             spent = evidence.spent[nodes[-1]]
@@ -208,9 +209,9 @@ class Adaptive:
             pool += distinct(fresh, Verdict.INCORRECT)
 
     def _belief(self, evidence: Evidence, nodes: Sequence[str], given: bool = False) -> FirstError | None:
-        """What all rollouts so far say about a wrong solution; `nodes` are its prefixes, the root first.
+        """The posterior over the first error of a wrong solution; `nodes` are its prefixes, the root first.
 
-        None where the whole solution is certified: its own verdict is in doubt then.
+        None if the whole solution is certified, which contradicts its own verdict.
         """
         n_steps = len(nodes) - 1
         good = max((depth for depth, node in enumerate(nodes) if node in evidence.certified), default=0)
@@ -218,20 +219,20 @@ class Adaptive:
             return None
         passing = [evidence.passing[node][Verdict.INCORRECT] for node in nodes]
         begun = [evidence.states[node].count(Verdict.INCORRECT) if node in evidence.states else 0 for node in nodes]
-        # What runs through the next prefix, but was not drawn there, has gone on along the solution.
+        # Rollouts that pass through the next prefix, but were not drawn there, followed the solution.
         leaving = [passing[m] - (passing[m + 1] - begun[m + 1]) for m in range(n_steps)]
-        # Of a chance that few successes have shown, little is known.
+        # Few successes leave the chance uncertain, so that the prior is wide.
         successes = sum(state.count(Verdict.CORRECT) for state in evidence.states.values())
         chance = Chance(min(self.config.shape, 1 + successes), self._mean(evidence, nodes[0], nodes[good]))
-        # What somebody else has written no rollout need have taken, right or wrong.
+        # A given solution has another author, so that rollouts may never take its steps, correct or not.
         hazard = 0.0 if given else self.config.hazard * (1 + _repeated(evidence, nodes[good])) / 2
         return FirstError(n_steps, good, passing, leaving, chance, hazard)
 
     def _mean(self, evidence: Evidence, root: str, good: str) -> float:
-        """The mean chance of success behind the last good prefix, were its next step good.
+        """The mean chance of success after the last good prefix, if its next step is good.
 
-        The share of right rollouts at the root, then at that prefix, then behind those of its next steps that have led
-        to the answer (what is left of the chance once a step is known to be good): each pulled towards the one before.
+        It combines the shares of correct rollouts at the root, at that prefix, and after those of its next steps that
+        led to the answer (the chance that a good step leaves), each pulled towards the one before.
         """
         whole = evidence.passing[root]
         mean = (whole[Verdict.CORRECT] + 1) / (whole[Verdict.CORRECT] + whole[Verdict.INCORRECT] + 2)
@@ -244,9 +245,9 @@ class Adaptive:
 
 
 def _beside_the_first(evidence: Evidence, nodes: Sequence[str]) -> tuple[int, int]:
-    """The right ones and all of the graded rollouts through good prefixes, without one right one each.
+    """Correct and graded rollouts through good prefixes, leaving out one correct rollout per prefix.
 
-    That one made the prefix known: with it one that was seen once would always have succeeded.
+    That rollout is what proved the prefix good, so counting it would bias the rate upwards.
     """
     right = n = 0
     for node in nodes:
@@ -258,16 +259,16 @@ def _beside_the_first(evidence: Evidence, nodes: Sequence[str]) -> tuple[int, in
 
 
 def _repeated(evidence: Evidence, node: str) -> float:
-    """How far the rollouts from a prefix repeat each other in their next step, from 0 (never) to 1 (always).
+    """The degree to which rollouts from a prefix repeat each other in their next step, from 0 (never) to 1 (always).
 
-    Where they never do, that no right rollout has taken a step says nothing about it.
+    If they never do, a step that no correct rollout has taken is not suspicious.
     """
     n = evidence.passing[node].total()
     return 1 - len(evidence.children[node]) / n if n else 0.0
 
 
 def _ruled_out(evidence: Evidence, found: Sequence[_Located]) -> int | None:
-    """The place of a located error that a right rollout has run through since."""
+    """The place of a located error that a correct rollout has passed through since."""
     for place, item in enumerate(found):
         if item.error is not None and item.drawn.path[item.error] in evidence.certified:
             return place
@@ -284,12 +285,12 @@ def _nodes(evidence: Evidence, drawn: Drawn) -> tuple[str, ...]:
 
 
 def _is_open(evidence: Evidence, drawn: Drawn, located: Set[str]) -> bool:
-    """Whether a wrong rollout holds an error that is not located: it begins at a good prefix and meets no known one."""
+    """Whether a wrong rollout begins at a good prefix and passes through no located error."""
     return (not drawn.prefix or drawn.row.node_id in evidence.certified) and located.isdisjoint(drawn.path)
 
 
 def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
-    """Good up to the error and bad there; without a location, good as far as that is certain."""
+    """Label the steps good up to the error and bad there; without a location, good as far as they are certified."""
     drawn = item.drawn
     nodes = _nodes(evidence, drawn)[1:]
     labels = certain_labels([node in evidence.certified for node in nodes])
@@ -301,7 +302,7 @@ def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
 
 
 def _costs(drawn: Drawn, overhead: float) -> list[float]:
-    """Tokens that a rollout from each prefix of a solution is expected to take, from the solution's own lengths."""
+    """The expected tokens of a rollout from each prefix of a solution, estimated from the lengths of its steps."""
     lengths = [len(step) + 2 for step in drawn.solution]
     own = sum(lengths[len(drawn.prefix) :])
     per_character = drawn.row.n_tokens / own if own else 1.0

@@ -1,17 +1,17 @@
 """Math-Shepherd: k rollouts from every prefix of sampled solutions (arXiv 2312.08935).
 
-Each step of a solution is judged by k completions of the prefix that ends with it. Hard estimation: good if
-any of them is right; soft estimation: the share of right ones. Both are kept: the label is the hard one,
-the value beside it the soft one, and the counts decide any other rule later without a call.
+Each step of a solution is judged by k completions of the prefix that ends with it. Hard estimation calls a step good
+if any completion is correct; soft estimation is the share of correct ones. Both are stored: the label is the hard one,
+the value the soft one, and any other rule can be derived from the counts without a call.
 
 Decisions and deviations:
 
-1. The completer is the policy itself; for the paper's separate completer label the solutions that another model has
-   written (`given`).
+1. The completer is the policy itself; for the paper's separate completer, label the solutions of another model
+   (`given`).
 2. Distinct solutions only, as in the paper; a prefix shared by two of them is measured once.
 3. The last step is graded directly: its label is the verdict of the answer, without rollouts.
 4. Labels are independent of each other, as in the paper: a good step may follow a bad one.
-5. Of given solutions all are labelled, also those whose own answer has no verdict: then their last step has none.
+5. All given solutions are labelled. The last step of one whose answer has no verdict has no label.
 6. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
 """
 
@@ -60,7 +60,7 @@ class MathShepherd:
 
     @property
     def metadata(self) -> str:
-        """What is said of every label set, beside its labels."""
+        """The metadata of every label set."""
         return "{}"
 
     @property

@@ -1,13 +1,13 @@
-"""MiPS: the share of right completions of every prefix, by the reasoner itself (arXiv 2402.02658).
+"""MiPS: the share of correct completions of every prefix, by the reasoner itself (arXiv 2402.02658).
 
-Sampled as Math-Shepherd does it; the difference is what is made of the counts. The value of a step, the proportion, is
-the label; the paper trains on it and lets the reasoner complete its own steps, which under-estimates early ones.
+MiPS samples as Math-Shepherd does and differs in the use of the counts. The proportion of correct completions is the
+label of a step. The paper trains on it and lets the reasoner complete its own steps, which underestimates early steps.
 
 Decisions and deviations:
 
-1. Where a hard label is asked for, a step is good if more than `threshold` of its completions are right: half of them,
-   unless told otherwise. The proportion stays beside it, and any other threshold is a query.
-2. All sampled solutions are labelled, right and wrong ones; repeated ones once.
+1. The hard label of a step is good if more than `threshold` of its completions are correct, by default half of them.
+   The proportion is stored beside it, so that any other threshold is a query.
+2. All sampled solutions are labelled, correct and wrong ones; repeated ones once.
 3. The last step is graded directly, as in Math-Shepherd.
 4. Truncated or ungradable rollouts count neither way; a step with nothing else has no label.
 """
@@ -20,7 +20,7 @@ from .math_shepherd import MathShepherd, MathShepherdConfig
 
 @dataclass(frozen=True, slots=True)
 class MiPSConfig(MathShepherdConfig):
-    """`solutions` sampled a question, `k` completions a step; good is what is above `threshold`."""
+    """`solutions` sampled a question, `k` completions a step; a step with a share above `threshold` is good."""
 
     k: int = 8
     solutions: int = 8
@@ -41,7 +41,7 @@ class MiPS(MathShepherd):
 
     @property
     def metadata(self) -> str:
-        """What a later regrade has to know to make the same hard labels."""
+        """The threshold, which a later regrade needs to derive the same hard labels."""
         return json.dumps({"threshold": self.config.threshold})
 
     @property

@@ -12,27 +12,26 @@ to the tree:
 Decisions where the paper is silent, and deviations:
 
 1. Pieces are steps, cut at the middle step; a search always ends at a single step. With `split` they are lines,
-   sentences or tokens, joined to pieces of at most 1/`pieces` of the average solution (`split.py`): what the paper
-   stops its search at.
+   sentences or tokens, joined to pieces of at most 1/`pieces` of the average solution (`split.py`), the size at which
+   the paper stops its search.
 2. The screening rollouts (32) are the root's estimate: nothing is drawn twice.
-3. A probe with MC = 1 goes on to the right: the answer is still wrong further on. Its rollouts are all
-   right, so it adds no candidate.
+3. A search continues to the right of a probe with MC = 1, because the answer is still wrong further on. All rollouts
+   of the probe are correct, so it adds no candidate.
 4. The whole wrong rollout is a terminal state with value 0 and is never sampled from.
 5. A rollout is searched once (again only when 8 takes its error back); a prefix reached by two rollouts is one
    state, measured once.
-6. N(s) counts selections of s, nothing else; priorities are computed when they are compared.
-7. A rollout that runs through a first error already located is passed over: it holds no new one.
-8. A prefix on the path of a correct rollout counts as good although its own k rollouts all failed
-   (backward certificate); an error located before such a rollout appeared is taken back, and its rollout goes
-   back to the pool.
-9. Truncated or ungradable rollouts count neither as right nor as wrong; a probe with nothing else ends the
+6. N(s) counts only the selections of s; priorities are computed when they are compared.
+7. A rollout through a first error that is already located is skipped: it holds no new one.
+8. A prefix on the path of a correct rollout counts as good even if its own k rollouts all failed (backward
+   certificate). An error located before such a rollout appeared is withdrawn, and its rollout returns to the pool.
+9. Truncated or ungradable rollouts count neither as correct nor as wrong; a probe without any other rollout ends the
    search without a location.
 10. Complete correct rollouts of the root become label sets too (all steps certified), `correct_solutions`
     of them; the paper leaves them implicit.
-11. Given solutions are searched as they are, without screening and without looking for more; right ones are certified
-    by their own answer. A search without a location leaves what is behind the last good prefix unlabelled. They have
-    their steps: `split` is refused.
-12. With `wave` probes stop at their first success. That makes one of a good prefix cheap and one of a bad prefix not,
+11. Given solutions are searched as they are, without screening and without sampling more; a correct one is certified
+    by its own answer. A search without a location leaves the steps after the last good prefix unlabelled. Given
+    solutions have their own steps, so `split` is refused.
+12. With `wave` probes stop at their first success. That makes probes of good prefixes cheap and not those of bad ones,
     so that the cheapest split lies left of the middle (`split_at`). Labels are the same; values are biased (`stopped`).
 """
 
@@ -122,10 +121,10 @@ class OmegaPRM:
         self.config, self.sampling = config, sampling
 
     def budget(self, question: Question, given: Sequence[Solution] = ()) -> Budget:
-        """The worst case: every search halves a solution whose steps are single tokens."""
+        """The worst case, in which every search halves a solution whose steps are single tokens."""
         self._check_given(given)
         if given:
-            # Twice: an error may be taken back once, by a rollout of a later search.
+            # Each search counts twice, because a rollout of a later search may withdraw an error once.
             probes = 2 * sum(self._probes(len(item.steps)) for item in given)
             completions = probes * self.config.k
             return Budget(self._requests(probes), completions, completions * self.sampling.max_tokens)
@@ -155,7 +154,7 @@ class OmegaPRM:
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
 
     def _probes(self, n_steps: int) -> int:
-        """Prefixes that one search looks at, at most: what is left shrinks by the larger part each time."""
+        """The most prefixes that one search probes; each probe leaves the larger part in the worst case."""
         halvings, left = 0, n_steps
         while left > 1:
             first = self._first_part(left)
@@ -163,7 +162,7 @@ class OmegaPRM:
         return max(1, halvings)
 
     def _first_part(self, n_steps: int) -> int:
-        """How many of these steps stand before the split."""
+        """The number of these steps that come before the split."""
         return max(1, int(n_steps * self.config.split_at))
 
     def _requests(self, probes: int) -> int:
@@ -171,9 +170,9 @@ class OmegaPRM:
 
     @staticmethod
     def steps_rule(options: Mapping[str, Any], texts: Sequence[str]) -> Callable[[str], tuple[str, ...]] | None:
-        """How a job with these options cut what it drew for a question, from the texts it drew from the question alone.
+        """The rule by which a job with these options cut its rollouts of a question into steps.
 
-        None: at the policy's separator.
+        `texts` are those it drew from the question alone. None stands for the policy's separator.
         """
         level, pieces = options.get("split"), options.get("pieces")
         if level not in LEVELS or not isinstance(pieces, int):
@@ -189,7 +188,7 @@ class OmegaPRM:
             )
 
     async def _label_given(self, evidence: Evidence, given: Sequence[Solution]) -> Labeling:
-        """Label solutions that are there (deviation 11)."""
+        """Label given solutions (deviation 11)."""
         accepted = [await evidence.accept(item) for item in given if item.steps]
         if not accepted:
             return evidence.labeling(Outcome.NO_SOLUTION)
@@ -246,7 +245,7 @@ class OmegaPRM:
         left = self._probes(len(solution) if drawn.given else self.sampling.max_tokens)
         while True:
             if bad < len(solution) and drawn.path[bad - start - 1] in evidence.certified:
-                # A later probe has reached the answer through what a noisy zero had ruled out.
+                # A later probe reached the answer through a prefix that a noisy zero had ruled out.
                 good, bad = bad, len(solution)
             if bad - good <= 1:
                 break
@@ -255,7 +254,7 @@ class OmegaPRM:
             terminal = evidence.terminals.get(state.node_id)
             if not state.rollouts and terminal is None:
                 if not left:
-                    # Zeros that later rollouts run through have sent the search to and fro: that is noise, no place.
+                    # Certificates keep moving the search across zeros that were noise: there is no location.
                     return None
                 left -= 1
                 await self._probe(evidence, state)
@@ -279,7 +278,7 @@ class OmegaPRM:
             await evidence.measure(state, n, extend=bool(state.rollouts))
 
     def _step(self, evidence: Evidence, steps: Steps, label: Label | None) -> StepLabel:
-        """The label of the last of these steps, with what it rests on."""
+        """The label of the last of these steps, with its counts and provenance."""
         if self.config.wave:
             return evidence.stopped_label(evidence.node_id(steps), label)
         return evidence.step_label(steps, label)
@@ -304,7 +303,7 @@ class OmegaPRM:
         return labelled
 
     def _told(self, solution: Solution, labels: tuple[StepLabel, ...]) -> tuple[Solution, LabelSet]:
-        """A solution and its labels, which say how to join its steps where these are pieces."""
+        """A solution and its labels, with metadata on how to join its steps if these are pieces."""
         if self.config.split == "step":
             return solution, LabelSet(solution.solution_id, labels)
         metadata = split_metadata(self.config.split, self.config.pieces)

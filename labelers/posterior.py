@@ -1,19 +1,19 @@
-"""Where the first error of a wrong solution is: what is known, and which question about it is worth its price.
+"""The posterior over the first error of a wrong solution, and the probe that tells most about it per token.
 
-A solution has M steps, of which the first `good` are known to be good. The first error e is one of the steps behind
-(0-based); prefix m holds the steps before step m. Beforehand the first step that no right rollout has taken is the
-error with the chance `hazard`; with the rest it may be any of them. From a good prefix the policy succeeds with a
-chance p that nobody knows, taken as Beta(a, b): `shape` a says how even chances are, b follows from the mean that the
-question shows elsewhere. So n failures at a good prefix have the likelihood
+A solution has M steps, and the first `good` of them are good. The first error e is one of the later steps (0-based);
+prefix m holds the steps before step m. A priori the error is the first step that no correct rollout has taken with
+probability `hazard`, and otherwise any of the later steps with equal probability. From a good prefix the policy
+succeeds with an unknown chance p, modelled as Beta(a, b): `shape` is a, and b follows from the mean that the question
+shows elsewhere. The likelihood of n failures at a good prefix is then
 
     L(n) = E[(1 - p)^n] = prod over i < n of (b + i) / (a + b + i)
 
-and from a bad prefix everything fails. Given e, a failure counts at the last good prefix that it shares with the
-solution: where it leaves it, or at prefix e where it goes on. That it goes on from the last prefix known to be good has
-no say. A success at prefix m says for certain that e >= m. The posterior over e follows, and the next probe is the one
-with the greatest expected loss of entropy per token it is expected to cost. What practice does by rules of thumb comes
-out of this by itself: splits where the answer tells most, more rollouts where success is rare, a second look at the
-boundary before it is believed, no rollout where everything is known.
+and from a bad prefix every rollout fails. Given e, a failure counts at the last good prefix that it shares with the
+solution: at the prefix where it leaves the solution, or at prefix e if it goes on. That a failure goes on from the
+last certified prefix is not evidence. A success at prefix m proves e >= m. The next probe is the one with the greatest
+expected loss of entropy per expected token. The usual rules of thumb follow from this: splits at the most informative
+prefix, more rollouts if success is rare, a second probe at the boundary before it is accepted, and no rollout at a
+prefix whose value is certain.
 """
 
 import math
@@ -41,7 +41,7 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A prefix to draw from, with what it is expected to tell (nats) for what it is expected to cost (tokens)."""
+    """A prefix to draw from, with the expected information (nats) and the expected cost (tokens)."""
 
     prefix: int
     gain: float
@@ -51,8 +51,8 @@ class Probe:
 class FirstError:
     """The posterior over the first error among the steps `good` … M - 1.
 
-    `passing[m]` counts the failures that were drawn at or before prefix m and run through it, `leaving[m]` those of
-    them whose next step is another one than the solution's, for good <= m < M.
+    For good <= m < M, `passing[m]` counts the failures that begin at prefix m or pass through it, and `leaving[m]`
+    those of them whose next step differs from the solution's.
     """
 
     def __init__(
@@ -87,17 +87,17 @@ class FirstError:
         return self.good + self.p_error.index(p), p
 
     def can_be_sure(self, confidence: float, n: int) -> bool:
-        """Whether n more failures behind the next step would make it the first error with this confidence."""
+        """Whether n more failures after the next step would make it the first error with this confidence."""
         if len(self.p_error) == 1:
             return True
         left = (1 - self.p_error[0]) * math.exp(self.chance.log_failing(n, self.passing[self.good + 1]))
         return left <= (1 - confidence) / confidence * self.p_error[0]
 
     def next_probe(self, costs: Sequence[float], wave: int = 1) -> Probe | None:
-        """The prefix from which `wave` rollouts are expected to tell the most for their price.
+        """The prefix from which `wave` rollouts give the most expected information per token.
 
-        `costs[m]` is that of one rollout from prefix m, in tokens; infinite where none can be drawn. None where every
-        step but one is ruled out, or nothing can be drawn.
+        `costs[m]` is the cost of one rollout from prefix m in tokens, infinite if none can be drawn there. Returns None
+        if every step but one is ruled out, or nothing can be drawn.
         """
         p = self.p_error
         entropies = [x * math.log(x) if x > 0 else 0.0 for x in p]
@@ -105,7 +105,7 @@ class FirstError:
         behind, h_behind = 1.0, sum(entropies)
         best: Probe | None = None
         for i in range(len(p) - 1):
-            # Prefix m = good + i + 1 is good where the error lies behind its last step, step m - 1.
+            # Prefix m = good + i + 1 is good if the error comes after its last step, step m - 1.
             m = self.good + i + 1
             behind, h_behind = behind - p[i], h_behind - entropies[i]
             if behind <= 1e-12:

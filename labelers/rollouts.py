@@ -7,6 +7,10 @@ Certified and measured are separate facts. No prefix is measured twice.
 
 A rollout is also a sample from every prefix that it passes through: the continuation of a prefix does not depend on
 where the sampling began. `passing` counts them.
+
+`Evidence` is not a `QuestionTree` (`openr_data/trees.py`), which is built once from stored rows: evidence grows while
+a labeler runs, is looked up by the steps of a prefix as well as by its id, and counts as `children` only next steps
+that were sampled.
 """
 
 import itertools

@@ -1,19 +1,19 @@
-r"""Split points inside a step: lines, sentences or tokens, and a policy that goes on from any of them.
+r"""Split points inside a step (lines, sentences or tokens), and a policy that continues from any of them.
 
-A policy separates its steps; OmegaPRM as published knows none: "any run of tokens may be a step" (section 3 of
-arXiv 2406.06592). `SplitPolicy` stands between a labeler and its policy and makes pieces of a text into its steps:
-pieces are joined with nothing between them, and a prefix of pieces is an open one (`Prefix.open`), whose prompt ends
-where the last piece ends. So a labeler needs to know nothing of it.
+A policy separates its steps, while OmegaPRM as published has none: "any run of tokens may be a step" (section 3 of
+arXiv 2406.06592). `SplitPolicy` wraps the policy of a labeler and presents pieces of a text as its steps. Pieces are
+joined without a separator, and a prefix of pieces is an open one (`Prefix.open`), whose prompt ends where the last
+piece ends. The labeler needs no change.
 
-    line       behind every run of line ends
-    sentence   there, and behind [.!?] before white space; never inside $...$, \(...\), \[...\], \begin{}...\end{}, and
+    line       after every run of line ends
+    sentence   there, and after [.!?] before white space; never inside $...$, \(...\), \[...\], \begin{}...\end{}, and
                not after abbreviations, the number of a list item, or before a small letter
-    token      behind a word, a number, a run of punctuation: about the pre-tokens of a byte-level BPE tokenizer
+    token      after a word, a number, a run of punctuation: about the pre-tokens of a byte-level BPE tokenizer
                (Qwen2's, numbers whole). The policy's own tokens are not seen through the `Policy` seam
 
-A run of line ends belongs to the piece before it and any other white space to the piece behind it: there a BPE
-tokenizer parts its text too (".\n\n" and " word" are tokens), so that a prompt is read as the tokens that the policy
-wrote.
+A run of line ends belongs to the piece before it and any other white space to the piece after it. A BPE tokenizer
+splits its text at the same places (".\n\n" and " word" are tokens), so that a prompt is read as the tokens that the
+policy wrote.
 
 Units are joined to pieces of at most `size` characters (a longer unit is a piece of its own): the paper's rule that
 what is shorter than the average solution / 16 counts as one step. The paper stops its search there; here nothing finer
@@ -21,7 +21,7 @@ is made in the first place, which locates the error as closely, and each edge of
 of its own. `size` is taken from the first rollouts of the question, in characters for the paper's tokens: within a
 question one is as good a measure of its pieces as the other.
 
-Nothing is cut inside of \boxed{...}, and at the level of tokens nothing behind the first word of an answer ("The answer
+There is no split inside of \boxed{...}, and at the level of tokens none after the first word of an answer ("The answer
 is ..." to the end of the line): half an answer in the prompt leaves nothing to grade in the rollout.
 """
 
@@ -38,10 +38,10 @@ LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 JOINER: Final = ""
 """Between two pieces of a solution."""
 
-# What is not closed is soon given up: a text that has run away must cost no more than its length.
+# The bounds of these patterns keep the time linear in the length of a text that never closes a formula.
 _FORMULA: Final = re.compile(
     r"\$\$.{1,2000}?\$\$|\\\[.{1,2000}?\\\]|\\\(.{1,2000}?\\\)|\\begin\{([a-z]+\*?)\}.{1,4000}?\\end\{\1\}"
-    # An amount of money opens no formula: no space inside of the dollar signs, no figure behind them.
+    # An amount of money does not open a formula: no space inside of the dollar signs, no digit after them.
     r"|(?<!\\)\$(?=\S)(?:[^$\\\n]|\\.|\n(?!\s*\n)){1,1000}(?<=\S)\$(?!\d)",
     re.DOTALL,
 )
@@ -56,7 +56,7 @@ _TOKEN: Final = re.compile(r"[^\w\s]?[^\W\d_]+|\d+|(?:[^\w\s]|_)+")
 _END: Final = re.compile(r"[.!?]+[\"'”’)\]*_]*(?=\s+(\S))|[。！？]+")  # noqa: RUF001
 _LAST_WORD: Final = re.compile(r"[\w.]+$")
 _OPERATORS: Final = frozenset("=+-*/<>^,;:)]}|&%")
-"""What goes on with a sentence whose mark was a factorial or a point of something else."""
+"""Characters that continue a sentence after a factorial sign or a point that did not end it."""
 _ITEM: Final = re.compile(r"\s*(?:\d{1,3}|[A-Za-z])")
 _ABBREVIATIONS: Final = frozenset("e.g i.e etc vs cf mr mrs ms dr prof st approx resp figs eqs al jr sr w.r.t".split())
 _NUMBERED: Final = frozenset("no nos fig eq sec ch thm p pp vol art".split())
@@ -71,7 +71,7 @@ def split_text(text: str, level: Level) -> tuple[str, ...]:
         piece = text[start:cut]
         is_blank = not piece.strip()
         if is_blank and not found and cut < len(text):
-            # White space at the beginning belongs to what comes behind it.
+            # White space at the beginning belongs to the piece after it.
             continue
         if is_blank and found:
             found[-1] += piece
@@ -83,7 +83,7 @@ def split_text(text: str, level: Level) -> tuple[str, ...]:
 
 
 def pieces_of(text: str, level: Level, size: float) -> tuple[str, ...]:
-    """The pieces of a text: as many of `split_text` in one as `size` characters hold, from the beginning on."""
+    """The pieces of a text: units of `split_text`, joined from the beginning on up to `size` characters."""
     found: list[str] = []
     for unit in split_text(text, level):
         if found and len(found[-1]) + len(unit) <= size:
@@ -95,19 +95,19 @@ def pieces_of(text: str, level: Level, size: float) -> tuple[str, ...]:
 
 
 def piece_size(texts: Sequence[str], pieces: int) -> float:
-    """The most characters of a piece: of the average text one in `pieces`."""
+    """The most characters of a piece: the average length of the texts divided by `pieces`."""
     return sum(map(len, texts)) / (len(texts) * pieces) if texts else 0.0
 
 
 def split_metadata(level: Level, pieces: int) -> str:
-    """What solutions and label sets of pieces say of themselves: how to join them, and how they were made."""
+    """The metadata of solutions and label sets of pieces: how to join them, and how they were made."""
     return json.dumps({"split": level, "joiner": JOINER, "pieces": pieces})
 
 
 class SplitPolicy:
     """A `Policy` of one question whose steps are pieces of what `policy` writes, a `pieces`-th of its solutions long.
 
-    The first rollouts from the question say how long solutions are; before them the pieces are the smallest ones.
+    The first rollouts from the question give the length of solutions; before them pieces have the smallest size.
     """
 
     def __init__(self, policy: Policy, level: Level, pieces: int) -> None:
@@ -124,11 +124,11 @@ class SplitPolicy:
         return JOINER
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
-        """n samples that go on where the last piece ends."""
+        """Draw n samples that continue where the last piece ends."""
         if prefix.steps:
             written = JOINER.join(prefix.steps)
             return await self._policy.sample(Prefix(prefix.question, (written,), open=True), n, sampling)
-        # From the question alone there is no difference: other jobs' samples of it are as good.
+        # Samples from the question alone do not depend on pieces, so that those of other jobs can be reused.
         found = await self._policy.sample(prefix, n, sampling)
         if self._size is None:
             self._size = piece_size([item.text for item in found], self._pieces)
@@ -139,7 +139,7 @@ class SplitPolicy:
 
 
 def _cuts(text: str, level: Level) -> list[int]:
-    """The places where a text may be cut, in order; some may leave blank pieces."""
+    """The places where a text may be cut, in order; some leave blank pieces."""
     found = set(_line_ends(text))
     closed = [_BOX]
     if level == "sentence":

@@ -1,7 +1,7 @@
 """Content hashes: the same thing made twice has the same id, on any machine, in any order.
 
-All ids are blake2b-128 in hex. The parts are length-prefixed, so no two lists of parts collide by
-concatenation, and the kind goes into the hash, so a question never shares an id with a node.
+All ids are blake2b-128 in hex. Parts are length-prefixed, so that two lists of parts cannot collide by
+concatenation. The kind is part of the hash, so that a question never shares an id with a node.
 """
 
 import json
@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 _CHILD: Final = (4).to_bytes(8, "big") + b"node" + (32).to_bytes(8, "big")
-"""What the hash of every prefix but a root begins with: its kind, and the length of its parent's id."""
+"""The beginning of the hashed data of every prefix but a root: its kind, and the length of its parent's id."""
 _SOLUTION: Final = (8).to_bytes(8, "big") + b"solution"
 
 
@@ -22,7 +22,7 @@ def content_hash(kind: str, *parts: str) -> str:
 
 
 def question_id(question: str, answer: str) -> str:
-    """The id of a question: its text and its gold answer, outer white space left out."""
+    """The id of a question: its text and its gold answer without outer white space."""
     return content_hash("question", question.strip(), answer.strip())
 
 
@@ -32,16 +32,16 @@ def root_id(question: str) -> str:
 
 
 def child_id(parent: str, step: str) -> str:
-    """The id of a prefix, from the id of the prefix without its last step, and that step."""
+    """The id of a prefix, from its last step and the id of the prefix before that step."""
     return content_hash("node", parent, step)
 
 
 def prefix_ids(question: str, steps: Iterable[str], start: str | None = None) -> Iterator[str]:
-    """The ids of all prefixes, root (or the node `start`) first: one more than there are steps."""
+    """The ids of all prefixes, one more than there are steps; the root (or the node `start`) comes first."""
     node = start or root_id(question)
     yield node
     for step in steps:
-        # What `child_id` gives, without taking the constant parts apart again: an import hashes millions.
+        # The same as `child_id`, without encoding the constant parts again: an import hashes millions.
         data = step.encode("utf-8", "surrogatepass")
         node = blake2b(_CHILD + node.encode() + len(data).to_bytes(8, "big") + data, digest_size=16).hexdigest()
         yield node
@@ -53,7 +53,7 @@ def solution_id(question: str, steps: Iterable[str]) -> str:
 
 
 def process_ids(question: str, steps: Iterable[str]) -> tuple[str, list[str]]:
-    """`solution_id` and, without the root, `prefix_ids` of a process; together they are had for half the price."""
+    """`solution_id` and, without the root, `prefix_ids` of a process; computing both together takes half the time."""
     node = root_id(question)
     nodes: list[str] = []
     parts: list[bytes] = []
@@ -76,7 +76,7 @@ def label_id(solution: str, method: str, job: str) -> str:
 def rollout_id(policy: str, node: str, seed: int, index: int, shape: str, text: str) -> str:
     """The id of sample `index` of a request: the same draw in two jobs is one rollout, counted once.
 
-    `shape` names what else the draw depends on: temperature, top_p, token limit.
+    `shape` holds what else the draw depends on: temperature, top_p, token limit.
     """
     return content_hash("rollout", policy, node, str(seed), str(index), shape, text)
 

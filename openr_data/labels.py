@@ -1,8 +1,8 @@
 """The algebra of labels: counts are measured, everything else is derived.
 
-Evidence on one prefix is a mapping from jobs to counts. `merge` is a join of a semilattice: it does not depend on
-order or grouping, and the same job twice counts once. Hard and soft labels, intervals, first errors and repairs are
-functions of the merged counts. The same as SQL: `openr_data/store/sql_views.py`.
+Evidence about one prefix maps jobs to counts. `merge` is a join of a semilattice: it does not depend on order or
+grouping, and the same job twice counts once. Hard and soft labels, intervals, first errors and repairs are functions
+of the merged counts. `openr_data/store/sql_views.py` defines the same functions in SQL.
 """
 
 import math
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 WILSON_Z: Final = 1.959964
-"""The two-sided 95 % quantile behind every interval."""
+"""The two-sided 95 % quantile that every interval uses."""
 
 HardLabel = int | None
-"""1 good, 0 neutral, -1 bad, None not judged."""
+"""1 is good, 0 neutral, -1 bad; None is not judged."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Counts:
-    """What was measured on a prefix: graded rollouts, correct ones among them, and those without a verdict."""
+    """The rollouts measured from a prefix: graded ones, correct ones among them, and those without a verdict."""
 
     n_rollouts: int = 0
     n_correct: int = 0
@@ -36,16 +36,16 @@ class Counts:
 
 
 Evidence = Mapping[str, Counts]
-"""Job to what it measured on one prefix."""
+"""The counts that each job measured on one prefix."""
 
 
 def merge(*parts: Evidence) -> dict[str, Counts]:
-    """The evidence of several jobs together; of one job the larger measurement counts (it went on)."""
-    found: dict[str, Counts] = {}
+    """The evidence of several jobs together. Of two measurements by one job the larger counts: the job went on."""
+    merged: dict[str, Counts] = {}
     for part in parts:
         for job, counts in part.items():
-            found[job] = max(found.get(job, counts), counts)
-    return found
+            merged[job] = max(merged.get(job, counts), counts)
+    return merged
 
 
 def total(evidence: Evidence) -> Counts:
@@ -54,23 +54,23 @@ def total(evidence: Evidence) -> Counts:
 
 
 def soft_label(counts: Counts) -> float | None:
-    """The share of correct rollouts (MC value), or None where nothing was graded."""
+    """The share of correct rollouts (MC value), or None if no rollout was graded."""
     return counts.n_correct / counts.n_rollouts if counts.n_rollouts else None
 
 
 def hard_label(counts: Counts, threshold: float = 0.0) -> HardLabel:
-    """1 where the soft label is above the threshold, else -1; None where nothing was graded."""
+    """1 if the soft label is above the threshold, else -1; None if no rollout was graded."""
     soft = soft_label(counts)
     return None if soft is None else 1 if soft > threshold else -1
 
 
 def wilson(counts: Counts, z: float = WILSON_Z) -> tuple[float, float] | None:
-    """Wilson's score interval of the soft label (Wilson 1927); None where nothing was graded."""
+    """Wilson's score interval of the soft label (Wilson 1927); None if no rollout was graded."""
     n, k = counts.n_rollouts, counts.n_correct
     if not n:
         return None
     middle, reach = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
-    # Rounding must not put an end on the wrong side of the share itself, or outside of 0 and 1.
+    # Rounding must not move an end past the share itself, or out of the range from 0 to 1.
     low, high = min((middle - reach) / (n + z * z), k / n), max((middle + reach) / (n + z * z), k / n)
     return max(low, 0.0), min(high, 1.0)
 
@@ -83,8 +83,9 @@ def first_error(labels: Sequence[HardLabel]) -> int | None:
 def repair(labels: Sequence[HardLabel]) -> list[HardLabel]:
     """Backward certificates: a good step makes all steps before it good.
 
-    A correct completion from prefix j is, with the steps between, one from every prefix i <= j; so "- +" under the
-    hard definition is noise of the sampling (anchors: labeling 1.5).
+    A correct completion from prefix j, preceded by the steps from i to j, is a correct completion from every prefix
+    i <= j. A bad step before a good one is therefore noise of the sampling under the hard definition of Math-Shepherd
+    (arXiv 2312.08935).
     """
     last_good = max((index for index, label in enumerate(labels) if label == 1), default=-1)
     return [1 if index < last_good else label for index, label in enumerate(labels)]
@@ -93,10 +94,10 @@ def repair(labels: Sequence[HardLabel]) -> list[HardLabel]:
 def pooled_labels(
     path: Sequence[Evidence], certified: Iterable[int] = (), threshold: float = 0.0, outcome: bool | None = None
 ) -> tuple[list[HardLabel], list[float | None]]:
-    """Hard labels (repaired) and soft values of a process from the evidence on each of its prefixes.
+    """The repaired hard labels and the soft values of a process, from the evidence about each of its prefixes.
 
-    `certified` are indexes of steps through which a correct rollout passes; `outcome`, where it is known, says whether
-    the answer of the complete process is right, and its last step is as good as that.
+    `certified` holds the indexes of steps through which a correct rollout passes. `outcome`, if known, is whether the
+    answer of the complete process is correct, and decides the label of its last step.
     """
     counts = [total(evidence) for evidence in path]
     through = set(certified)
@@ -108,7 +109,7 @@ def pooled_labels(
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How two lists of hard labels of the same steps agree; steps that one of them does not judge are left out."""
+    """The agreement of two lists of hard labels of the same steps, over the steps that both judge."""
 
     both_good: int = 0
     both_bad: int = 0
@@ -122,12 +123,12 @@ class Agreement:
 
     @property
     def rate(self) -> float | None:
-        """The share of steps on which both say the same."""
+        """The share of steps on which both labels are equal."""
         return self.agreeing / self.steps if self.steps else None
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa over good and bad; None where chance alone agrees or nothing was compared."""
+        """Cohen's kappa over good and bad; None if chance alone agrees or nothing was compared."""
         n = self.both_good + self.both_bad + self.good_bad + self.bad_good
         if not n:
             return None
@@ -137,7 +138,7 @@ class Agreement:
 
 
 def agreement(first: Sequence[HardLabel], second: Sequence[HardLabel]) -> Agreement:
-    """Two methods on one process. Raises `ValueError` where they differ in length."""
+    """The agreement of two methods on one process. Raises `ValueError` if the lists differ in length."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     return Agreement(
         both_good=pairs.count((1, 1)),

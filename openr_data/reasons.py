@@ -1,7 +1,7 @@
-"""Reasons of step labels: in a sentence or two, why a step is right or what is wrong with it.
+"""Reasons of step labels: a sentence or two on why a step is right or what is wrong with it.
 
-They stand in the metadata of a label set, `{"reasons": ["3 + 4 is 7, as it says.", null]}`: one entry a step, null
-where nothing is said. Judges write them (`labelers/judge.py`), imports bring them, a generative reward model learns
+The metadata of a label set holds them, `{"reasons": ["3 + 4 is 7, as it says.", null]}`: one entry a step, null for a
+step without a reason. Judges write them (`labelers/judge.py`), imports bring them, a generative reward model learns
 them (`training/prm/examples.py`).
 """
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 KEY: Final = "reasons"
-"""Their name in the metadata of a label set."""
+"""The key of reasons in the metadata of a label set."""
 MOST: Final = 256
-"""Tokens of a reason that a model writes."""
+"""The most tokens that a model writes for a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonedStep:
-    """What a generative reward model says of a step: P(correct), the verdict at its threshold, and why."""
+    """A generative reward model's judgement of a step: P(correct), the verdict at its threshold, and the reason."""
 
     score: float
     is_good: bool
@@ -26,25 +26,25 @@ class ReasonedStep:
 
 
 def reasons_of(metadata: str, n_steps: int) -> tuple[str, ...]:
-    """One text a step, "" where nothing is said; empty where a label set has no reasons at all.
+    """One text a step, "" for a step without a reason; an empty tuple if a label set has no reasons at all.
 
-    `metadata` is JSON text. Raises `ValueError` where there is no entry for each step, or one is no text.
+    `metadata` is JSON text. Raises `ValueError` if the number of entries is not that of the steps, or one is not text.
     """
-    # Of most label sets there is nothing to parse.
+    # Most label sets have no reasons, so that nothing is parsed.
     if f'"{KEY}"' not in metadata:
         return ()
-    told = json.loads(metadata)
-    entries = told.get(KEY) if isinstance(told, dict) else None
+    contents = json.loads(metadata)
+    entries = contents.get(KEY) if isinstance(contents, dict) else None
     if entries is None:
         return ()
     if not isinstance(entries, list) or len(entries) != n_steps:
         raise ValueError(f"reasons that are not one entry for each of {n_steps} steps")
-    if not all(item is None or isinstance(item, str) for item in entries):
+    if not all(entry is None or isinstance(entry, str) for entry in entries):
         raise ValueError("reasons that are no texts")
-    found = tuple((item or "").strip() for item in entries)
-    return found if any(found) else ()
+    reasons = tuple((entry or "").strip() for entry in entries)
+    return reasons if any(reasons) else ()
 
 
 def told_reasons(reasons: Sequence[str]) -> dict[str, list[str | None]]:
-    """The entry of the metadata that `reasons_of` reads; nothing where no step has a reason."""
+    """The entry of the metadata that `reasons_of` reads; empty if no step has a reason."""
     return {KEY: [item or None for item in reasons]} if any(reasons) else {}

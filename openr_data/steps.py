@@ -1,16 +1,16 @@
-"""Split a solution into steps and join it again. Separators live here and in `models.toml` alone."""
+"""Split a solution into steps and join it again. Only this file and `models.toml` define separators."""
 
 from collections.abc import Sequence
 
 SEPARATOR = "\n\n"
-"""Between two steps, unless the model's entry says otherwise."""
+"""The text between two steps, unless the model's entry defines another."""
 
 
 def split_steps(text: str, separator: str = SEPARATOR) -> tuple[str, ...]:
     """Cut a text into steps so that `join_steps(split_steps(text)) == text`, always.
 
-    No step is blank, unless the whole text is: a blank piece stays glued to the step before it (to the one
-    after it at the start). The empty text has no steps.
+    No step is blank, unless the whole text is: a blank piece stays with the step before it, or at the start with
+    the step after it. The empty text has no steps.
     """
     if not text:
         return ()

@@ -1,14 +1,14 @@
-"""Consensus filtering: the solutions on whose first error several methods agree, and why the others are left out.
+"""Consensus filtering keeps the solutions on whose first error several methods agree, and lists the others.
 
-Qwen's "Lessons" (arXiv 2501.07301): Monte Carlo labels and those of a judge err in different ways, so a
-solution is kept where both find the same first error, or none. Labels that are there are joined; nothing is asked.
+Monte Carlo labels and those of a judge err in different ways (Qwen's "Lessons", arXiv 2501.07301). A solution is
+therefore kept if all methods locate the same first error, or none. Stored labels are joined; no model is called.
 
-What is kept becomes a label set of the method `consensus`: good up to the error, bad there, nothing said behind it. A
-step before the error that none of the methods judged stays unjudged. Values, counts and provenances up to the error
-are those of the first named method that has rollouts (else of the first one): so they belong together. Reasons of steps
-(`openr_data/reasons.py`) are those of the first named method that tells some. The job is named after the content of the
-label sets that went in: the same command again adds nothing, whatever else has come into the dataset, and once the
-labels have changed it is another job. SQL does the joining, in bounded memory.
+A kept solution gets a label set of the method `consensus`: good up to the error, bad there, unlabelled after it. A
+step before the error that no method judged stays unjudged. Values, counts and provenances up to the error come from
+the first named method that has rollouts, else from the first method, so that they belong together. Reasons of steps
+(`openr_data/reasons.py`) come from the first named method that has some. The job id is a hash of the label sets that
+were joined: the same command adds nothing, whatever else was added to the dataset, and changed labels make another
+job. SQL joins the label sets, in bounded memory.
 """
 
 import json
@@ -32,16 +32,16 @@ from ..types import Provenance
 
 METHOD: Final = "consensus"
 NO_ERROR: Final = -1
-"""The first error where there is none, as in ProcessBench."""
+"""The index that stands for "no error", as in ProcessBench."""
 AT_ONCE: Final = 20_000
-"""Label sets of one transaction."""
+"""The most label sets in one transaction."""
 
 _READ: Final = "questions solutions labels"
 
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """A method that has a say: its name, and the jobs in which it has labelled."""
+    """A method whose labels count, and the jobs in which it has labelled."""
 
     name: str
     method: str
@@ -50,9 +50,9 @@ class Voter:
 
 @dataclass(slots=True)
 class Consensus:
-    """What came of it, in solutions: `kept` ones, `errors` of them with an error, and the others by reason.
+    """The result in solutions: `kept` ones, `errors` of them with an error, and the discarded ones by reason.
 
-    `added` label sets are new in the dataset; the other kept ones were there from an earlier run.
+    `added` counts the label sets that are new in the dataset; an earlier run wrote the others.
     """
 
     methods: tuple[str, ...]
@@ -65,16 +65,16 @@ class Consensus:
 
     @property
     def solutions(self) -> int:
-        """All that at least one of the methods has labelled."""
+        """The number of solutions that at least one of the methods has labelled."""
         return self.kept + self.discarded.total()
 
 
 class Join:
-    """The label sets of several methods of a snapshot, by solution; `found` says what they agree on.
+    """The label sets of several methods of a snapshot, by solution; `found` counts what they agree on.
 
     `methods` are two or more names of methods, ids of jobs (the beginning is enough) or `method/job`. Raises
-    `UnknownName`, and `UsageError` where it is not clear which label sets are meant; `StoreError` for a damaged file
-    and for a state that an interrupted regrade has left.
+    `UnknownName`, `UsageError` if the names are ambiguous, and `StoreError` for a damaged file or the state that an
+    interrupted regrade has left.
     """
 
     def __init__(self, view: View, methods: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ class Join:
         return {"consensus": self._view.dataset.name, "methods": sets, "digest": list(map(str, digest))}
 
     def discarded(self) -> Iterator[dict[str, Any]]:
-        """Every solution that is not kept, with the reason and what each method says: an index, -1 or nothing."""
+        """Every solution that is not kept, with the reason and the first error by each method: an index, -1 or null."""
         for batch in self._batches(_DISCARDED):
             for row in batch.to_pylist():
                 errors = dict(zip(row["places"], row["errors"], strict=True))
@@ -113,7 +113,7 @@ class Join:
                 }
 
     def _reason(self, row: Mapping[str, Any], *, in_full: bool) -> str:
-        """Why a solution is not kept; for counting without the steps that are named."""
+        """The reason why a solution is not kept, without the numbers of steps, so that reasons can be counted."""
         first, second = (None if place is None else self.voters[place].name for place in (row["first"], row["second"]))
         match row["kind"]:
             case "absent":
@@ -127,7 +127,7 @@ class Join:
         return f"{first} says step {row['errors'][row['first']]}, {second} says step {row['errors'][row['second']]}"
 
     def write(self, dataset: Dataset) -> None:
-        """Write what is kept into a dataset, this one or another, as one snapshot; what is there already stays.
+        """Write the kept solutions into a dataset, this one or another, as one snapshot; stored rows stay.
 
         A run that was killed is finished by the next one. Raises `StoreError`.
         """
@@ -135,7 +135,7 @@ class Join:
         with storage.lock(dataset.path / "consensus.lock", exclusive=True):
             dataset.check_whole()
             self._register("there", _written(dataset, job))
-            # A run that died may have left solutions without their labels.
+            # A run that was killed may have left solutions without their labels.
             again = dataset.committed("solutions", f"{job}/solutions") > 0
             if dataset.path != self._view.dataset.path:
                 for batch in self._batches(_QUESTIONS):
@@ -201,7 +201,7 @@ class Join:
 
 
 def _voters(listed: Sequence[Listed], methods: Sequence[str]) -> tuple[Voter, ...]:
-    """The methods that words of the user name. Raises `UnknownName`, `UsageError`."""
+    """The methods that the words of the user name. Raises `UnknownName`, `UsageError`."""
     found: list[Voter] = []
     for text in dict.fromkeys(methods):
         chosen = select(listed, text, "method")
@@ -221,7 +221,7 @@ def _voters(listed: Sequence[Listed], methods: Sequence[str]) -> tuple[Voter, ..
 
 
 def _check_jobs(repeated: Sequence[Mapping[str, Any]], voters: Sequence[Voter]) -> None:
-    """Raises `UsageError` where one method has labelled a solution in several jobs: which of them counts?"""
+    """Raises `UsageError` if one method has labelled a solution in several jobs, because only one of them can count."""
     for row in repeated:
         voter = voters[row["place"]]
         raise UsageError(
@@ -237,7 +237,7 @@ def _table(voters: Sequence[Voter]) -> pa.Table:
 
 
 def _written(dataset: Dataset, job: str) -> pa.Table:
-    """The solutions whose label sets an earlier run has written."""
+    """The solutions whose label sets an earlier run wrote."""
     connection = dataset.view().connect("labels")
     return query.arrow(connection, f"select solution_id from labels where job_id = '{job}'")
 
@@ -256,9 +256,9 @@ _DIGEST: Final = f"""
     from labels join voters using (method, job_id)
 """
 
-# Of several sets of one method in one job (an import of what several people said) the one that judges most is heard.
-# Places are those of the methods, from 0; a first error is null where a method is undecided: something is not judged,
-# and nothing is bad.
+# If one method has several label sets in one job (an import of labels by several people), the set that judges most
+# steps counts. Places number the methods from 0. A first error is null if the method is undecided: some step is not
+# judged, and none is bad.
 _JOINED: Final = f"""
     create table joined as with told as (
         select distinct on (solution_id, place) solution_id, question_id, place, label_id,

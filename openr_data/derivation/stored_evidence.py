@@ -1,7 +1,6 @@
-"""What the rollouts of a question say, read back from its rows: counts, certificates, terminal verdicts, labels.
+"""The evidence of stored rollouts: counts, certificates, terminal verdicts and the labels that follow from them.
 
-The same derivation that the labelers make while they draw (`labelers/rollouts.py`), from what they have stored:
-`regrade` uses it after the verdicts have changed.
+The rule is that of the labelers (`label_rule.py`), applied to rows: `regrade` uses it after verdicts have changed.
 """
 
 import json
@@ -20,11 +19,11 @@ from ..types import Provenance, Verdict
 Row = dict[str, Any]
 
 GIVEN: Final = frozenset({Provenance.JUDGED, Provenance.HUMAN, Provenance.IMPORTED})
-"""Labels that no rollout stands behind."""
+"""Labels that do not rest on rollouts."""
 
 
 class StoredEvidence:
-    """What the regraded rollouts of one question in one job say: counts, certificates, terminal verdicts."""
+    """The evidence of the regraded rollouts of one question in one job."""
 
     def __init__(self, group: Mapping[str, list[Row]], tree: QuestionTree) -> None:
         self.group, self.tree = group, tree
@@ -42,7 +41,7 @@ class StoredEvidence:
                 self.endings.setdefault(path[-1], row)
 
     def _keep_what_has_no_text(self) -> None:
-        """Certificates and terminal verdicts whose rollouts left no text."""
+        """Keep the certificates and terminal verdicts of rollouts that were stored without their text."""
         before = {row["rollout_id"]: row["verdict"] for row in self.group["rollouts"]}
         new = self.group["new_rollouts"]
         if all(row["text"] is not None for row in new):
@@ -55,10 +54,10 @@ class StoredEvidence:
                 self.terminals.setdefault(row["node_id"], Verdict(row["verdict"]))
 
     def solutions(self, grade: Callable[[str], Verdict]) -> list[Row]:
-        """The solutions with their new answers and outcomes; asked before the labels, which stand on them.
+        """The solutions with their new answers and outcomes; call it before `relabelled`, which rests on them.
 
-        A solution is as good as the rollout that wrote it; `grade` gives the verdict of a stored answer where no
-        rollout with a text ends there.
+        A solution has the verdict of the rollout that wrote it. If no rollout with a text ends there, `grade` returns
+        the verdict of the stored answer.
         """
         found: list[Row] = []
         for row in self.group["solutions"]:
@@ -77,7 +76,7 @@ class StoredEvidence:
         return found
 
     def nodes(self) -> list[Row]:
-        """All nodes of the job with their new counts, and those that a new certificate brings."""
+        """All nodes of the job with their new counts, and the nodes that only a new certificate reaches."""
         rows = [self._counted(row) for row in self.group["nodes"]]
         stored = {row["node_id"] for row in rows}
         for name in sorted(self.certified - stored) if rows else ():
@@ -97,14 +96,14 @@ class StoredEvidence:
         }
 
     def relabelled(self, row: Row) -> Row:
-        """A label set, derived again; one that people or judges gave, or an unknown method, is as it was."""
+        """A label set, derived again. One by people, by judges or by an unknown method is returned as it is."""
         independent = _independent(row["method"])
         if independent is None or any(item in GIVEN for item in row["provenance"]):
             return row
         nodes: list[str] = row["node_id"]
         stopped = int(Provenance.STOPPED) in row["provenance"]
         if stopped and any(item["text"] is None for item in self.group["new_rollouts"]):
-            # Which prefixes a rollout runs through stood in its text alone.
+            # Only the text of a rollout shows which prefixes it passes through.
             return row
         path = [self.proven.facts(node, passing=stopped) for node in nodes]
         labels = labels_to_first_error(path)
@@ -114,7 +113,7 @@ class StoredEvidence:
                 independent_label(facts, is_last=place == last, threshold=threshold) for place, facts in enumerate(path)
             ]
         if stopped and row["first_error"] is None and -1 in labels and None in row["label"]:
-            # It stopped before it was sure: a failure more or less makes it no surer.
+            # The labeler stopped before it was sure, and a changed verdict does not make it surer.
             labels[labels.index(-1)] = None
         steps = [
             step_label(node, facts, label, stopped=stopped)
@@ -132,7 +131,7 @@ class StoredEvidence:
 
 
 def _certified_row(node: TreeNode, like: Row) -> Row:
-    """A row of `nodes` for a prefix that a certificate alone speaks of, by the same job as the row `like`."""
+    """A row of `nodes` for a prefix that is certified and not measured, by the same job as the row `like`."""
     same = {name: like[name] for name in ("question_id", "method", "policy", "job_id")}
     place = {name: getattr(node, name) for name in ("node_id", "parent_id", "depth", "step")}
     nothing = {"n_rollouts": 0, "n_correct": 0, "n_unknown": 0, "visits": 0, "terminal": False, "verdict": None}
@@ -140,9 +139,9 @@ def _certified_row(node: TreeNode, like: Row) -> Row:
 
 
 def _threshold(row: Row) -> float | None:
-    """The share of right rollouts above which the labels of a row call a step good, as the row itself says it."""
-    found = json.loads(row.get("metadata") or "{}").get("threshold")
-    return float(found) if isinstance(found, (int, float)) else None
+    """The share of correct rollouts above which a step is good, from the metadata of a row of `labels`."""
+    threshold = json.loads(row.get("metadata") or "{}").get("threshold")
+    return float(threshold) if isinstance(threshold, (int, float)) else None
 
 
 def _float32(value: float) -> float:
@@ -151,6 +150,6 @@ def _float32(value: float) -> float:
 
 
 def _independent(method: str) -> bool | None:
-    """Whether the labels of a method are independent of each other; None for a method that does not say."""
+    """Whether the labels of a method are independent of each other; None if its labeler does not define it."""
     independent: bool | None = labeler_attribute(method, "independent_steps")
     return independent

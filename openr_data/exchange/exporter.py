@@ -1,4 +1,4 @@
-"""Records of a snapshot as rows of a format, streamed in the order of their questions."""
+"""Writes records of a snapshot as rows of a format, streamed in the order of their questions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -13,7 +13,7 @@ from .formats.format import Format, Group, Row, Tally
 from .selection import Selection, select_records
 
 AT_ONCE: Final = 5_000
-"""Records in memory."""
+"""Records that are in memory at a time."""
 
 _RECORD: Final = (
     "label_id, question_id, solution_id, method, completer, steps, label, value, n_correct, n_rollouts, provenance, "
@@ -24,10 +24,10 @@ _RECORD: Final = (
 def export_rows(
     view: View, form: Format, tally: Tally, *, method: str = "", where: str = "", selection: Selection | None = None
 ) -> Iterator[Row]:
-    """The rows of a format. `where` is a condition of SQL over `records`; with a format of questions over `questions`.
+    """The rows of a format. `where` is a condition of SQL over `records` (over `questions` for a format of questions).
 
     Raises `InputError` for a condition that fails or a balance that cannot be met, and `UsageError` for a selection of
-    records where the format writes something else.
+    records if the format writes something else.
     """
     only_questions = getattr(form, "only_questions", False)
     selection = selection or Selection()
@@ -54,11 +54,11 @@ def read_groups(
 
     Raises `InputError` for a condition that fails or a balance that cannot be met.
     """
-    told = _condition(view, "records", where)
+    conditions = _condition(view, "records", where)
     if method:
-        told.append(f"method = '{quoted(method)}'")
-    condition = " and ".join(told) or "true"
-    if not told:
+        conditions.append(f"method = '{quoted(method)}'")
+    condition = " and ".join(conditions) or "true"
+    if not conditions:
         missing = view.sql("select count(*) as n from questions anti join labels using (question_id)")["n"][0].as_py()
         if missing:
             tally.lose("questions without a label set", missing)
@@ -73,13 +73,13 @@ def read_groups(
         trees = _nodes(view, of_questions) if nodes else {}
         for name, rows in groupby(records, key=lambda row: str(row["question_id"])):
             question = questions[name]
-            found = [_record(question, row) for row in rows]
-            tally.rows += len(found)
-            yield Group(question, found, trees.get(name, ()))
+            of_question = [_record(question, row) for row in rows]
+            tally.rows += len(of_question)
+            yield Group(question, of_question, trees.get(name, ()))
 
 
 def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> Iterator[tuple[str, str]]:
-    """What is read at once, in order: a condition of SQL for the questions, and one for their records."""
+    """The reads in order, each as a condition of SQL for its questions and one for their records."""
     if selection.takes_all:
         counted = view.sql(f"select question_id, count(*) as n from records where {condition} group by 1 order by 1")
         for first, last in _pieces(counted.to_pylist()):
@@ -91,14 +91,14 @@ def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> It
         tally.lose(reason, count)
     for asked, labels in selected.pieces(AT_ONCE):
         between = f"question_id between '{asked[0]}' and '{asked[-1]}'"
-        # A thin selection lies far apart: of what is between only its own questions and records are read.
+        # A small selection is spread over the table, so that most rows between its ends are not part of it.
         yield f"{between} and {_among('question_id', asked)}", f"{between} and {_among('label_id', labels)}"
 
 
 def _condition(view: View, table: str, where: str) -> list[str]:
     if not where.strip():
         return []
-    # Alone first: inside of brackets a condition could close them.
+    # The condition runs alone first, because in brackets it could close them.
     view.sql(f"select 1 from {table} where {where} limit 0")
     return [f"({where})"]
 
@@ -120,10 +120,10 @@ def _pieces(counted: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _questions(view: View, form: Format, tally: Tally, method: str, where: str) -> Iterator[Row]:
-    told = _condition(view, "questions", where)
+    conditions = _condition(view, "questions", where)
     if method:
-        told.append(f"question_id in (select question_id from labels where method = '{quoted(method)}')")
-    condition = f" where {' and '.join(told)}" if told else ""
+        conditions.append(f"question_id in (select question_id from labels where method = '{quoted(method)}')")
+    condition = f" where {' and '.join(conditions)}" if conditions else ""
     lost = view.sql("select count(*) as n from labels")["n"][0].as_py()
     if lost:
         tally.lose("processes with their labels", lost)
@@ -140,15 +140,15 @@ def _questions(view: View, form: Format, tally: Tally, method: str, where: str) 
 
 
 def _nodes(view: View, between: str) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    # Of one prefix that several jobs measured, the most measured: a tree has each prefix once.
+    by_question: dict[str, list[Row]] = {}
+    # If several jobs measured a prefix, the one with most rollouts is exported: a tree has each prefix once.
     query = (
         f"select distinct on (question_id, node_id) * from nodes where {between} "
         "order by question_id, node_id, n_rollouts desc, job_id"
     )
     for row in view.sql(query).to_pylist():
-        found.setdefault(row["question_id"], []).append(row)
-    return found
+        by_question.setdefault(row["question_id"], []).append(row)
+    return by_question
 
 
 def _record(question: Question, row: Mapping[str, Any]) -> Record:

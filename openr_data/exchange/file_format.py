@@ -1,4 +1,4 @@
-"""In which format of the field a file is: what its first rows can be read as."""
+"""Recognises the format of a file by reading its first rows as each format."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,11 +11,11 @@ from .formats.format import Format, Tally
 from .importer import read_items
 
 AHEAD: Final = 200
-"""Rows that are looked at before anything is done with a file."""
+"""Rows of a file that are read before anything is written."""
 
 
 def make_format(name: str, options: Mapping[str, Any], source: str, split: str) -> Format:
-    """A format by name with its options. Raises `UnknownName`, also for an option."""
+    """A format by name with its options. Raises `UnknownName` for a format or an option."""
     if name not in FORMATS:
         raise UnknownName("format", name, FORMATS)
     kind = load("format", name)
@@ -24,7 +24,7 @@ def make_format(name: str, options: Mapping[str, Any], source: str, split: str) 
 
 
 def recognised(file: str, ahead: Sequence[PlacedRow]) -> str:
-    """The first format that reads the most of the first rows. Raises `InputError` where none reads any."""
+    """The first format that reads at least half as many of the first rows as the best one. Raises `InputError`."""
     read: dict[str, int] = {}
     for name in FORMATS:
         form = make_format(name, {}, "", "")
@@ -33,7 +33,7 @@ def recognised(file: str, ahead: Sequence[PlacedRow]) -> str:
             pass
         read[name] = tally.rows - sum(tally.dropped.values())
     most = max(read.values())
-    # The first that reads most of them: what asks for more fields stands before what takes almost anything.
+    # Formats are listed from the one that requires most fields to the one that accepts almost any row.
     best = next((name for name, count in read.items() if most and 2 * count >= most), "")
     if not best:
         place, row = ahead[0]
@@ -43,7 +43,7 @@ def recognised(file: str, ahead: Sequence[PlacedRow]) -> str:
 
 
 def check_some(form: Format, name: str, file: str, ahead: Sequence[PlacedRow]) -> None:
-    """Raises `InputError` where not one of the first rows can be read, before anything is made."""
+    """Raises `InputError` if none of the first rows can be read, before anything is written."""
     tally = Tally()
     for _ in read_items(form, ahead, tally):
         return

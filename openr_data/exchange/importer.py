@@ -1,9 +1,9 @@
-"""Bring rows of a format into a dataset, in bounded memory, each thing once.
+"""Imports rows of a format into a dataset, in bounded memory, each thing once.
 
 Rows stream from the file through the format into batches of columns; a batch is one transaction a table, facts first.
-What is there already is passed over: so the same import again, also after a kill, adds what is missing. A label set
-that is there with other labels is superseded by the new one (it shows as relabelled in `diff`). Memory grows by some
-hundred bytes a record, for the ids seen.
+Rows that the dataset already holds are skipped, so that the same import, repeated after a kill, adds what is missing.
+A label set that is stored with other labels is superseded by the new one and shows as relabelled in `diff`. Memory
+grows by some hundred bytes a record, for the ids seen.
 """
 
 import gc
@@ -30,21 +30,21 @@ from .formats.files import PlacedRow
 from .formats.format import BadRow, Format, Tally
 
 BATCH: Final = 20_000
-"""Records of one transaction."""
+"""The most records in one transaction."""
 
 MAX_STEPS: Final = 32_000
-"""What the column of the first error can count."""
+"""The most steps of a process, which the 16-bit column of the first error can count."""
 MAX_LETTERS: Final = 32 * 2**20
-"""Letters of steps in one transaction: long processes are committed in smaller batches."""
+"""The most letters of steps in one transaction: long processes are committed in smaller batches."""
 
 _SEEN: Final = (-1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportConfig:
-    """What an import is: the same one again adds what is new, another one stands beside it as another job.
+    """The identity of an import. The same import adds only new rows; one that differs is another job.
 
-    `gold_from` names the dataset whose gold answers are filled in, if any.
+    `gold_from` names the dataset whose gold answers fill in missing ones, if any.
     """
 
     format: str
@@ -54,14 +54,14 @@ class ImportConfig:
     gold_from: str = ""
 
     def job_id(self) -> str:
-        """12 hex digits."""
+        """The id of the job: 12 hex digits."""
         gold = {"gold_from": self.gold_from} if self.gold_from else {}
         return config_id({"import": self.format, "source": self.source, "split": self.split, **gold, **self.options})
 
 
 @dataclass(slots=True)
 class Imported:
-    """What came of it: rows read, and what was new, relabelled, or there already."""
+    """The result of an import: rows read, and how many things were new, relabelled, or stored already."""
 
     tally: Tally
     questions: int = 0
@@ -74,16 +74,17 @@ class Imported:
 
     @property
     def read(self) -> int:
-        """Rows that could be read."""
+        """The number of rows that could be read."""
         return self.tally.rows - sum(self.tally.dropped.values())
 
 
 class GoldAnswers:
-    """The gold answers of the questions of a dataset by their text, to fill in where an import has none.
+    """The gold answers of the questions of a dataset by their text, to fill in those that an import lacks.
 
-    Texts are the same when they are after white space is collapsed. A text with several answers gives none. Of the
-    questions that came without an answer `filled` and `ambiguous` got one, or could not tell which, and `absent` have
-    no question of their text there; each counts once. Memory grows by some hundred bytes a question.
+    Two texts are the same if they are equal after white space is collapsed. A text with several answers has none. Of
+    the questions without an answer, `filled` counts those that got one, `ambiguous` those whose text has several, and
+    `absent` those whose text the dataset does not hold; each counts once. Memory grows by some hundred bytes a
+    question.
     """
 
     def __init__(self, view: View) -> None:
@@ -99,7 +100,7 @@ class GoldAnswers:
                     self._answers[_text_id(text)] = None
 
     def fill(self, item: Question | Record) -> Question | Record:
-        """The same with a gold answer, where it had none and one is known."""
+        """The item, with a gold answer filled in if it had none and the dataset has one."""
         question = item.question if isinstance(item, Record) else item
         if question.has_gold:
             return item
@@ -130,7 +131,7 @@ def _collapsed(text: str) -> str:
 
 
 def read_items(form: Format, rows: Iterable[PlacedRow], tally: Tally) -> Iterator[Question | Record]:
-    """The questions and records of rows; what cannot be read is counted with its reason."""
+    """The questions and records of rows; rows that cannot be read are counted with their reason."""
     for place, row in rows:
         tally.rows += 1
         tally.place = place
@@ -144,7 +145,7 @@ def read_items(form: Format, rows: Iterable[PlacedRow], tally: Tally) -> Iterato
 
 
 def check_rows(tally: Tally, source: str) -> None:
-    """Raises `InputError` where a row was dropped or mended."""
+    """Raises `InputError` if a row was dropped or repaired."""
     wrong = tally.dropped + tally.repaired
     if wrong:
         reason, count = wrong.most_common(1)[0]
@@ -164,12 +165,12 @@ def import_rows(
     tell: Callable[[str, str, str], None] | None = None,
     gold: GoldAnswers | None = None,
 ) -> Imported:
-    """Write the rows of a file into a dataset and take a snapshot; `tell` hears of every dropped or mended row.
+    """Write the rows of a file into a dataset and take a snapshot; `tell` is called for every dropped or repaired row.
 
-    With `gold` answers they are filled in where the file has none, before the ids are made.
+    `gold` answers fill in those that the file lacks, before the ids are made.
 
-    Raises `StoreError`, and `InputError` for a file that breaks off; then what was read until there is committed,
-    and the same command adds the rest.
+    Raises `StoreError`, and `InputError` for a file that breaks off. The rows before the break are committed then, and
+    the same command adds the rest.
     """
     with storage.lock(dataset.path / "import.lock", exclusive=True):
         writer = _Writer(dataset, config)
@@ -200,12 +201,12 @@ def import_rows(
 
 @contextmanager
 def _busy() -> Iterator[None]:
-    """The interpreter set for one thread that makes millions of objects while another one commits."""
+    """Settings of the interpreter for one thread that makes millions of objects while another one commits."""
     collects, interval = gc.isenabled(), sys.getswitchinterval()
-    # Nothing here makes cycles; looking for them among millions of rows took a tenth of the time.
+    # An import makes no reference cycles, and looking for them among millions of rows took a tenth of the time.
     gc.disable()
-    # A commit gives the interpreter up and takes it back a hundred times, by default 5 ms each: it took longer than
-    # the rows of the next batch, which then waited.
+    # A commit releases and takes the interpreter lock a hundred times, and by default waits 5 ms for it each time.
+    # That took longer than reading the rows of the next batch, which then waited.
     sys.setswitchinterval(1e-4)
     try:
         yield
@@ -216,7 +217,7 @@ def _busy() -> Iterator[None]:
 
 
 class _Writer:
-    """Collects columns and commits them."""
+    """Collects rows and commits them in batches."""
 
     def __init__(self, dataset: Dataset, config: ImportConfig) -> None:
         self._dataset, self._job = dataset, config.job_id()
@@ -235,7 +236,7 @@ class _Writer:
         self._letters = 0
 
     def _known(self) -> tuple[set[int], dict[int, tuple[int, int]]]:
-        """What an earlier run of this import wrote: solutions, and label sets with revision and content."""
+        """The solutions that an earlier run of this import wrote, and its label sets with revision and content."""
         solutions: set[int] = set()
         labels: dict[int, tuple[int, int]] = {}
         if not any(self._dataset.committed(table, f"{self._job}/{table}") for table in ("solutions", "labels")):
@@ -253,7 +254,7 @@ class _Writer:
         return solutions, labels
 
     def add_question(self, question: Question) -> None:
-        """Take a question, once."""
+        """Add a question, once."""
         mark = int(question.question_id, 16)
         if mark not in self._asked:
             self._asked.add(mark)
@@ -263,7 +264,7 @@ class _Writer:
                 self.flush()
 
     def add_record(self, record: Record) -> None:
-        """Take a record: its question, its process, its label set."""
+        """Add a record: its question, its process, its label set."""
         if len(record.steps) > MAX_STEPS:
             self.found.tally.drop(f"more than {MAX_STEPS:,} steps")
             return
@@ -277,11 +278,11 @@ class _Writer:
         if known is not None and (
             known[0] < 0 or known[1] == _mark(record.label_metadata, record.label, *record_lists(record))
         ):
-            # Seen in this run, or as it is in the dataset.
+            # This run has seen the label set, or the dataset holds it unchanged.
             self._known_labels[mark] = _SEEN
             self.found.repeated += 1
             return
-        # A negative revision marks what this run has seen: of two in one file the first counts.
+        # A negative revision marks label sets of this run: of two in one file the first counts.
         self._known_labels[mark] = _SEEN
         self.found.relabelled += known is not None
         self.found.labels += known is None
@@ -296,7 +297,7 @@ class _Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what has gathered to the thread that commits it: questions, solutions, labels."""
+        """Pass the collected questions, solutions and labels to the thread that commits them."""
         batch: list[tuple[str, pa.Table]] = []
         if self._questions:
             asked = [question_row(question) for question in self._questions.values()]
@@ -307,18 +308,18 @@ class _Writer:
                 arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
                 batch.append((table, pa.Table.from_arrays(arrays, schema=schema)))
         self._clear()
-        # One batch is written while the next one is read, and no more: memory stays bounded.
+        # Only one batch is written while the next is read, which bounds the memory.
         self.wait()
         self._writing = self._thread.submit(self._commit, batch)
 
     def wait(self) -> None:
-        """Until the batch under way is committed. Raises what its commit raised."""
+        """Wait until the current batch is committed. Raises the error of its commit."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def close(self) -> None:
-        """Commit the rest."""
+        """Commit the remaining rows."""
         try:
             self.flush()
             self.wait()
@@ -336,11 +337,11 @@ class _Writer:
                     self._dataset.append(table, rows, app, seq)
 
     def note_end(self, name: str) -> None:
-        """Write down in `jobs` what this import was and did."""
+        """Record this import and its totals in `jobs`."""
         found, config = self.found, self._config
         app = f"{self._job}/end"
         committed = self._dataset.committed("jobs", app)
-        # A run that died before this has written rows that nobody noted.
+        # A run that was killed before this line left rows without a record in `jobs`.
         if committed and not (found.questions or found.labels or found.relabelled):
             return
         told = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
@@ -363,6 +364,6 @@ class _Writer:
 
 
 def _mark(told: str, label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
-    """A number for the metadata and lists of a label set, the same for what was read from the store and from a file."""
+    """A hash of the metadata and lists of a label set, the same whether read from the store or from a file."""
     single = tuple(None if item is None else array("f", [item])[0] for item in value)
     return hash((told, tuple(label), single, *map(tuple, counts)))

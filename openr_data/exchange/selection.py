@@ -1,14 +1,14 @@
-"""Which of the records of a snapshot are taken: each once, some of a question, negatives and positives in balance.
+"""A selection of the records of a snapshot: without repetitions, N a question, negatives and positives in balance.
 
-Positives outnumber negatives many times over where labels come from rollouts, and a few questions can bring most of
-them. A selection thins that out in three steps, each over what the one before has left:
+Positives outnumber negatives many times over if labels come from rollouts, and a few questions can bring most of
+them. A selection subsamples the records in three steps, each over the records that the step before left:
 
 1. `dedupe`: of records with the same question text, steps and labels the first stays (in the order of an export).
-2. `per_question`: of a question so many stay, negatives and positives in turn. Which of them begins is drawn by
-   question, so that an odd number favours neither.
-3. `balance`: so many negatives come on one positive. What there is too much of is thinned out.
+2. `per_question`: at most N records of a question stay, negatives and positives in turn. A draw by question decides
+   which of them begins, so that an odd number favours neither.
+3. `balance`: negatives per positive. The larger side is subsampled.
 
-A record is negative when it has a first error. What stays is drawn by a hash of its id and the seed: the same records
+A record is negative if it has a first error. A hash of its id and the seed decides whether it stays: the same records
 and the same seed give the same selection on any machine, and one more record moves few of the others.
 """
 
@@ -32,7 +32,7 @@ _RATIO: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?::\s*(\d+(?:\.\d*)?|\.
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to leave out; by default nothing. `balance` is negatives per positive, counted on records."""
+    """What a selection leaves out, by default nothing. `balance` is negatives per positive, counted in records."""
 
     balance: float | None = None
     per_question: int | None = None
@@ -47,13 +47,13 @@ class Selection:
 
     @property
     def takes_all(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether the selection leaves nothing out."""
         return self.balance is None and self.per_question is None and not self.dedupe
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The records that stay, in the order of an export, and how many do not, by reason.
+    """The records that stay, in the order of an export, and the number of those that do not, by reason.
 
     `question_id` and `label_id` are parallel; memory grows by some hundred bytes a record.
     """
@@ -75,18 +75,18 @@ class Selected:
 
 def parse_ratio(text: str) -> float:
     """Negatives per positive: "1:1" is 1, "1:2" is 0.5, "0.5" is 0.5. Raises `UsageError`."""
-    found = _RATIO.fullmatch(text)
-    first, second = (float(found[1]), float(found[2] or 1)) if found else (0.0, 0.0)
+    match = _RATIO.fullmatch(text)
+    first, second = (float(match[1]), float(match[2] or 1)) if match else (0.0, 0.0)
     if not first or not second:
         raise UsageError(f"{text!r} is no ratio of negatives to positives, for example 1:1, 1:3 or 0.5.")
     return first / second
 
 
 def select_records(view: View, selection: Selection, condition: str = "true") -> Selected:
-    """The records that a selection takes of those for which a condition of SQL over `records` holds.
+    """The records that a selection takes of those that meet a condition of SQL over `records`.
 
-    Reads ids and first errors, and their texts only to find repeated ones. Raises `InputError` for a condition that
-    fails, and where a balance needs records of a kind that there is none of.
+    It reads ids and first errors, and texts only to find repetitions. Raises `InputError` for a condition that fails,
+    and for a balance if one of the two sides has no record.
     """
     rows = view.sql(_query(selection, condition))
     if selection.balance is not None:
@@ -98,31 +98,31 @@ def select_records(view: View, selection: Selection, condition: str = "true") ->
                 f"{len(sides) - negatives:,}. Take other records, or ask for no balance."
             )
     reasons = Counter(zip(rows["reason"].to_pylist(), rows["is_negative"].to_pylist(), strict=True))
-    told = {
+    counts = {
         REPEATED: reasons[_REPEATED, True] + reasons[_REPEATED, False],
         f"records beyond {selection.per_question} a question": reasons[_BEYOND, True] + reasons[_BEYOND, False],
         "records with a first error, for the balance": reasons[_UNBALANCED, True],
         "records without a first error, for the balance": reasons[_UNBALANCED, False],
     }
     stay = rows.filter(pc.field("reason").is_null())
-    left_out = {reason: count for reason, count in told.items() if count}
+    left_out = {reason: count for reason, count in counts.items() if count}
     return Selected(stay["question_id"].to_pylist(), stay["label_id"].to_pylist(), left_out)
 
 
 def _query(selection: Selection, condition: str) -> str:
-    """All records with the reason why one is left out, or null. What one step leaves out does not count in the next."""
+    """SQL for all records, each with the reason to leave it out or null. A step ignores records left out before it."""
     order = "question_id, solution_id, method, label_id"
-    # The id of a process is that of one question; the same text may be there with two answers.
+    # A process id belongs to one question, and the same question text may be stored with two answers.
     same = "md5(concat(to_json(question), to_json(steps), to_json(label)))"
     is_repeated = f"row_number() over (partition by {same} order by {order}) > 1" if selection.dedupe else "false"
     is_beyond = "false" if selection.per_question is None else f"turn > {selection.per_question}"
     ratio, is_too_many = selection.balance, "false"
     if ratio is not None:
-        # A side is never thinned out to nothing, and 5 / (5 / 29) is 29.
+        # One record of a side always stays, and the 1e-9 makes 5 / (5 / 29) the 29 that it is.
         bound = f"if(is_negative, {ratio} * positives, negatives / {ratio})"
         is_too_many = f"place_of_side > greatest(1, floor({bound} + 1e-9))"
     return f"""
-        with found as (
+        with listed as (
             select {order}, first_error is not null as is_negative,
                    md5(concat('{selection.seed} ', label_id)) as draw,
                    md5(concat('{selection.seed} ', question_id)) < '8' as negatives_begin,
@@ -130,7 +130,7 @@ def _query(selection: Selection, condition: str) -> str:
             from records where {condition}
         ), placed as (
             select *, row_number() over (partition by is_repeated, question_id, is_negative order by draw) as place
-            from found
+            from listed
         ), in_turn as (
             select *, row_number() over (
                        partition by is_repeated, question_id order by place, is_negative <> negatives_begin) as turn
@@ -139,7 +139,7 @@ def _query(selection: Selection, condition: str) -> str:
             select *, case when is_repeated then {_REPEATED} when {is_beyond} then {_BEYOND} end as capped
             from in_turn
         ), sides as (
-            -- Not as windows over everything: those took minutes.
+            -- Windows over all records took minutes.
             select count(*) filter (is_negative) as negatives, count(*) filter (not is_negative) as positives
             from capped where capped is null
         ), counted as (

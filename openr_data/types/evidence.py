@@ -32,10 +32,10 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One measured or certified prefix. MC value = `n_correct / n_rollouts`, unknown ones left out.
+    """One measured or certified prefix, with the MC value `n_correct / n_rollouts`.
 
-    `n_rollouts` counts graded rollouts, `n_unknown` those without a verdict; `step` is the last step of
-    the prefix; `verdict` is set on terminal nodes (complete solutions) alone.
+    `n_rollouts` counts graded rollouts, `n_unknown` those without a verdict; `step` is the last step of the prefix.
+    Only terminal nodes (complete solutions) have a `verdict`.
     """
 
     node_id: str
@@ -72,8 +72,8 @@ class Labeling:
     `rollouts` and the counts of `nodes` are independent samples from their prefix; a guided search has neither, and
     its tree is in `search_nodes`.
 
-    `calls` counts the completions it asked for and `tokens` what they hold, `probes` the prefixes it
-    measured, `repeated_probes` those it measured a second time, `located` the distinct first errors.
+    `calls` counts the completions that were sampled and `tokens` their tokens, `probes` the measured prefixes,
+    `repeated_probes` those measured a second time, `located` the distinct first errors.
     """
 
     question_id: str

@@ -1,4 +1,4 @@
-"""Questions, solutions, labels and verdicts: what the fact tables hold."""
+"""Questions, solutions, labels and verdicts: the values of the fact tables."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -20,9 +20,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The verdict on an answer; an unknown one says why.
+    """The verdict on an answer, with a reason if it is unknown.
 
-    `is_final` False: the grader was cut off (a time limit, memory), and another try may end otherwise.
+    `is_final` is False if the grader reached a limit (time, memory), so that another try may end otherwise.
     """
 
     verdict: Verdict
@@ -31,10 +31,11 @@ class Grade:
 
 
 class Provenance(IntEnum):
-    """Where one step label comes from; stored as int8.
+    """The source of one step label; stored as int8.
 
-    `STOPPED`: measured by rollouts that were drawn until the label was sure. The hard label is as good as a measured
-    one, the share of correct rollouts is not: drawing ends at a success more often than at a failure.
+    A `STOPPED` label was measured by rollouts that were drawn until the label was sure. The hard label is as good as a
+    measured one. The share of correct rollouts is biased, because drawing ends at a success more often than at a
+    failure.
     """
 
     MEASURED = 0
@@ -48,7 +49,7 @@ class Provenance(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with its gold answer. `metadata` is JSON text; `answer` may be empty (no gold)."""
+    """A question with its gold answer. `metadata` is JSON text; `answer` is empty if there is no gold answer."""
 
     question_id: str
     question: str
@@ -69,7 +70,7 @@ class Question:
 class Solution:
     """A process: the steps of one full solution of a question, and the verdict of its final answer.
 
-    `generator` wrote it, where that was not the policy of the job; `metadata` is JSON text.
+    `generator` names its author unless that is the policy of the job; `metadata` is JSON text.
     """
 
     solution_id: str
@@ -112,9 +113,8 @@ class LabelSet:
 class Record:
     """A question, one process of it and one label set: what the formats of the field exchange.
 
-    `label`, and where they are known `value`, `n_correct`, `n_rollouts`, `provenance`, are parallel to `steps`; an
-    empty tuple says that nothing is known. The two metadata are JSON text: what a source says beyond the columns, of
-    the process and of its labels.
+    `label` is parallel to `steps`. So are `value`, `n_correct`, `n_rollouts` and `provenance`, or they are empty if
+    unknown. The two metadata are JSON text: what a source holds beyond the columns about the process and its labels.
     """
 
     question: Question
