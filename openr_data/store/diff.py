@@ -1,9 +1,9 @@
-"""What differs between two snapshots: rows added and removed by table, steps relabelled.
+"""Compares two snapshots: rows added and removed by table, steps relabelled.
 
-Rows are compared by their keys, never by files; files that both snapshots hold are passed over where no file
-supersedes rows of others, since then what they hold is on both sides. Label sets are matched by id, and those left
-over by solution, method and completer: so two jobs that labelled the same solutions in two datasets can be compared
-step by step. A step is relabelled where the same prefix has another label, value or counts.
+Rows are compared by key, never by file; files of both snapshots are skipped unless some file supersedes rows of others.
+Label sets are matched by id, and the remaining ones by solution, method and completer, so that two jobs that labelled
+the same solutions in two datasets can be compared step by step. A step is relabelled if the same prefix has another
+label, value or counts.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ CHANGING: Final = {
     "search_nodes": ("state", "answer", "verdict", "coalesce(revision, 0)"),
     "scores": ("score",),
 }
-"""What can differ between two rows of the same key."""
+"""The columns that can differ between two rows of the same key."""
 FINGERPRINT: Final = "hash(label, value, n_correct, n_rollouts, provenance)"
 
 _SETS: Final = f"""
@@ -99,7 +99,7 @@ _CHANGES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class TableDiff:
-    """How many rows of a table came, went, or were superseded."""
+    """How many rows of a table were added, removed or superseded."""
 
     added: int = 0
     removed: int = 0
@@ -108,7 +108,7 @@ class TableDiff:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What differs. `tables` counts rows by table, `steps` labelled steps (`changed` are relabelled)."""
+    """The difference. `tables` counts rows by table, `steps` labelled steps (`changed` are relabelled)."""
 
     tables: Mapping[str, TableDiff] = field(default_factory=dict)
     steps: TableDiff = field(default_factory=TableDiff)
@@ -117,7 +117,7 @@ class Diff:
         return any(item != TableDiff() for item in (*self.tables.values(), self.steps))
 
     def changes(self) -> dict[str, int]:
-        """The counts as `refs` keeps them: `+questions`, `-steps`, `~steps` and so on; zeros are left out."""
+        """The counts as stored in `refs`: `+questions`, `-steps`, `~steps` and so on, without zeros."""
         found: dict[str, int] = {}
         for name, item in (*self.tables.items(), ("steps", self.steps)):
             for sign, count in (("+", item.added), ("-", item.removed), ("~", item.changed)):
@@ -127,7 +127,7 @@ class Diff:
 
 
 def diff(old: View, new: View) -> Diff:
-    """Count what differs between two views, which may be of two datasets."""
+    """Count the differences between two views, which may be of two datasets."""
     connection = _connect(old, new)
     found = {table: _table_diff(connection, table) for table in COMPARED}
     connection.execute(_SETS)
@@ -152,7 +152,7 @@ def diff(old: View, new: View) -> Diff:
 
 
 def changed_steps(old: View, new: View, where: str = "", limit: int = 0) -> pa.Table:
-    """The steps that differ, old beside new, as Arrow.
+    """The steps that differ, with their old and new labels.
 
     Columns: change (added, removed, relabelled), question_id, solution_id, step_index, method, completer, old_ and
     new_ label, value, correct and rollouts, step, level, subject, source, question. `where` is a condition of SQL over
@@ -177,15 +177,15 @@ def _connect(old: View, new: View) -> duckdb.DuckDBPyConnection:
         both = set(before) & set(after)
         differing = [file for file in (*before, *after) if file not in both]
         if all(map(is_fresh, (*before, *after))):
-            # What a file holds that is on both sides is on both sides.
+            # The rows of a file of both sides are on both sides.
             before, after = ([file for file in side if file not in both] for side in (before, after))
         elif both and differing:
-            # A newer file may supersede rows of a common one: look at the keys of the files that differ.
+            # A newer file may supersede rows of a common one, so the keys of the files that differ are compared.
             like[f"old_{table}"] = like[f"new_{table}"] = differing
         elif not differing:
             before, after = [], []
         sides[f"old_{table}"], sides[f"new_{table}"] = before, after
-    # Texts are looked up for steps that changed, wherever their file is.
+    # The text of a changed step may be in any file.
     for table in ("questions", "solutions"):
         sides[f"old_all_{table}"], sides[f"new_all_{table}"] = old.files(table), new.files(table)
     return query.connect_files(sides, like)

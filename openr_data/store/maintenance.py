@@ -1,9 +1,9 @@
-"""Compaction of the many small files that labeling makes, and the removal of what no name holds any more.
+"""Compacts the many small files that labeling writes, and removes files that nothing refers to any more.
 
-Compaction rewrites files sorted by question, without rows that newer ones supersede; what the rows say does not
-change, and snapshots keep the files they hold. It commits under the transaction id of every swap, so of two at once
-one loses and nothing is doubled, while appends go on. `gc` lets go of old snapshots without a tag, then deletes the
-files that only those held; a file younger than a week is left alone, since a writer may be about to commit it.
+Compaction rewrites files sorted by question and drops superseded rows; the content does not change, and snapshots keep
+their files. It commits under the transaction id of every swap: of two concurrent compactions one fails and no row is
+doubled, while appends continue. `gc` expires old snapshots without a tag, then deletes the files that only they held;
+it leaves files younger than a week, since a writer may be about to commit them.
 """
 
 import uuid
@@ -34,7 +34,7 @@ KEEP_DAYS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What became of a table's files."""
+    """The files and bytes of a table before and after."""
 
     table: str
     files_before: int
@@ -45,7 +45,7 @@ class Compaction:
 
 @dataclass(slots=True)
 class Garbage:
-    """What `gc` lets go: snapshots by name, files by table, bytes."""
+    """What `gc` removes: snapshots by name, files by table, bytes."""
 
     snapshots: list[str] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
@@ -54,9 +54,9 @@ class Garbage:
 
 
 def tidy(dataset: Location) -> list[Compaction]:
-    """Merge small files where many have gathered: bounded work, by one process at a time, never an error.
+    """Merge the small files of tables that have many: bounded work, and never an error.
 
-    Who comes while another one is at it goes on without.
+    A process that finds a compaction running skips its own.
     """
     done: list[Compaction] = []
     try:
@@ -74,7 +74,7 @@ def tidy(dataset: Location) -> list[Compaction]:
                 if len(small) > MAX_SMALL:
                     done.append(_merge(path, table, opened, list(_up_to(small, TARGET))))
     except StoreError:
-        # Another process changed the table, or the disk is full: the next commit tries again.
+        # Another process changed the table, or the disk is full; the next commit tries again.
         return done
     return done
 
@@ -89,7 +89,7 @@ def _up_to(files: Sequence[Mapping[str, Any]], limit: int) -> Iterator[Mapping[s
 
 
 def compact(dataset: Location) -> list[Compaction]:
-    """Rewrite every table as few files sorted by question. Raises `StoreError`; then the rest is as it was."""
+    """Rewrite every table as a few files sorted by question. After a `StoreError` the other tables are unchanged."""
     done: list[Compaction] = []
     with storage.lock(dataset.path / "compact.lock", exclusive=True):
         for table in dataset.tables():
@@ -105,7 +105,7 @@ def compact(dataset: Location) -> list[Compaction]:
 def _merge(path: Place, table: str, opened: DeltaTable, files: Sequence[Mapping[str, Any]]) -> Compaction:
     """Rewrite these files of a table."""
     is_all = len(files) == len(opened.file_uris())
-    # Rows that supersede others outside these files have to go on doing so.
+    # Rows that supersede rows of other files must still do so.
     kind = "sorted" if is_all else "fresh" if all(storage.is_fresh(row["path"]) for row in files) else "newer"
     run = uuid.uuid4().hex[:12] if is_all else ""
     written: list[Place] = []
@@ -127,7 +127,7 @@ def _merge(path: Place, table: str, opened: DeltaTable, files: Sequence[Mapping[
 
 
 def _sorted_batches(table: str, files: Sequence[str]) -> Iterator[pa.Table]:
-    """All rows of some files in the order of their questions, in pieces for one file each."""
+    """All rows of some files ordered by question, in pieces of one file each."""
     connection = query.connect_sorting(table, files, MEMORY)
     order = ", ".join(f'"{name}"' for name in dict.fromkeys((*_question(table), *KEYS[table])))
     reader = connection.sql(f'select * from "{table}" order by {order}').to_arrow_reader(storage.ROW_GROUP)
@@ -156,43 +156,43 @@ def gc(
     alone: bool = False,
     dry_run: bool = False,
 ) -> Garbage:
-    """Let go of snapshots older than `keep_days` that no tag names, then delete the files nobody holds.
+    """Expire snapshots older than `keep_days` without a tag, then delete the files that nothing refers to.
 
     The newest snapshot and every tag stay readable. Raises `StoreError` for a `retention_hours` below a week, unless
-    the caller states that it is `alone`: no other process reads or writes the dataset.
+    the caller states that it is `alone`: that no other process reads or writes the dataset.
     """
     if retention_hours < RETENTION_HOURS and not alone:
         raise StoreError(
             f"Files younger than {RETENTION_HOURS} hours may belong to a writer or reader at work. Let gc keep them, "
             "or state that no other process uses the dataset with --alone"
         )
-    found = Garbage()
+    garbage = Garbage()
     with dataset.hold(exclusive=True):
         dataset.check_whole()
-        known = refs.read(dataset.refs)
+        names = refs.read(dataset.refs)
         cut = (datetime.now(UTC) - timedelta(days=keep_days)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        snapshots = [row for row in known if row.kind == "snapshot"]
-        tags = [row for row in known if row.kind == "tag"]
+        snapshots = [row for row in names if row.kind == "snapshot"]
+        tags = [row for row in names if row.kind == "tag"]
         tagged = {row.parent for row in tags}
         old = [row for row in snapshots[:-1] if row.created_at < cut and row.name not in tagged]
-        found.snapshots = [row.name for row in old]
-        kept = [row for row in known if row not in old]
+        garbage.snapshots = [row.name for row in old]
+        remaining = [row for row in names if row not in old]
         if not dry_run:
             for row in old:
-                # First the word, then the deed: a snapshot whose files go is never one that seems to be there.
+                # The expiry is recorded before files are deleted, so that no listed snapshot lacks its files.
                 note = replace(row, kind="expired", operation="gc", created_at=refs.now(), changes={})
                 refs.write(dataset.refs, note)
         for table in (*dataset.tables(), "refs"):
-            versions = {row.versions[table] for row in kept if table in row.versions}
+            versions = {row.versions[table] for row in remaining if table in row.versions}
             folder = dataset.path / table
             gone = _vacuum(folder, versions, retention_hours, dry_run=True)
-            found.bytes += sum(_size(folder / name) for name in gone)
+            garbage.bytes += sum(_size(folder / name) for name in gone)
             if not dry_run:
                 gone = _vacuum(folder, versions, retention_hours, dry_run=False)
             if gone:
-                found.files[table] = len(gone)
-                found.paths += [f"{table}/{name}" for name in gone]
-    return found
+                garbage.files[table] = len(gone)
+                garbage.paths += [f"{table}/{name}" for name in gone]
+    return garbage
 
 
 def _vacuum(path: Place, keep: set[int], retention_hours: float, dry_run: bool) -> list[str]:

@@ -1,8 +1,8 @@
-"""DuckDB over the Parquet files of a snapshot: tables, views, digest.
+"""Runs DuckDB over the Parquet files of a snapshot: tables, views, digest.
 
-The file list of a version goes straight to `read_parquet`, which has the speed of bare Parquet. Where a file may hold
-keys of another one (`newer-...`, or a file of an older version) the table is read distinct on its key, the highest
-revision first.
+The file list of a version goes straight to `read_parquet`, which has the speed of bare Parquet. If a file may hold keys
+of another one (`newer-...`, or a file of an older version), the table is read distinct on its key, highest revision
+first.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ _DIGEST: Final = "2-"
 SNAPSHOTS: Final = "snapshots"
 _MACRO_NAMES: Final = tuple(signature.partition("(")[0] for signature in MACROS)
 NAMES: Final = (*TABLES, EVENTS, *VIEWS, SNAPSHOTS)
-"""Everything a query can name."""
+"""Every name that a query can use."""
 
 
 def needed(statement: str) -> frozenset[str]:
-    """The tables that a query may read: those it names, and those behind the views it names.
+    """The tables that a query may read: those it names, and those of the views it names.
 
-    A query that asks for the catalog itself, or that names nothing, gets all. Too many is slower, never wrong.
+    A query about the catalog itself, or one that names nothing, gets all. Too many tables are slower, never wrong.
     """
     if _CATALOG.search(statement):
         return frozenset(TABLES)
@@ -46,7 +46,7 @@ def needed(statement: str) -> frozenset[str]:
 
 
 def names_in(statement: str) -> frozenset[str]:
-    """Everything that a connection made for a statement knows: tables, views and macros."""
+    """All tables, views and macros of a connection for a statement."""
     if not statement or _CATALOG.search(statement):
         return frozenset((*NAMES, *_MACRO_NAMES))
     named = " ".join((statement, *(VIEWS[name] for name in _views_in(statement))))
@@ -56,7 +56,7 @@ def names_in(statement: str) -> frozenset[str]:
 
 
 def _behind(names: Iterable[str]) -> set[str]:
-    """The tables behind some tables and views."""
+    """The tables that some tables and views read."""
     found: set[str] = set()
     for name in names:
         if name == EVENTS:
@@ -69,13 +69,13 @@ def _behind(names: Iterable[str]) -> set[str]:
 
 
 def _inside(view: str) -> set[str]:
-    """The tables and views that a view may name; it knows those before it alone ("steps" is also a column)."""
+    """The tables and views that a view may name: only those defined before it ("steps" is also a column)."""
     earlier = {EVENTS, *TABLES, *list(VIEWS)[: list(VIEWS).index(view)]} - {view}
     return set(_WORD.findall(VIEWS[view])) & earlier
 
 
 def _views_in(statement: str) -> tuple[str, ...]:
-    """The views that a statement may name, and those behind them, in their order; all where it names nothing."""
+    """The views that a statement may name and the views they read, in order of definition."""
     waiting = set(_WORD.findall(statement.lower())) & set(NAMES)
     found: set[str] = set()
     while waiting:
@@ -92,17 +92,17 @@ def connect(
     statement: str = "",
     memory: str = "",
 ) -> duckdb.DuckDBPyConnection:
-    """An in-memory connection with the tables, macros and views; it reads the files of a snapshot alone.
+    """An in-memory connection with the tables, macros and views; it reads only the files of a snapshot.
 
-    `files` gives the Parquet files of a table; with a `statement` only those that it needs are looked up. With a
-    limit of `memory` it sorts on the disk what does not fit, and is for our own queries: it is not closed off. Raises
-    `StoreError` where a file of the snapshot is missing or damaged.
+    `files` returns the Parquet files of a table; with a `statement` only the tables it needs are looked up. With a
+    limit of `memory` the connection sorts on disk what does not fit; it may read other files, so it is for our own
+    queries. Raises `StoreError` if a file of the snapshot is missing or damaged.
     """
-    # To define a view is to read the footers of its files: so only what the statement can mean.
+    # Defining a view reads the footers of its files, so only the views that the statement may name are defined.
     known = names_in(statement)
     try:
         connection = duckdb.connect(":memory:")
-        # A view over a view asks for the same footers again.
+        # A view over a view reads the same footers again.
         connection.execute("set parquet_metadata_cache = true")
         listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in known}
         _register(connection, [file for found in listed.values() for file in found])
@@ -128,13 +128,13 @@ def connect(
 
 
 def _register(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
-    """Let DuckDB read these files where they lie in an object store: it cannot by itself."""
+    """Let DuckDB read those of these files that are in an object store, which it cannot do by itself."""
     if any(map(is_remote, files)):
         connection.register_filesystem(SnapshotFiles([file for file in files if is_remote(file)]))
 
 
 def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """Make rows a table; what is only registered is unknown to the cursors of a connection."""
+    """Create a table from rows; the cursors of a connection do not see rows that are only registered."""
     connection.register(f"arrow_{name}", rows)
     connection.execute(f'create table "{name}" as select * from "arrow_{name}"')
     connection.unregister(f"arrow_{name}")
@@ -142,7 +142,7 @@ def _keep(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> N
 
 def _limit(connection: duckdb.DuckDBPyConnection, memory: str) -> None:
     connection.execute(f"set memory_limit = '{memory}'")
-    # DuckDB makes the folder when it needs it and removes it.
+    # DuckDB creates the folder on demand and removes it.
     folder = f"{tempfile.gettempdir()}/openr-sort-{uuid.uuid4().hex}"
     connection.execute(f"set temp_directory = '{quoted(folder)}'")
     connection.execute("set enable_progress_bar = false")
@@ -153,8 +153,8 @@ def connect_files(
 ) -> duckdb.DuckDBPyConnection:
     """A connection over tables of several snapshots: `old_labels` has the rows of `labels` in these files.
 
-    Where `like` names files for a table, it has the rows alone whose key stands in one of those. Raises `StoreError`
-    where a file is missing or damaged.
+    If `like` lists files for a table, the table has only the rows whose key is in one of them. Raises `StoreError` if a
+    file is missing or damaged.
     """
     try:
         connection = duckdb.connect(":memory:")
@@ -199,7 +199,7 @@ def absent(table: str, files: Sequence[str], rows: pa.Table) -> pa.Table:
 
 
 def _close_off(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
-    """From here on the connection reads these files and nothing else of this machine."""
+    """Restrict the connection to these files of this machine."""
     connection.execute("set enable_progress_bar = false")
     listed = ", ".join(f"'{quoted(file)}'" for file in files)
     connection.execute(f"set allowed_paths = [{listed}]")
@@ -211,9 +211,9 @@ def _close_off(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> N
 def _relation(
     connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], view: str = "", like: Sequence[str] = ()
 ) -> str:
-    """The rows of a table: what `read_parquet` gives, told apart by key only where files may share keys.
+    """The rows of a table as SQL: `read_parquet`, distinct on the key if files may share keys.
 
-    With files `like` only rows whose key stands in one of them.
+    With files `like`, only rows whose key is in one of them.
     """
     schema = TABLES[name]
     empty = f"empty_{view or name}"
@@ -224,7 +224,7 @@ def _relation(
     listed = ", ".join(map(_literal, files))
     rows = f"select {columns} from read_parquet([{listed}])"
     if not all(map(is_current, files)):
-        # Files of an older schema version: what they lack is null.
+        # Columns that files of an older schema version lack are null.
         _keep(connection, empty, schema.empty_table())
         rows = f'select * from read_parquet([{listed}], union_by_name = true) union all by name select * from "{empty}"'
     if like:
@@ -238,9 +238,9 @@ def _relation(
 
 
 def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
-    """The answer of one query. Raises `InputError` with DuckDB's own words."""
+    """The answer of one query. Raises `InputError` with DuckDB's message."""
     try:
-        # EXPLAIN ANALYZE runs what it explains: it counts as that.
+        # EXPLAIN ANALYZE runs its statement, so the statement is checked.
         parsed = connection.extract_statements(_EXPLAIN.sub("", statement))
     except duckdb.Error as error:
         raise InputError(f"SQL: {_first_line(error)}") from error
@@ -252,7 +252,7 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
         raise unreadable(error) from error
     except duckdb.Error as error:
         if type(error) is duckdb.Error:
-            # Of no kind of its own: a page of a file that cannot be decoded.
+            # DuckDB has no class of its own for a page that cannot be decoded.
             raise unreadable(error) from error
         raise InputError(f"SQL: {_first_line(error)}") from error
     names = found.column_names
@@ -282,7 +282,7 @@ def interruptible(cursor: duckdb.DuckDBPyConnection, statement: str) -> pa.Table
 
 
 def unreadable(error: Exception) -> StoreError:
-    """The one sentence for a file that is missing or damaged."""
+    """The error for a file that is missing or damaged."""
     return StoreError(
         f"A file of the dataset is missing or damaged: {_first_line(error)} Check the store with: openr-data doctor"
     )
@@ -303,7 +303,7 @@ def digest(connection: duckdb.DuckDBPyConnection, like: str = "", without: Seque
 
 
 def is_new(digest: str) -> bool:
-    """Whether a digest was made as they are made now."""
+    """Whether a digest was made by the current rule."""
     return digest.startswith(_DIGEST)
 
 
@@ -330,7 +330,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str
         later = ADDED.get(name, ())
         out = (*hashed.get(name, ()), *later)
         row = ", '|', ".join(f"coalesce(\"{column}\"::varchar, '~')" for column in schema.names if column not in out)
-        # A column that came later counts where it holds something: so an older snapshot keeps its digest.
+        # A later column counts only if it holds something, so that an older snapshot keeps its digest.
         row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
         found = one(connection, statement)
@@ -357,7 +357,7 @@ def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
-    """The one row of an answer, read to its end: an answer half read would keep the connection busy."""
+    """The only row of an answer, read to its end: a half-read answer would keep the connection busy."""
     (row,) = connection.execute(statement).fetchall()
     return tuple(row)
 

@@ -2,8 +2,8 @@
 
 A snapshot is written when an operation ends: the versions of all tables, an order-independent digest of their
 content, row counts, what changed, the parent and the job that made it. Snapshots are numbered from 1; a number and a
-tag are claimed by a transaction id, so two writers cannot take the same one. The table is append-only: a tag that was
-deleted and a snapshot that `gc` let go are told by a row of their own.
+tag are claimed by a transaction id, so two writers cannot take the same one. The table is append-only: the deletion of
+a tag and the expiry of a snapshot by `gc` are rows of their own.
 """
 
 import random
@@ -24,10 +24,10 @@ from .storage import read_parquet, remove, write_parquet
 
 MAIN: Final = "main"
 MAX_FILES: Final = 32
-"""More files of refs than these are made one: reading a name must not get slower with every snapshot."""
+"""More files of refs than this are merged, so that reading a name does not get slower with every snapshot."""
 
 _known: dict[Place, tuple[tables.State, list["Snapshot"]]] = {}
-"""What was read last time; a version of the table never changes."""
+"""The rows of the last read; a version of the table never changes."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BEFORE = re.compile(r"(.+?)~(\d*)")
@@ -39,8 +39,8 @@ _FORM: Final = "%Y-%m-%dT%H:%M:%SZ"
 class Snapshot:
     """One row of `refs`.
 
-    `kind` is snapshot (`name` is its number), tag, or one of the notes untag (the tag is gone), expired (`gc` let the
-    snapshot go) and published (to the Hub, as `hub_revision`). `parent` of a tag or a note is the snapshot it means.
+    `kind` is snapshot (`name` is its number), tag, or one of the notes untag (the tag is deleted), expired (`gc`
+    removed the snapshot) and published (to the Hub, as `hub_revision`). `parent` of a tag or a note is its snapshot.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class DatasetName:
-    """`NAME@ref` taken apart; the reference defaults to `main`."""
+    """The two parts of `NAME@ref`; the reference defaults to `main`."""
 
     name: str
     ref: str = MAIN
 
     @classmethod
     def parse(cls, text: str) -> "DatasetName":
-        """Raises `UsageError` for a name that is no name."""
+        """Parse `NAME` or `NAME@ref`. Raises `UsageError` for a malformed name."""
         name, found, ref = text.partition("@")
         if not _NAME.fullmatch(name) or (found and not ref):
             raise UsageError(
@@ -80,10 +80,10 @@ class DatasetName:
 
 
 def check_tag(name: str) -> None:
-    """Raises `UsageError` for a tag that would be read as something else."""
+    """Raise `UsageError` for a tag that would be read as something else."""
     if not _NAME.fullmatch(name) or name.isdigit() or name == MAIN or _MOMENT.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for a tag: numbers are snapshots, dates are moments, main is the newest state. "
+            f"{name!r} cannot name a tag: numbers are snapshots, dates are moments, main is the newest state. "
             "Take letters, digits, '.', '_' and '-', for example v1."
         )
 
@@ -94,7 +94,7 @@ def now() -> str:
 
 
 def rows(path: Place) -> list[Snapshot]:
-    """All rows, notes among them, in no order."""
+    """All rows, notes included, in no order."""
     state = tables.newest(path)
     known = _known.get(path)
     if known is None or known[0] != state:
@@ -114,19 +114,19 @@ def _of_row(row: Mapping[str, Any]) -> Snapshot:
 
 
 def read(path: Place) -> list[Snapshot]:
-    """Snapshots that are there, oldest first, then the tags that are there."""
+    """The snapshots that exist, oldest first, then the tags that exist."""
     return there(rows(path))
 
 
 def there(found: Sequence[Snapshot]) -> list[Snapshot]:
-    """Of all rows the snapshots that are there, oldest first, then the tags that are there."""
+    """The snapshots among some rows that still exist, oldest first, then such tags."""
     expired = {row.name for row in found if row.kind == "expired"}
     numbered = [row for row in found if row.kind == "snapshot" and row.name not in expired]
     return sorted(numbered, key=lambda row: int(row.name)) + live_tags(found)
 
 
 def live_tags(found: Sequence[Snapshot]) -> list[Snapshot]:
-    """The tags that were made and not deleted since, by name."""
+    """The tags that were not deleted, by name."""
     newest: dict[str, Snapshot] = {}
     for row in found:
         if row.kind in ("tag", "untag"):
@@ -137,7 +137,7 @@ def live_tags(found: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def snapshots(path: Place) -> list[Snapshot]:
-    """The snapshots alone, oldest first."""
+    """The snapshots that exist, oldest first."""
     return [item for item in read(path) if item.kind == "snapshot"]
 
 
@@ -156,7 +156,7 @@ def write(path: Place, snapshot: Snapshot) -> None:
 
 
 def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: str) -> Snapshot:
-    """Name a snapshot. Raises `StoreError` when the tag exists, also where somebody else makes it right now."""
+    """Tag a snapshot. Raises `StoreError` if the tag exists, also if another process creates it concurrently."""
     check_tag(name)
     found = rows(path)
     live = next((row for row in live_tags(found) if row.name == name), None)
@@ -174,7 +174,7 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
         operation="tag",
         message=message,
         created_at=now(),
-        # The second tells two apart that make the same tag in the same second.
+        # The mark distinguishes two processes that create the same tag in the same second.
         changes={"sequence": sequence, "mark": random.getrandbits(62)},
     )
     write(path, made)
@@ -182,7 +182,7 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
 
 
 def delete_tag(path: Place, dataset: str, name: str) -> Snapshot:
-    """Take a tag away; return what it was. Raises `MissingRef`."""
+    """Delete a tag; return its row. Raises `MissingRef`."""
     found = rows(path)
     live = next((row for row in live_tags(found) if row.name == name), None)
     if live is None:
@@ -193,14 +193,14 @@ def delete_tag(path: Place, dataset: str, name: str) -> Snapshot:
 
 
 def find(path: Place, dataset: str, ref: str) -> Snapshot:
-    """The snapshot or tag that a reference means: `3`, `v1`, `main~2`, `2026-11-24`, `2026-11-24T10:00`.
+    """The snapshot or tag of a reference: `3`, `v1`, `main~2`, `2026-11-24`, `2026-11-24T10:00`.
 
-    `~n` goes n parents back, `main~n` from the newest snapshot; a moment means the newest snapshot that was there, a
-    day its end (UTC). Raises `MissingRef` with what there is.
+    `~n` goes n parents back, `main~n` from the newest snapshot. A moment selects the newest snapshot at that time, a
+    day the newest one at its end (UTC). Raises `MissingRef`, which lists the names.
     """
     everything = rows(path)
     known = there(everything)
-    # Those that gc let go still have their place in the line of parents.
+    # Expired snapshots keep their place among the parents.
     numbered = {row.name: row for row in everything if row.kind == "snapshot"}
     current = [row for row in known if row.kind == "snapshot"]
     base, back = ref, 0
@@ -211,7 +211,7 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     else:
         row = next((item for item in known if item.name == base), numbered.get(base))
     if row is None and _MOMENT.fullmatch(base):
-        # Those that gc let go too: what was there then is not the one before it.
+        # Expired snapshots count too: an earlier one was not the state of that moment.
         moments = sorted(numbered.values(), key=lambda item: int(item.name), reverse=True)
         row = next((item for item in moments if item.created_at <= _until(base)), None)
     if row is not None and row.kind == "tag" and back:
@@ -222,7 +222,7 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
         raise missing(dataset, ref, [MAIN, *(item.name for item in known)])
     if row.kind == "snapshot" and row not in current:
         raise MissingRef(
-            f"Snapshot {row.name} of {dataset} was let go by gc, as it had no tag. List those that are there with: "
+            f"gc removed snapshot {row.name} of {dataset}, which had no tag. List the others with: "
             f"openr-data log {dataset}"
         )
     return row
@@ -241,7 +241,7 @@ def before_scores(everything: Sequence[Snapshot], snapshot: Snapshot) -> Snapsho
 
 
 def missing(dataset: str, ref: str, names: Sequence[str]) -> MissingRef:
-    """The error for a reference that is not there; of many names the ends are listed."""
+    """The error for a missing reference; of many names it lists the first and the last."""
     listed = [*names[:3], "…", *names[-7:]] if len(names) > 12 else list(names)
     return MissingRef(
         f'No snapshot "{ref}" in {dataset} (there are: {", ".join(listed)}). List them with: openr-data log {dataset}'
@@ -253,11 +253,13 @@ def _until(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no moment: {error}. Write 2026-11-24 or 2026-11-24T10:00.") from error
+        raise UsageError(f"{text!r} is not a moment: {error}. Write 2026-11-24 or 2026-11-24T10:00.") from error
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    said = _MOMENT.fullmatch(text)
-    assert said is not None
-    covers = timedelta(days=1) if said[1] is None else timedelta(minutes=1) if said[2] is None else timedelta(seconds=1)
+    match = _MOMENT.fullmatch(text)
+    assert match is not None
+    covers = (
+        timedelta(days=1) if match[1] is None else timedelta(minutes=1) if match[2] is None else timedelta(seconds=1)
+    )
     return (moment + covers - timedelta(seconds=1)).strftime(_FORM)
 
 
@@ -279,5 +281,5 @@ def _compact(path: Place) -> None:
     try:
         tables.swap(path, table, [written], tables.data_files(table))
     except StoreError:
-        # Somebody else is at it: then the files stay as they are for now.
+        # Another process is merging them.
         remove(written)

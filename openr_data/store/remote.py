@@ -1,4 +1,4 @@
-"""Object stores by URI (`s3://BUCKET/FOLDER`): paths, and what DuckDB reads through.
+"""Paths in object stores (`s3://BUCKET/FOLDER`), and the file system that DuckDB reads them through.
 
 Commits are delta-rs's, by conditional put; our own bytes go through Arrow's file systems. Both take the usual
 variables of the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, and for an http
@@ -21,20 +21,20 @@ SCHEMES: Final = ("s3://",)
 
 @cache
 def filesystem(bucket: str) -> Any:
-    """Arrow's file system of a bucket. Made from a URI, since only so it asks AWS_ENDPOINT_URL."""
+    """Arrow's file system of a bucket. It is made from a URI, because only then it reads AWS_ENDPOINT_URL."""
     return fs.FileSystem.from_uri(f"s3://{bucket}?allow_delayed_open=true")[0]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RemotePath:
-    """A place in an object store, with the few methods of `pathlib.Path` that the store needs."""
+    """A path in an object store, with the methods of `pathlib.Path` that the store needs."""
 
     key: str
     """BUCKET/FOLDER/NAME, without a slash at either end."""
 
     @classmethod
     def parse(cls, uri: str) -> "RemotePath":
-        """The place that a URI means."""
+        """The path of a URI."""
         return cls(uri.partition("://")[2].strip("/"))
 
     def __truediv__(self, name: str) -> "RemotePath":
@@ -45,17 +45,17 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return self.key.rpartition("/")[2]
 
     @property
     def parent(self) -> "RemotePath":
-        """Without the last part."""
+        """The path without its last part."""
         return RemotePath(self.key.rpartition("/")[0])
 
     @property
     def files(self) -> Any:
-        """The file system it is in."""
+        """The file system of the bucket."""
         return filesystem(self.key.partition("/")[0])
 
     def _info(self) -> Any:
@@ -81,26 +81,26 @@ class RemotePath:
         return int(info.size)
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """An object store has no folders to make."""
+        """Do nothing: an object store has no folders."""
 
     def iterdir(self, recursive: bool = False) -> Iterator["RemotePath"]:
-        """What lies below it."""
+        """The paths below this one."""
         selector = fs.FileSelector(self.key, recursive=recursive, allow_not_found=True)
         for info in self.files.get_file_info(selector):
             yield RemotePath(info.path)
 
     def open_input(self) -> Any:
-        """The object, to read anywhere in it."""
+        """The object, opened for random access."""
         return self.files.open_input_file(self.key)
 
     def read_text(self) -> str:
-        """The whole object. Raises `FileNotFoundError`."""
+        """Read the whole object. Raises `FileNotFoundError`."""
         with self.open_input() as file:
             return bytes(file.read()).decode()
 
     def write_bytes(self, data: Any) -> None:
-        """The whole object, or none of it."""
-        # None: the suffix is not to be taken for a wish to compress.
+        """Write the whole object, or nothing."""
+        # None: otherwise Arrow compresses by the suffix of the name.
         with self.files.open_output_stream(self.key, compression=None) as file:
             file.write(data)
 
@@ -129,7 +129,7 @@ def place(path: str | Path | RemotePath) -> Place:
 
 
 class _File:
-    """One handle that several threads of DuckDB seek and read at once: the position is each thread's own."""
+    """One handle that several threads of DuckDB seek and read concurrently: each thread has its own position."""
 
     def __init__(self, source: Any, size: int) -> None:
         self._source, self._size, self._at = source, size, threading.local()
@@ -153,7 +153,7 @@ class _File:
 
 
 class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
-    """Some files of an object store, which never change, and no others; read-only. For `register_filesystem`."""
+    """A read-only file system of given files in an object store, which never change. For `register_filesystem`."""
 
     protocol = "s3"
     cachable = False
@@ -182,7 +182,7 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         return self._strip_protocol(path) in self._infos
 
     def glob(self, path: str, **options: Any) -> list[str]:
-        """The file itself: no patterns here."""
+        """The file itself: patterns are not supported."""
         key = self._strip_protocol(path)
         return [key] if key in self._infos else []
 
@@ -191,7 +191,7 @@ class SnapshotFiles(AbstractFileSystem):  # type: ignore[misc]
         return self.info(path)["mtime"]
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        """A file to read. Raises `PermissionError` for any other wish."""
+        """Open a file for reading. Raises `PermissionError` for any other mode."""
         if mode != "rb":
             raise PermissionError(f"{path} is read-only here.")
         info = self.info(path)

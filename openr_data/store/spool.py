@@ -1,10 +1,10 @@
-"""Commit rarely, acknowledge early: finished questions on their way into the tables.
+"""Acknowledges finished questions at once and commits them in batches.
 
-A finished question is one line of a pending file, fsynced: that is the acknowledgement. When enough has
-gathered, the pending file becomes one transaction: one Parquet file a table, in the order questions ...
-labels, each under `Transaction("<job>/<worker>/<table>", seq)`. Then the questions are noted as done and the
-pending file goes. A file found at the start was left by a dead process: it is committed as it is (what
-already got in is skipped), so a kill at any moment neither loses nor doubles a row.
+A finished question becomes one line of a pending file, with fsync: that is the acknowledgement. Once enough have
+gathered, the pending file becomes one transaction: one Parquet file a table, in the order questions ... labels, each
+under `Transaction("<job>/<worker>/<table>", seq)`. Then the questions are noted as done and the pending file is
+deleted. A pending file at the start is from a dead process: it is committed as it is, without what was committed
+already, so that a kill at any moment neither loses nor doubles a row.
 """
 
 import time
@@ -30,8 +30,8 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 class Spool:
     """The spool of one worker of a job, in a folder of its own.
 
-    `finished` maps the questions that are safe (acknowledged or committed) to the summary given with them.
-    Opening it commits what a dead process left. Raises `StoreError` on a full or read-only disk.
+    `finished` maps the questions that are safe (acknowledged or committed) to their summaries. Opening a spool commits
+    what a dead process left. Raises `StoreError` on a full or read-only disk.
     """
 
     def __init__(self, folder: Path, dataset: Dataset, app: str, max_seconds: float = MAX_SECONDS) -> None:
@@ -43,7 +43,7 @@ class Spool:
         for seq, questions in self._done.read():
             self._seq = max(self._seq, seq)
             self.finished.update(questions)
-        # What a damaged line told is forgotten: those questions are done again, and their rows may be there already.
+        # The questions of a damaged line are done again, and their rows may be in the tables already.
         self._may_repeat = bool(self._done.damaged)
         committed = max(dataset.committed(table, f"{app}/{table}") for table in TABLES)
         if self.finished and committed < self._seq:
@@ -57,7 +57,7 @@ class Spool:
                 f"A rollback of {dataset.name} took away what the job {job} has written. Have it back with: "
                 f"openr-data rollback {dataset.name} {had}, or start over: remove {folder.parent}"
             )
-        # A damaged line of done.jsonl must not make the next commit look like one that is already in.
+        # After a damaged line of done.jsonl the next commit must not take a number that is committed already.
         self._seq = max(self._seq, committed)
         self._pending: CheckedLines | None = None
         self._waiting: list[tuple[str, Mapping[str, Any], Rows]] = []
@@ -102,7 +102,7 @@ class Spool:
                 added += self._dataset.append(table, rows, app, seq, supersedes=self._may_repeat)
         maintenance.tidy(self._dataset)
         if not added:
-            # Nothing was committed under this number: the next batch takes it.
+            # Nothing was committed under this number, so the next batch takes it.
             seq = self._seq
         questions = {question: summary for question, summary, _ in waiting}
         self._done.append([seq, questions])

@@ -1,6 +1,6 @@
-"""The disk under a table: whole Parquet files, fsync, and one sentence for every way in which a disk refuses.
+"""Writes whole Parquet files, locks and flushes the disk; one sentence for every way in which a disk refuses.
 
-delta-rs never flushes what it writes (anchors: 4.4), so that is done here.
+delta-rs never calls fsync on what it writes, so this module does.
 """
 
 import errno
@@ -31,14 +31,13 @@ UNIQUE: Final = frozenset(("solution_id", "label_id", "node_id", "rollout_id", "
 
 
 def write_parquet(folder: Place, rows: pa.Table, kind: str = "fresh", run: str = "") -> Place:
-    """A new Parquet file, whole and on the disk, or none.
+    """Write a Parquet file, whole and flushed, or none.
 
-    Its name tells the schema version and what a reader has to know without a look inside: `fresh-v3-...` holds no key
-    that another file holds, `newer-v3-...` may, and `sorted-v3-RUN-...` is one of those that a compaction (RUN) made
-    of a whole table.
+    Its name holds the schema version and what a reader needs before it opens the file: `fresh-v3-...` has no key of
+    another file, `newer-v3-...` may have some, and `sorted-v3-RUN-...` comes from the compaction RUN of a whole table.
     """
     path = folder / f"{kind}-v{SCHEMA_VERSION}-{run and run + '-'}{uuid.uuid4().hex}.parquet"
-    # A dictionary of values that hardly repeat costs time and space.
+    # A dictionary of values that rarely repeat costs time and space.
     repeating = [name for name in rows.column_names if name not in UNIQUE]
     options = {
         "compression": "zstd",
@@ -54,14 +53,14 @@ def write_parquet(folder: Place, rows: pa.Table, kind: str = "fresh", run: str =
         sync(path)
         sync(path.parent)
     except BaseException:
-        # Half a file must never be what a later attempt commits.
+        # A later attempt must not commit half a file.
         remove(path)
         raise
     return path
 
 
 def read_parquet(file: str) -> pa.Table:
-    """A small file whole. Raises `StoreError` where it is missing or damaged."""
+    """Read a small file. Raises `StoreError` if it is missing or damaged."""
     try:
         return _read(file)
     except (OSError, pa.ArrowException) as error:
@@ -71,13 +70,13 @@ def read_parquet(file: str) -> pa.Table:
 
 
 def _read(file: str, columns: list[str] | None = None) -> pa.Table:
-    # `read_table` would bring pyarrow.dataset and with it pandas: the first look at a store took 180 ms longer.
+    # `read_table` imports pyarrow.dataset and with it pandas: the first read of a store took 180 ms longer.
     with pq.ParquetFile(source(file)) as parquet:
         return parquet.read(columns)
 
 
 def read_tables(files: Sequence[str], columns: Sequence[str], schema: pa.Schema) -> pa.Table:
-    """Files of one table as one Arrow table. Raises `StoreError` where one is missing or damaged."""
+    """Read files of one table as one Arrow table. Raises `StoreError` if one is missing or damaged."""
     kept = pa.schema([schema.field(name) for name in columns])
     try:
         return pa.concat_tables([_read(file, list(columns)).cast(kept) for file in files])
@@ -105,7 +104,7 @@ def size_below(folder: Place) -> int:
 
 
 def source(file: str) -> Any:
-    """What Arrow reads a Parquet file from. Raises `OSError`."""
+    """The source that Arrow reads a Parquet file from. Raises `OSError`."""
     return RemotePath.parse(file).open_input() if is_remote(file) else file
 
 
@@ -127,7 +126,7 @@ def is_current(file: str) -> bool:
 
 
 def write_text(path: Place, text: str) -> None:
-    """Put a small text in place at once. Raises `OSError`."""
+    """Replace a small text file atomically. Raises `OSError`."""
     if isinstance(path, RemotePath):
         path.write_bytes(text.encode())
     else:
@@ -136,10 +135,10 @@ def write_text(path: Place, text: str) -> None:
 
 @contextmanager
 def lock(path: Place, *, exclusive: bool, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock among the processes of this machine, shared or alone; gives whether it is held.
+    """Hold a lock among the processes of this machine, shared or exclusive; yields whether it is held.
 
-    Without `wait` it is tried once. An object store has no locks: its lock is a file of this machine, and processes of
-    several machines are kept apart by their commits alone. Raises `StoreError` where the lock file cannot be written.
+    Without `wait` there is one attempt. An object store has no locks: its lock is a file on this machine, and only the
+    commits keep processes of several machines apart. Raises `StoreError` if the lock file cannot be written.
     """
     try:
         if isinstance(path, RemotePath):
@@ -165,7 +164,7 @@ def child(folder: Place, name: str) -> str:
 
 
 def remove(path: Place) -> None:
-    """Delete a file that nobody refers to; one that cannot be deleted is litter, not damage."""
+    """Delete a file that nothing refers to; one that cannot be deleted does no harm."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -180,9 +179,9 @@ def sync(path: Path) -> None:
 
 
 def sync_log(path: Place, since: int) -> None:
-    """Flush the log entries of a table after version `since` (ours is among them) and their folder."""
+    """Flush the log entries of a table after version `since`, our own among them, and their folder."""
     if isinstance(path, RemotePath):
-        # A put that was answered is on its disks.
+        # An answered put is durable.
         return
     log = path / "_delta_log"
     version = since + 1
@@ -223,6 +222,6 @@ def first_line(error: object) -> str:
     """The first line of an error's own words, as a sentence."""
     text = _COLOUR.sub("", str(error)).strip() or type(error).__name__
     lines = text.splitlines()
-    # Errors of an object store begin with a line that says nothing: "Generic S3 error".
+    # The first line of an object store's error has no content: "Generic S3 error".
     line = " ".join(" ".join(lines).replace("↳", " ").split())[:400] if text.startswith("Generic S3") else lines[0]
     return line.rstrip(".") + "."

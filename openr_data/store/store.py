@@ -52,7 +52,7 @@ class Store:
             try:
                 version = int(json.loads(marker.read_text())["schema_version"])
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise NotAStore(f"{marker} is damaged: it does not say a schema version.") from error
+                raise NotAStore(f"{marker} is damaged: it holds no schema version.") from error
             if version > SCHEMA_VERSION:
                 raise NotAStore(
                     f"The store {root} has schema version {version}, newer than {SCHEMA_VERSION}, which this "
@@ -61,7 +61,7 @@ class Store:
             return cls(root)
         if root.exists() and not _is_blank(root):
             if marker.is_file():
-                # Another process has made it meanwhile.
+                # Another process has created the store meanwhile.
                 return cls.open(path, create)
             raise NotAStore(
                 f"{root} is not an openr-data store: it has no {MARKER}. Name a store or a new folder with "
@@ -78,7 +78,7 @@ class Store:
 
     @classmethod
     def at(cls, path: str | Path | RemotePath) -> "Store | None":
-        """The store in a folder, or None where there is nothing yet. Raises `NotAStore`."""
+        """The store in a folder, or None if the folder is empty or missing. Raises `NotAStore`."""
         root = place(path)
         if not root.exists() or _is_blank(root):
             return None
@@ -86,9 +86,9 @@ class Store:
 
     @property
     def jobs_path(self) -> Path:
-        """Where the job folders lie: in the store, or on this machine for one in an object store.
+        """The folder of the job folders: in the store, or on this machine for a store in an object store.
 
-        A journal is appended to and flushed, which an object store cannot; OPENR_JOBS names another folder.
+        A journal needs appends and flushes, which an object store lacks; OPENR_JOBS names another folder.
         """
         if isinstance(self.path, Path):
             return self.path / "jobs"
@@ -103,9 +103,9 @@ class Store:
         return sorted(item.name for item in root.iterdir() if (item / "refs").is_dir())
 
     def dataset(self, name: str, create: bool = False, write: bool = False) -> Dataset:
-        """A dataset by name. Raises `MissingDataset`, or makes it with `create`.
+        """A dataset by name; with `create` it is created if missing, else `MissingDataset` is raised.
 
-        With `write` one of an older schema version is brought up to this one.
+        With `write` a dataset of an older schema version is upgraded.
         """
         if DatasetName.parse(name).ref != MAIN or "@" in name:
             raise UsageError(f"{name!r} names a state of a dataset; the dataset itself is {name.partition('@')[0]!r}.")
@@ -135,7 +135,7 @@ class Store:
         return summaries
 
     def _upgrade(self) -> None:
-        """Say that this version writes here: an older one must not take the new columns for its own."""
+        """Record that this version writes here, so that an older one refuses the store and its new columns."""
         marker = self.path / MARKER
         try:
             if json.loads(marker.read_text())["schema_version"] < SCHEMA_VERSION:
@@ -144,11 +144,11 @@ class Store:
             raise storage.storage_error(self.path, error) from error
 
     def view(self, text: str) -> View:
-        """The view that `NAME@ref` names. Raises `MissingDataset`, `MissingRef`."""
+        """The view of `NAME@ref`. Raises `MissingDataset`, `MissingRef`."""
         wanted = DatasetName.parse(text)
         return self.dataset(wanted.name).view(wanted.ref)
 
 
 def _is_blank(folder: Place) -> bool:
-    """Whether a folder holds nothing but what an interrupted first use may have left."""
+    """Whether a folder is empty but for files of an interrupted creation."""
     return folder.is_dir() and all(item.name.startswith(f".{MARKER}.") for item in folder.iterdir())

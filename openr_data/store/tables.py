@@ -1,8 +1,8 @@
 """One Delta table: create it, commit rows to it exactly once, swap its files, list the files of a version.
 
-delta-rs is used through its add-action API: we write and fsync the Parquet file ourselves, then commit it under a
-transaction id, after looking whether that id is committed already. So a commit that a dead process finished without
-knowing is not made twice.
+delta-rs is used through its add-action API: this module writes and fsyncs the Parquet file, checks that the transaction
+id is not committed yet, and commits the file under it. A commit whose process died before it got the answer is
+therefore not repeated.
 """
 
 import json
@@ -23,10 +23,14 @@ from .storage import first_line, is_forbidden, is_full, remove, size_and_rows, s
 
 ATTEMPTS: Final = 60
 SWAP: Final = "swap"
-"""The transaction id of whatever takes files out of a table: of two at once one loses (anchors: trap 4)."""
+"""The transaction id of every commit that takes files out of a table: of two concurrent ones one fails.
+
+delta-rs does not check removals against removals: without it two compactions of one version both commit, and the rows
+are doubled.
+"""
 
 _FACTS: Final[Mapping[str, str | None]] = {
-    # The default of 30 days makes pinned versions unreadable after a month (anchors: trap 6).
+    # With the default of 30 days pinned versions become unreadable after a month.
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.checkpointInterval": "100",
@@ -35,7 +39,7 @@ _FACTS: Final[Mapping[str, str | None]] = {
 
 
 def create(path: Place, schema: pa.Schema, order_by: str | None) -> None:
-    """Make an empty append-only table; one of an older schema gets the columns it lacks."""
+    """Create an empty append-only table, or add the columns that a table of an older schema lacks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not DeltaTable.is_deltatable(str(path)):
@@ -97,8 +101,8 @@ _states: dict[Place, tuple[State, os.stat_result]] = {}
 def newest(path: Place) -> State:
     """The newest version of a table and its files. Raises `StoreError`.
 
-    What was seen last time is remembered: two looks at the log tell that it is still so, at a hundredth of the price of
-    opening the table.
+    The last state is cached. Two `stat` calls on the log show whether it is still the newest, at a hundredth of the
+    cost of opening the table.
     """
     known = _states.get(path)
     if known is not None:
@@ -117,7 +121,7 @@ def newest(path: Place) -> State:
 
 
 def _entry(path: Place, version: int) -> os.stat_result | None:
-    """The log entry of a version, where it can be looked at for nothing: on a disk."""
+    """The log entry of a version on a local disk, where a look costs nothing; None elsewhere."""
     if isinstance(path, RemotePath):
         return None
     try:
@@ -127,7 +131,7 @@ def _entry(path: Place, version: int) -> os.stat_result | None:
 
 
 def _same(entry: os.stat_result, seen: os.stat_result) -> bool:
-    """Whether it is the file that was seen, and not that of a table made anew in the same place."""
+    """Whether both are the same file, and not that of a new table in the same place."""
     return (entry.st_ino, entry.st_mtime_ns, entry.st_size) == (seen.st_ino, seen.st_mtime_ns, seen.st_size)
 
 
@@ -142,10 +146,9 @@ def append(
 ) -> int:
     """Commit `rows` as transaction `seq` of `app`, exactly once; return the table's version after it.
 
-    Rows are written in the order given. `supersedes` says that they may repeat keys of the table. With a `guard`, rows
-    are a function of the table as it is, and no other commit under that guard can come in between: the function is
-    asked again. Raises `StoreError` when the disk is full, the folder cannot be written, or the commit loses against
-    other writers again and again; then nothing was committed.
+    Rows are written in the given order. With `supersedes` they may repeat keys of the table. With a `guard`, `rows` is
+    a function of the table, called again after every other commit under that guard. Raises `StoreError` if the disk is
+    full, the folder is not writable, or other writers win every attempt; then nothing was committed.
     """
     written: Place | None = None
     last: Exception | None = None
@@ -153,7 +156,7 @@ def append(
         table = open_table(path)
         done = table.transaction_version(app)
         if done is not None and done >= seq:
-            # Ours, its answer lost, or somebody else's: the file may be one that snapshots hold, so gc has to judge.
+            # Our own commit whose answer was lost, or another process's: snapshots may hold the file, so gc decides.
             return int(table.version())
         try:
             if guard and written is not None:
@@ -181,8 +184,8 @@ def append(
 def swap(path: Place, table: DeltaTable, add: Sequence[Place], gone: Sequence[Mapping[str, Any]]) -> int:
     """Commit files in place of others of `table`, unless another swap came first; return the version after it.
 
-    Told to Delta as a change of files and not of rows, which an append-only table allows alone: a rollback is one too.
-    Raises `StoreError` where another swap won or the disk refuses; then the table is as it was.
+    Delta records it as a change of files and not of rows, the only change that an append-only table allows; a rollback
+    is one too. Raises `StoreError` if another swap came first or the disk refuses; then the table is unchanged.
     """
     moment = int(time.time() * 1000)
     try:

@@ -1,8 +1,8 @@
-"""Read everything of a dataset again and say what is wrong with it.
+"""Reads a whole dataset again and reports what is wrong with it.
 
-Every data file of the newest state and of every snapshot is read to its end; then ids are hashed again, lists are
-counted, rows that point to others are followed, counts are compared with the rollouts they stand for, and every
-snapshot is compared with its digest. What cannot be checked: ids of rollouts (their sampling is not stored with them).
+Every data file of the newest state and of every snapshot is read to its end. Then ids are hashed again, lists are
+counted, references are followed, counts are compared with their rollouts, and every snapshot is compared with its
+digest. Ids of rollouts cannot be checked, since their sampling is not stored.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that is not as it should be: where, what, how often, and some of the rows."""
+    """Something that is wrong: where, what, how often, and the ids of some rows."""
 
     where: str
     what: str
@@ -37,7 +37,7 @@ class Fault:
 
 
 def verify(dataset: Location) -> Iterator[Fault]:
-    """All problems of a dataset, one kind a problem; nothing where all is well."""
+    """All faults of a dataset, one for each kind; none if the dataset is whole."""
     try:
         dataset.check_whole()
     except StoreError as error:
@@ -50,7 +50,7 @@ def verify(dataset: Location) -> Iterator[Fault]:
     damaged = list(_files(dataset))
     yield from damaged
     if damaged:
-        # Rows of damaged files cannot be followed; the first thing is to have them back.
+        # Rows of damaged files cannot be checked.
         return
     try:
         view = view_at(dataset)
@@ -80,7 +80,7 @@ def _files(dataset: Location) -> Iterator[Fault]:
 
 
 def _log(path: Place, table: str) -> Iterator[Fault]:
-    """Empty log entries: what a power cut leaves, and what delta-rs reads as commits without rows."""
+    """Empty log entries: a power cut leaves them, and delta-rs reads them as commits without rows."""
     if isinstance(path, Path):
         for entry in sorted((path / "_delta_log").glob("*.json")):
             if not entry.stat().st_size:
@@ -118,7 +118,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: s
 
 
 def _repeated(view: View, table: str) -> Iterator[Fault]:
-    """Keys that several files hold although their names say they do not."""
+    """Keys that several files hold although their names exclude it."""
     files = view.files(table)
     if not files or not all(map(storage.is_fresh, files)):
         return
@@ -151,10 +151,10 @@ _CHECKS: Final = (
                    unnest(provenance) as p
             from labels) l
         join nodes using (node_id, job_id)
-        -- Labels that stopped early count the rollouts from earlier prefixes that pass through, too.
+        -- Labels that stopped early also count the rollouts from earlier prefixes that pass through.
         where (c > 0 or n > 0)
           and if(p in (1, 6), c < n_correct or n < n_rollouts, c <> n_correct or n <> n_rollouts)"""),
-    # A prefix that nobody measured has no row; it is known by the label sets that pass through it.
+    # A prefix that was not measured has no row; the label sets that pass through it contain its id.
     ("nodes", "no parent of that id", "node_id",
      """select n.node_id from nodes n where parent_id is not null
         and not exists (from nodes p where p.node_id = n.parent_id)
@@ -188,7 +188,7 @@ _CHECKS: Final = (
     ("rollouts", "a verdict that is none", "rollout_id",
      "from rollouts where verdict not in ('correct', 'incorrect', 'unknown')"),
 )  # fmt: skip
-"""Table, what is wrong, the column that names the row, the rows for which it is so."""
+"""Table, what is wrong, the column that identifies a row, the faulty rows."""
 
 
 def _ids(view: View) -> Iterator[Fault]:
@@ -197,7 +197,7 @@ def _ids(view: View) -> Iterator[Fault]:
 
 
 def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-    """Tables with ids that are not the hash of what their rows hold: how many, and some of them."""
+    """Tables with ids that are not the hash of their rows' content: how many, and some of them."""
     for table, columns, is_right in (
         ("search_nodes", "node_id, question_id, parent_id, step", _right_node),
         ("questions", "question_id, question, answer", _right_question),
@@ -218,7 +218,7 @@ def ids_are_right(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, 
 
 
 def _holds(is_right: Callable[..., bool], row: tuple[Any, ...]) -> bool:
-    """Whether an id is right; with a null where a text belongs it is not."""
+    """Whether an id is right; an id over a null is not."""
     try:
         return is_right(*row)
     except (AttributeError, TypeError):
@@ -234,7 +234,7 @@ def _right_solution(found: str, question: str, steps: list[str]) -> bool:
 
 
 def _right_label(found: str, solution: str, method: str, job: str, completer: str | None) -> bool:
-    # An import may hold several people's labels of one solution: their name is a part of the method then.
+    # An import may hold several people's labels of one solution; the id then includes the person's name.
     return found in (
         ids.label_id(solution, method, job),
         ids.label_id(solution, f"{method}/{completer}", job),
@@ -246,7 +246,7 @@ def _right_node(found: str, question: str, parent: str | None, step: str) -> boo
 
 
 def _snapshots(dataset: Location) -> Iterator[Fault]:
-    """Snapshots and tags that do not hold what they held."""
+    """Snapshots and tags whose content has changed."""
     known = refs.read(dataset.refs)
     numbers = {row.name for row in refs.rows(dataset.refs) if row.kind == "snapshot"}
     for row in known:

@@ -1,4 +1,4 @@
-"""A dataset as it was at one moment, read as Arrow, polars, a Hugging Face dataset or SQL."""
+"""A dataset at one moment, read as Arrow, polars, a Hugging Face dataset or SQL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,17 +33,17 @@ ATTEMPTS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A dataset as it was at one moment: a version of every table. Reading it never changes."""
+    """A dataset at one moment: a version of every table. It never changes."""
 
     dataset: Location
     ref: str
     versions: Mapping[str, int]
     _files: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
-    """Those looked up already; what a version holds never changes."""
+    """A cache by table; the files of a version never change."""
     _connections: dict[frozenset[str], "duckdb.DuckDBPyConnection"] = field(
         default_factory=dict, compare=False, repr=False
     )
-    """Those opened already, by the names that they know."""
+    """A cache by the names that a connection defines."""
 
     def files(self, table: str) -> list[str]:
         """The Parquet files of a table."""
@@ -76,15 +76,15 @@ class View:
         return datasets.Dataset(self.arrow(table))
 
     def connect(self, statement: str = "", memory: str = "") -> "duckdb.DuckDBPyConnection":
-        """A DuckDB connection with the tables, macros and views of this snapshot; it can change nothing.
+        """A read-only DuckDB connection with the tables, macros and views of this snapshot.
 
-        With a `statement` it has what that one needs, and is there sooner. With a limit of `memory` ("2GB") it sorts
-        on the disk what does not fit.
+        With a `statement` it defines only what that one needs, and opens faster. With a limit of `memory` ("2GB") it
+        sorts on disk what does not fit.
         """
         return query.connect(self.files, lambda: refs.read(self.dataset.refs), statement, memory)
 
     def sql(self, statement: str) -> pa.Table:
-        """The answer of one SQL query as Arrow. Raises `InputError` for a query that fails."""
+        """Run one SQL query. Raises `InputError` for a query that fails."""
         return query.arrow(self.cursor(statement), statement)
 
     def explain(self, statement: str) -> str:
@@ -94,14 +94,14 @@ class View:
     def cursor(self, statement: str) -> "duckdb.DuckDBPyConnection":
         """A connection for one query, which another thread may `interrupt`.
 
-        The next query finds the footers of the files as this one left them.
+        The next query reuses the footers that this one has read.
         """
         wanted = query.names_in(statement)
-        known = next((found for names, found in list(self._connections.items()) if wanted <= names), None)
-        if known is None:
-            known = self._connections.setdefault(wanted, self.connect(statement))
-        # Each query has its own, so that threads do not meet in one answer.
-        return known.cursor()
+        connection = next((each for names, each in list(self._connections.items()) if wanted <= names), None)
+        if connection is None:
+            connection = self._connections.setdefault(wanted, self.connect(statement))
+        # Each query has its own cursor, so that threads do not share an answer.
+        return connection.cursor()
 
     def find_records(
         self, id_prefix: str = "", *, method: str = "", only_errors: bool = False, limit: int | None = None
@@ -142,7 +142,7 @@ class View:
         return {row["verdict"]: row["n"] for row in rows}
 
     def digest(self) -> str:
-        """A hash of the content of all tables, whatever the order of rows and files."""
+        """A hash of the content of all tables that does not depend on the order of rows and files."""
         for snapshot in refs.snapshots(self.dataset.refs):
             if dict(snapshot.versions) == dict(self.versions):
                 return snapshot.digest

@@ -162,8 +162,8 @@ def test_at_a_terminal_it_is_asked_and_no_is_the_default(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["tag", "d", "5"], 2, "'5' is no name for a tag"),
-        (["tag", "d", "main"], 2, "'main' is no name for a tag"),
+        (["tag", "d", "5"], 2, "'5' cannot name a tag"),
+        (["tag", "d", "main"], 2, "'main' cannot name a tag"),
         (["tag", "d", "2026-11-24"], 2, "dates are moments"),
         (["tag", "d@9", "v1"], 2, 'No snapshot "9" in d (there are: main, 1, 2, 3). List them with: openr-data log d'),
         (["tag", "e", "v1"], 2, "No dataset 'e'"),
@@ -179,7 +179,7 @@ def test_at_a_terminal_it_is_asked_and_no_is_the_default(
         (["rollback", "d"], 2, "Missing argument 'REF'"),
         (["rollback", "d@1", "2"], 2, "Name the dataset and the state apart: openr-data rollback d 1"),
         (["rollback", "d", "9", "--yes"], 2, 'No snapshot "9" in d'),
-        (["rollback", "d", "2999-13-01", "--yes"], 2, "is no moment"),
+        (["rollback", "d", "2999-13-01", "--yes"], 2, "is not a moment"),
         (["rollback", "e", "1"], 2, "No dataset 'e'"),
         (["verify", "e"], 2, "No dataset 'e'"),
         (["compact", "e"], 2, "No dataset 'e'"),
@@ -460,9 +460,7 @@ def test_gc_says_what_would_go_and_then_what_went(run: Run, small: Dataset, litt
     assert not litter.exists()
     gone = run("sql", "d@2", "select 1 as one")
     assert gone.code == 2
-    assert gone.err == (
-        "Snapshot 2 of d was let go by gc, as it had no tag. List those that are there with: openr-data log d\n"
-    )
+    assert gone.err == ("gc removed snapshot 2 of d, which had no tag. List the others with: openr-data log d\n")
     assert count(run, "d@v1") == 1
 
 

@@ -139,7 +139,7 @@ def test_before_the_first_snapshot_there_was_nothing(dated_dataset: Dataset, mom
 
 @pytest.mark.parametrize("moment", ["2026-02-30", "2026-13-01", "2026-03-01T25:00", "2026-03-01T10:61:00"])
 def test_a_day_that_does_not_exist_is_no_moment(dated_dataset: Dataset, moment: str) -> None:
-    with pytest.raises(UsageError, match=r"is no moment: .* Write 2026-11-24 or 2026-11-24T10:00"):
+    with pytest.raises(UsageError, match=r"is not a moment: .* Write 2026-11-24 or 2026-11-24T10:00"):
         dated_dataset.view(moment)
 
 
@@ -147,7 +147,7 @@ def test_a_snapshot_that_gc_let_go_is_told_and_the_line_of_parents_goes_through_
     dated_dataset.tag("v1", "1")
     assert maintenance.gc(dated_dataset, keep_days=-1).snapshots == ["2"]
     for ref in ("2", "3~1", "main~1"):
-        with pytest.raises(MissingRef, match="Snapshot 2 of d was let go by gc, as it had no tag.*openr-data log d"):
+        with pytest.raises(MissingRef, match="gc removed snapshot 2 of d, which had no tag.*openr-data log d"):
             dated_dataset.view(ref)
     assert questions(dated_dataset, "main~2") == questions(dated_dataset, "v1") == 1
     assert [row.name for row in dated_dataset.snapshots()] == ["1", "3"]
@@ -156,7 +156,7 @@ def test_a_snapshot_that_gc_let_go_is_told_and_the_line_of_parents_goes_through_
 def test_a_moment_whose_snapshot_is_gone_does_not_mean_an_older_state(dated_dataset: Dataset) -> None:
     dated_dataset.tag("v1", "1")
     maintenance.gc(dated_dataset, keep_days=-1)
-    with pytest.raises(MissingRef, match="let go by gc"):
+    with pytest.raises(MissingRef, match="gc removed"):
         dated_dataset.view("2026-03-01")
 
 
@@ -221,7 +221,7 @@ def test_a_tag_can_be_deleted_and_made_again_as_often_as_one_likes(dataset: Data
     ["", "1", "007", "main", "2026-11-24", "2026-11-24T10:00", "2026-11-24T10:00:00Z", "a b", "v~1", "v@1", "-v", ".v", "ä", "a/b", "v1\n"],
 )  # fmt: skip
 def test_a_name_that_would_be_read_as_something_else_is_refused(dataset: Dataset, name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a tag"):
+    with pytest.raises(UsageError, match="cannot name a tag"):
         dataset.tag(name, "1")
     assert dataset.tags() == []
 
@@ -249,7 +249,7 @@ def test_a_tag_of_a_snapshot_that_is_not_there_is_refused(dataset: Dataset) -> N
         dataset.tag("v1", "9")
     dataset.tag("kept", "2")
     maintenance.gc(dataset, keep_days=-1)
-    with pytest.raises(MissingRef, match="Snapshot 1 of d was let go by gc"):
+    with pytest.raises(MissingRef, match="gc removed snapshot 1 of d"):
         dataset.tag("v1", "1")
 
 
