@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .grading.math.extract import extract_answer
     from .grading.math.grader import MathGrader
     from .jobs.runner import run_label
+    from .jobs.start import label, label_async
     from .loading import load
     from .store import Dataset, Snapshot, Store, View
     from .types import (
@@ -56,6 +57,8 @@ _NAMES: Final = {
     "Verdict": "types",
     "View": "store.view",
     "extract_answer": "grading.math.extract",
+    "label": "jobs.start",
+    "label_async": "jobs.start",
     "load": "loading",
     "run_label": "jobs.runner",
 }
@@ -79,6 +82,8 @@ __all__ = [
     "Verdict",
     "View",
     "extract_answer",
+    "label",
+    "label_async",
     "load",
     "run_label",
 ]

@@ -19,8 +19,7 @@ from ..jobs.config import LABEL
 from ..jobs.estimate import estimate
 from ..jobs.limits import Limits
 from ..jobs.plan import Plan, plan
-from ..jobs.recipe import recipe
-from ..jobs.start import JobRun, RunOptions, price_of, run_plan
+from ..jobs.start import JobRun, RunOptions, label_layers, price_of, run_plan
 from ..store import Store
 from .estimate import show_estimate
 from .output import Output, hint, note, output_options
@@ -182,15 +181,8 @@ def label(
       openr-data label math --policy Qwen/Qwen2.5-Math-7B-Instruct --into math-aps
       openr-data label arithmetic --method math-shepherd --limit 20 -o k=4
     """
-    layers: list[dict[str, Any]] = [read_toml(config)] if config else []
-    named = source or (layers[0].get("source", "") if layers else "")
-    begun = recipe(recipe_name or "arithmetic") if recipe_name or named in ("", "arithmetic") else None
-    if begun:
-        layers.insert(0, dict(begun.layer))
     given = {"source": source, **{name: value for name, value in flags.items() if value is not None}}
-    layers.append({name: value for name, value in given.items() if value != ""})
-    if not any("method" in layer for layer in layers):
-        layers.append({"method": "adaptive"})
+    layers, begun = label_layers([*([read_toml(config)] if config else []), given], recipe_name or "")
     if no_rollout_text:
         layers.append({"rollout_text": False})
     if reuse:

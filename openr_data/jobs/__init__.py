@@ -3,8 +3,8 @@
 from .config import JobConfig, LabelConfig, SearchConfig
 from .job import Job
 from .progress import Status
-from .runner import Runner, label_runner, run_label, search_runner
+from .runner import Runner, run_label, search_runner
 
 __all__ = [
-    "Job", "JobConfig", "LabelConfig", "Runner", "SearchConfig", "Status", "label_runner", "run_label", "search_runner",
+    "Job", "JobConfig", "LabelConfig", "Runner", "SearchConfig", "Status", "run_label", "search_runner",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Run a job from where it stands to its end, or to a stop that loses nothing.
 
 A `Runner` holds what a worker does not know: the lock of the job, its events, its limits, signals, and the end with its
-snapshot and result. `label_runner` and `search_runner` make it from models that are open; `start.py` opens them.
+snapshot and result. `start.py` opens the models of a job and makes its runner.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
+from typing import TypedDict, Unpack
 
 from ..engine.prices import Price
 from ..engine.protocols import Backend, Grader, Labeler, RewardBackend, Search
@@ -39,6 +40,16 @@ CANCELLED = "it was cancelled"
 PILOT_OVER = "the pilot is over"
 
 Report = Callable[[Status], None]
+
+
+class Running(TypedDict, total=False):
+    """What a runner may be given beside its worker, see `Runner`."""
+
+    live: int
+    limits: Limits | None
+    gpus: int
+    report: Report | None
+    on_stop: Callable[[], None] | None
 
 
 class Runner:
@@ -228,45 +239,6 @@ class Runner:
                 written = time.monotonic()
 
 
-def label_runner(
-    job: Job,
-    config: LabelConfig,
-    questions: Sequence[Question],
-    dataset: Dataset,
-    labeler: Labeler,
-    policy: Backend,
-    grader: Grader,
-    *,
-    given: Mapping[str, Sequence[Solution]] | None = None,
-    price: Price | None = None,
-    first: int | None = None,
-    live: int = 256,
-    limits: Limits | None = None,
-    gpus: int = 0,
-    report: Report | None = None,
-    on_stop: Callable[[], None] | None = None,
-) -> Runner:
-    """The runner of a labeling job that labels `questions` into `dataset`.
-
-    Finished questions are skipped, and nothing that the journal holds is asked again. `given` are the solutions to
-    label, by question id; without them the labeler samples its own. `first` bounds how many more questions are
-    labelled. When one of the `limits` is reached nothing more is asked, and the job ends with `stopped_by` in its
-    status.
-    """
-    worker = Worker(
-        job,
-        questions,
-        dataset,
-        LabelWork(labeler, given),
-        policy,
-        grader,
-        price=price,
-        text=config.rollout_text,
-        first=first,
-    )
-    return Runner(worker, config, live=live, limits=limits, gpus=gpus, report=report, on_stop=on_stop)
-
-
 def search_runner(
     job: Job,
     config: SearchConfig,
@@ -279,26 +251,12 @@ def search_runner(
     reward: RewardBackend | None = None,
     price: Price | None = None,
     first: int | None = None,
-    live: int = 256,
-    limits: Limits | None = None,
-    gpus: int = 0,
-    report: Report | None = None,
-    on_stop: Callable[[], None] | None = None,
+    **running: Unpack[Running],
 ) -> Runner:
     """The runner of a search job that answers `questions` into `dataset`; `reward` guides the search, if it has one."""
-    worker = Worker(
-        job,
-        questions,
-        dataset,
-        SearchWork(search, config.sampling()),
-        policy,
-        grader,
-        reward=reward,
-        price=price,
-        text=config.rollout_text,
-        first=first,
-    )
-    return Runner(worker, config, live=live, limits=limits, gpus=gpus, report=report, on_stop=on_stop)
+    work, text = SearchWork(search, config.sampling()), config.rollout_text
+    worker = Worker(job, questions, dataset, work, policy, grader, reward=reward, price=price, text=text, first=first)
+    return Runner(worker, config, **running)
 
 
 def run_label(
@@ -313,27 +271,14 @@ def run_label(
     given: Mapping[str, Sequence[Solution]] | None = None,
     price: Price | None = None,
     first: int | None = None,
-    live: int = 256,
-    limits: Limits | None = None,
-    gpus: int = 0,
-    report: Report | None = None,
-    on_stop: Callable[[], None] | None = None,
+    **running: Unpack[Running],
 ) -> Status:
-    """Run a labeling job on models that are open (`label_runner`, `Runner.run`)."""
-    return label_runner(
-        job,
-        config,
-        questions,
-        dataset,
-        labeler,
-        policy,
-        grader,
-        given=given,
-        price=price,
-        first=first,
-        live=live,
-        limits=limits,
-        gpus=gpus,
-        report=report,
-        on_stop=on_stop,
-    ).run()
+    """Label `questions` into `dataset` with models that are open; return the status at the end (`Runner.run`).
+
+    Finished questions are skipped, and nothing that the journal holds is asked again. `given` are the solutions to
+    label, by question id; without them the labeler samples its own. `first` bounds how many more questions are
+    labelled. When a limit is reached nothing more is asked, and the job ends with `stopped_by` in its status.
+    """
+    work, text = LabelWork(labeler, given), config.rollout_text
+    worker = Worker(job, questions, dataset, work, policy, grader, price=price, text=text, first=first)
+    return Runner(worker, config, **running).run()

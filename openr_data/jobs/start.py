@@ -4,11 +4,11 @@
 such as a notebook.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from ..engine.prices import Price, find_price
 from ..engine.protocols import Backend, Grader, RewardBackend
@@ -19,7 +19,10 @@ from .job import Job
 from .label import LabelWork
 from .limits import Limits
 from .plan import Plan
+from .plan import plan as plan_job
 from .progress import Status
+from .recipe import Recipe
+from .recipe import recipe as recipe_of
 from .runner import Report, Runner
 from .search import SearchWork
 from .worker import Work, Worker
@@ -70,6 +73,70 @@ class JobRun:
 def silent(title: str) -> Iterator[Report]:
     """A progress display that shows nothing."""
     yield lambda status: None
+
+
+class LabelOptions(TypedDict, total=False):
+    """Fields of a labeling job (`LabelConfig`), the `recipe` under them, and `options` of the method and sampling."""
+
+    method: str
+    recipe: str
+    into: str
+    backend: str
+    grader: str
+    split: str
+    source_seed: int
+    limit: int
+    seed: int
+    rollout_text: bool
+    reuse: bool
+    given_solutions: bool
+    order: Literal["", "uncertain"]
+    options: Mapping[str, str | float | bool]
+
+
+def label(
+    source: str = "",
+    policy: str = "",
+    *,
+    store: str | Path = "openr-store",
+    running: RunOptions | None = None,
+    **job: Unpack[LabelOptions],
+) -> JobRun:
+    """Label the steps of solutions to the questions of `source`, as `openr-data label` does.
+
+    Raises what `plan` and `run_plan` raise.
+    """
+    return run_plan(store, _label_plan(store, {"source": source, "policy": policy, **job}), running)
+
+
+async def label_async(
+    source: str = "",
+    policy: str = "",
+    *,
+    store: str | Path = "openr-store",
+    running: RunOptions | None = None,
+    **job: Unpack[LabelOptions],
+) -> JobRun:
+    """`label` inside a running event loop: await it in a notebook, cancel its task to stop the job."""
+    return await run_plan_async(store, _label_plan(store, {"source": source, "policy": policy, **job}), running)
+
+
+def _label_plan(store: str | Path, job: dict[str, Any]) -> Plan:
+    options, name = job.pop("options", {}), job.pop("recipe", "")
+    return plan_job(Store.at(store), label_layers([job], name)[0], options)
+
+
+def label_layers(layers: Sequence[Mapping[str, Any]], name: str = "") -> tuple[list[Mapping[str, Any]], Recipe | None]:
+    """The layers of a labeling job over those of a recipe, and the recipe.
+
+    Empty values of a layer are left out. Without a source and a recipe the job is that of the arithmetic world; without
+    a method it is labelled by `adaptive`.
+    """
+    set_layers = [{key: value for key, value in layer.items() if value != ""} for layer in layers]
+    source = next((layer["source"] for layer in reversed(set_layers) if "source" in layer), "arithmetic")
+    begun = recipe_of(name or "arithmetic") if name or source == "arithmetic" else None
+    default = {"method": "adaptive"}
+    return [default, *([begun.layer] if begun else []), *set_layers], begun
 
 
 def run_plan(
@@ -129,12 +196,9 @@ class OpenJob:
 
     def runner(self, report: Report | None = None, on_stop: Callable[[], None] | None = None) -> Runner:
         """A runner of the job, which another thread may stop."""
-        plan, running, config = self.plan, self.running, self.plan.config
-        work: Work = (
-            SearchWork(plan.search(), config.sampling())
-            if isinstance(config, SearchConfig)
-            else LabelWork(plan.labeler(), plan.given)
-        )
+        plan, config, running = self.plan, self.plan.config, self.running
+        search = isinstance(config, SearchConfig)
+        work: Work = SearchWork(plan.search(), config.sampling()) if search else LabelWork(plan.labeler(), plan.given)
         worker = Worker(
             self.job,
             plan.questions,
@@ -147,15 +211,8 @@ class OpenJob:
             text=config.rollout_text,
             first=running.first,
         )
-        return Runner(
-            worker,
-            config,
-            live=running.live,
-            limits=running.limits,
-            gpus=running.gpus,
-            report=report,
-            on_stop=on_stop,
-        )
+        live, limits, gpus = running.live, running.limits, running.gpus
+        return Runner(worker, config, live=live, limits=limits, gpus=gpus, report=report, on_stop=on_stop)
 
     def ended(self, status: Status) -> JobRun:
         """The job after a run."""

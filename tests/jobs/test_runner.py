@@ -14,7 +14,9 @@ import pytest
 from openr_data.errors import InputError, Interrupted, JobError, PolicyLost, StoreError, UnknownName
 from openr_data.grading import MathGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
-from openr_data.jobs import Job, LabelConfig, Runner, Status, label_runner, run_label
+from openr_data.jobs import Job, LabelConfig, Runner, Status, run_label
+from openr_data.jobs.label import LabelWork
+from openr_data.jobs.worker import Worker
 from openr_data.labelers.omegaprm import OmegaPRM, OmegaPRMConfig
 from openr_data.store import Store
 from openr_data.types import Completion, Prefix, Question, Sampling
@@ -254,7 +256,7 @@ def a_runner(store: Store, policy: ScriptedPolicy, **more: Any) -> Runner:
     labeler = OmegaPRM(OmegaPRMConfig(searches=4, screening=8, k=4), Sampling(seed=CONFIG.seed))
     job = Job.create(store, CONFIG, {"policy_revision": policy.name})
     dataset = store.dataset("d", create=True)
-    return label_runner(job, CONFIG, QUESTIONS, dataset, labeler, policy, MathGrader(), **more)
+    return Runner(Worker(job, QUESTIONS, dataset, LabelWork(labeler), policy, MathGrader()), CONFIG, **more)
 
 
 def test_another_thread_watches_and_stops_a_job_and_it_resumes(store: Store, unbroken: dict[str, list[Any]]) -> None:
