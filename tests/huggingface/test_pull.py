@@ -19,7 +19,9 @@ from openr_data.exchange.formats.records import RecordsFormat
 from openr_data.exchange.importer import ImportConfig, import_rows
 from openr_data.schema import SCHEMA_VERSION, TABLES
 from openr_data.store import Dataset, Store
+from openr_data.store.rows import score_rows, search_node_rows
 from openr_data.store.verify import verify
+from openr_data.types import SearchNode, Verdict
 from tests.cli.conftest import Answer, Run
 from tests.huggingface.conftest import TOKEN
 from tests.huggingface.stand_in import StandInHub
@@ -100,6 +102,30 @@ def test_what_was_published_comes_back_row_for_row(run: Run, published: Dataset,
     assert spent[0] == spent[1]
     assert len(spent[0]) == 6
     assert all(item.method in ("GET", "HEAD") for item in hub.requests)
+
+
+def test_scores_and_search_trees_are_published_and_come_back(run: Run, dataset: Dataset, hub: StandInHub) -> None:
+    asked, step = (
+        dataset.view().sql("select question_id, step from nodes where depth = 1 limit 1").to_pylist()[0].values()
+    )
+    tree = (SearchNode(None, "", "kept"), SearchNode(0, step, "ended", 12, 0.5, answer="7", verdict=Verdict.CORRECT))
+    nodes = search_node_rows(tree, asked, "beam", "p", "gs")
+    dataset.append("search_nodes", nodes, "gs/search_nodes", 1)
+    dataset.append("scores", score_rows(asked, [nodes[1]["node_id"]], [0.25], "r@1", "e"), "e/scores", 1)
+    dataset.snapshot("eval", "a score and a tree", "e")
+    assert run("publish", "d", REPO).code == 0
+    card = hub.files(REPO)["README.md"].decode()
+    assert "config_name: scores" in card
+    assert "config_name: search_nodes" in card
+    answer = pulled(run)
+    assert (answer.code, answer.out) == (0, "back@1\n")
+    back = at("back")
+    assert contents(back) == contents(dataset)
+    assert back.snapshots()[0].digest == dataset.snapshots()[-1].digest
+    # What is there already does not come a second time.
+    assert pulled(run).code == 0
+    assert contents(back) == contents(dataset)
+    assert list(verify(back)) == []
 
 
 def test_it_comes_back_into_another_store_under_its_own_name(
