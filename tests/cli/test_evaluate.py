@@ -316,7 +316,7 @@ def test_a_job_that_was_stopped_is_listed_and_goes_on_by_the_same_command(
     resume = run("jobs", "resume", row["job"])
     assert (resume.code, resume.out) == (2, "")
     assert resume.err == (
-        f"The job {row['job']} is one of eval prm, which goes on by its own command: openr-data eval prm m --on d\n"
+        f"The job {row['job']} is one of eval prm, which its own command resumes: openr-data eval prm m --on d\n"
     )
     monkeypatch.setattr(Stub, "dies_at", -1)
     assert run("eval", "prm", "m", "--on", "d").code == 0
@@ -351,7 +351,7 @@ def test_a_training_job_is_listed_and_not_resumed(run: Run, labelled: str) -> No
         assert "216/216 solutions" in status.out or not finished
         resume = run("jobs", "resume", job.job_id)
         assert resume.code == 2
-        assert "is one of train prm, which goes on by its own command: openr-data train prm, with the" in resume.err
+        assert "is one of train prm, which its own command resumes: openr-data train prm, with the" in resume.err
     assert run("jobs", "status", labelled).code == 0
     assert run("jobs", "resume", labelled).err.startswith("Resuming the job")
     # Its `into` is a folder and no dataset: while it runs, datasets are free.
