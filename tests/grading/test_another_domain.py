@@ -14,7 +14,7 @@ from openr_data.evaluation.search_figures import evaluate
 from openr_data.grading import load_grader
 from openr_data.grading.graders import check_grader
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
-from openr_data.jobs import Job, LabelConfig, run_label
+from openr_data.jobs import Job, LabelConfig, SearchConfig, run_label, search_runner
 from openr_data.jobs.plan import Plan
 from openr_data.steps import SEPARATOR
 from openr_data.store import Dataset, Store
@@ -55,13 +55,17 @@ def programmer(_: str, steps: tuple[str, ...]) -> list[Branch]:
 
 
 def run_job(store: Store, method: str, grader: str = GRADER, **options: int) -> tuple[Job, Dataset]:
-    config = LabelConfig("test", method, "scripted", into="code", grader=grader, options=options)
+    kind = SearchConfig if method == "best-of-n" else LabelConfig
+    config = kind("test", method, "scripted", into="code", grader=grader, options=options)
     plan = Plan(config, (SQUARE,), "test")
     dataset = store.dataset("code", create=True)
     policy = ScriptedPolicy(programmer, exact=True)
     job = Job.create(store, config, {"policy_revision": policy.name, "read": "test"})
     with closing(plan.grader()) as made:
-        run_label(job, config, plan.questions, dataset, plan.labeler(), policy, made)
+        if isinstance(config, SearchConfig):
+            search_runner(job, config, plan.questions, dataset, plan.search(), policy, made).run()
+        else:
+            run_label(job, config, plan.questions, dataset, plan.labeler(), policy, made)
     return job, dataset
 
 
