@@ -1,4 +1,4 @@
-"""What a job will cost: at most, by its labeler's own worst case; typically, by what such a job has cost before."""
+"""Estimate the cost of a job: at most, from the worst case of its method; typically, from a similar job before."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,12 +13,12 @@ from .job import Job
 from .plan import Plan
 
 _SAME = ("method", "policy", "max_tokens", "temperature", "top_p", "reuse")
-"""What a job must share with another one to say what is typical for it, beside the labeler's options."""
+"""Fields that two jobs must share, beside their options, for one to be typical of the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a job asks for. `cost` is None where no price is known."""
+    """What a job asks for. `cost` is None if no price is known."""
 
     requests: int
     completions: int
@@ -29,7 +29,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`typical` is taken from `questions` finished ones of the job `measured`, the speed from the job `timed`."""
+    """`typical` comes from `questions` finished questions of the job `measured`, the speed from the job `timed`."""
 
     at_most: Case
     typical: Case | None = None
@@ -40,26 +40,26 @@ class Estimate:
 
     @property
     def seconds(self) -> float | None:
-        """How long the typical case takes at the last measured speed."""
+        """Seconds of the typical case at the last measured speed, or None."""
         if self.typical is None or not self.tokens_per_second:
             return None
         return self.typical.completion_tokens / self.tokens_per_second
 
 
 def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
-    """Estimate a job from the worst case of its labeler and the jobs of the store."""
+    """Estimate a job from the worst case of its method and the jobs of the store."""
     at_most = _at_most(plan, price)
     jobs = [(job, _config(job), _numbers(job)) for job in (Job.all(store) if store else [])]
     config = plan.config
-    # The job itself first, then finished ones before others, newer before older.
+    # The job itself comes first, then finished jobs, then newer ones.
     order = sorted(jobs, key=lambda item: (item[0].job_id != config.job_id(), item[0].result() is None))
     like = next((item for item in order if item[1] and _is_like(item[1], config) and item[2].get("done")), None)
     timed = next((item for item in jobs if item[1] and _is_as_fast(item[1], config) and _speed(item[2])), None)
-    found = Estimate(at_most)
+    estimated = Estimate(at_most)
     if like is not None:
         share = len(plan.questions) / like[2]["done"]
         if like[0].result() is None and like[2].get("completion_tokens"):
-            # A job that was stopped has also paid for questions that it has not finished.
+            # A stopped job has also paid for questions that it has not finished.
             share *= min(1.0, like[2]["tokens"] / like[2]["completion_tokens"])
         usage = {name: round(like[2].get(name, 0) * share) for name in ("requests", "completions")}
         tokens = {name: round(like[2].get(name, 0) * share) for name in ("prompt_tokens", "completion_tokens")}
@@ -67,29 +67,29 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
         hours = (like[2].get("gpu_hours") or 0.0) * share
         paid = Usage(**usage, **tokens, cached_tokens=cached)
         cost = price.cost(paid, hours) if price else None
-        found = Estimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
+        estimated = Estimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
     if timed is not None:
-        found = replace(found, tokens_per_second=_speed(timed[2]), timed=timed[0].job_id)
-    return found
+        estimated = replace(estimated, tokens_per_second=_speed(timed[2]), timed=timed[0].job_id)
+    return estimated
 
 
 def donors(store: Store, config: JobConfig, policy: str) -> list[str]:
-    """The jobs, oldest first, whose rollouts a job with this policy (and revision) may begin with."""
-    found = []
+    """The ids of the jobs, oldest first, whose rollouts a job with this policy and revision may reuse."""
+    names = []
     for job in reversed(Job.all(store)):
         try:
             run = job.described().get("run", {})
         except InputError:
             continue
         if job.job_id != config.job_id() and run.get("policy_revision") == policy:
-            found.append(job.job_id)
-    return found
+            names.append(job.job_id)
+    return names
 
 
 def _at_most(plan: Plan, price: Price | None) -> Case:
     budget = plan.budget()
     entry = model_entry(plan.config.policy)
-    # No tokenizer writes more tokens than there are bytes; a template adds some words of its own.
+    # A text has at most as many tokens as bytes; a template adds some words of its own.
     longest = (
         max((len(item.question.encode()) for item in plan.questions), default=0)
         + max(
@@ -100,7 +100,7 @@ def _at_most(plan: Plan, price: Price | None) -> Case:
         + 2048
     )
     prompts = budget.requests * (longest + plan.config.max_tokens)
-    # Hours of GPUs have no worst case: how fast they are is not known.
+    # GPU-hours have no worst case: the speed of the GPUs is not known.
     usage = Usage(prompt_tokens=prompts, completion_tokens=budget.completion_tokens)
     cost = price.cost(usage, 0.0) if price and not price.gpu_hour else None
     return Case(budget.requests, budget.completions, prompts, budget.completion_tokens, cost)
@@ -126,6 +126,6 @@ def _is_as_fast(one: JobConfig, other: JobConfig) -> bool:
 
 
 def _speed(numbers: dict[str, Any]) -> float:
-    """Completion tokens a second over all runs of a job; 0 where it is not known."""
+    """Completion tokens a second over all runs of a job; 0 if it is not known."""
     seconds = numbers.get("seconds_total") or 0.0
     return numbers.get("completion_tokens", 0) / seconds if seconds > 0 else 0.0
