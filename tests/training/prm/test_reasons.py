@@ -336,7 +336,7 @@ def test_reasons_that_are_all_too_long_are_told(store: Store, base: Path, tmp_pa
     for row in rows:
         row["label_metadata"] = {"reasons": ["0 " * 200 if label is not None else None for label in row["label"]]}
     bring(store, rows)
-    with pytest.raises(InputError, match=r"None of the \d+ reasons of d@1 fits into the context of .* longer one"):
+    with pytest.raises(InputError, match=r"None of the \d+ reasons of d@1 fits into the context of .* longer context"):
         PrmRun(store, a_config(base), tmp_path / "m").run()
 
 

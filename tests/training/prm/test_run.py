@@ -165,7 +165,7 @@ def test_the_card_tells_what_it_is_trained_on_and_how_it_is_read(done: Done) -> 
     assert f"{figures['total']:,} solutions of\n  {figures['questions']:,} questions" in card
     assert f"{figures['steps']:,} labelled steps, {figures['good_steps']:,} of them good" in card
     assert "- `seen_questions.txt` has fingerprints of these questions" in card
-    assert "`<|step|>` behind each step, and there `<|good|>` against `<|bad|>`" in card
+    assert "`<|step|>` after each step, and there `<|good|>` against `<|bad|>`" in card
     assert f"| auroc | {figures['dev']['auroc']:.4f} |" in card
     settings = tomllib.loads(card.split("```toml\n")[1].split("```")[0])
     assert (settings["pack_tokens"], settings["share"], settings["labels"]) == (128, True, "hard")
@@ -427,7 +427,7 @@ def test_solutions_that_do_not_fit_are_counted_and_all_of_them_are_an_error(
     figures = PrmRun(store, a_config(base, max_length=max(sizes) - 2), tmp_path / "m").run()
     assert figures["cut_solutions"] > 0
     assert figures["cut_steps"] >= figures["cut_solutions"]
-    assert "Did not fit: " in (tmp_path / "m" / "README.md").read_text()
+    assert "Too long: " in (tmp_path / "m" / "README.md").read_text()
 
 
 def test_a_folder_with_other_things_in_it_is_not_written_to(
