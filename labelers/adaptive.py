@@ -29,7 +29,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
-from openr_data.label_rule import certain_labels
+from openr_data.label_rule import certain_labels, located_labels
 from openr_data.types import Budget, Labeling, LabelSet, Outcome, Question, Sampling, Solution, Verdict
 
 from .posterior import Chance, FirstError
@@ -295,7 +295,7 @@ def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
     nodes = _nodes(evidence, drawn)[1:]
     labels = certain_labels([node in evidence.certified for node in nodes])
     if item.error is not None:
-        labels = [1 if place < item.error else -1 if place == item.error else None for place in range(len(nodes))]
+        labels = located_labels(len(nodes), item.error)
     told = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
     solution = evidence.solution(drawn.solution, drawn)
     return solution, LabelSet(solution.solution_id, told)

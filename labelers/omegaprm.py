@@ -43,7 +43,7 @@ from typing import Any, Literal
 from openr_data.config import later
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.errors import UsageError
-from openr_data.label_rule import certain_labels
+from openr_data.label_rule import certain_labels, located_labels
 from openr_data.types import (
     Budget,
     Label,
@@ -287,12 +287,8 @@ class OmegaPRM:
         labelled: list[tuple[Solution, LabelSet]] = []
         for item in located:
             labels = tuple(
-                self._step(
-                    evidence,
-                    item.solution[: depth + 1],
-                    1 if depth < item.error else -1 if depth == item.error else None,
-                )
-                for depth in range(len(item.solution))
+                self._step(evidence, item.solution[: depth + 1], label)
+                for depth, label in enumerate(located_labels(len(item.solution), item.error))
             )
             labelled.append(self._told(evidence.solution(item.solution, item.candidate.drawn), labels))
         for drawn in distinct(root.rollouts, Verdict.CORRECT)[: self.config.correct_solutions]:

@@ -123,10 +123,15 @@ def certain_labels(certified: Sequence[bool]) -> list[Label | None]:
     return [1 if place < good else None for place in range(len(certified))]
 
 
+def located_labels(n_steps: int, error: int) -> list[Label | None]:
+    """Good before a located first error and bad at it; later steps have no label."""
+    return [1 if place < error else -1 if place == error else None for place in range(n_steps)]
+
+
 def labels_to_first_error(path: Sequence[PrefixFacts]) -> list[Label | None]:
     """Good while certified, then bad at the next step if it was seen to fail; later steps have no label."""
     labels = certain_labels([facts.certified for facts in path])
     place = next((place for place, label in enumerate(labels) if label is None), None)
     if place is not None and (path[place].counts.n_rollouts or path[place].terminal is Verdict.INCORRECT):
-        labels[place] = -1
+        return located_labels(len(path), place)
     return labels

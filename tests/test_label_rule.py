@@ -9,6 +9,7 @@ from openr_data.label_rule import (
     certain_labels,
     independent_label,
     labels_to_first_error,
+    located_labels,
     step_label,
 )
 from openr_data.labels import Counts
@@ -132,6 +133,12 @@ def test_the_first_error_is_the_first_step_without_a_certificate_if_it_failed(
         failed = path[good].counts.n_rollouts > 0 or path[good].terminal is WRONG
         assert labels[good] == (-1 if failed else None)
         assert labels[good + 1 :] == [None] * (len(path) - good - 1)
+
+
+@given(st.integers(1, 9), st.data())
+def test_a_located_error_has_good_steps_before_it_and_no_labels_after_it(n: int, data: st.DataObject) -> None:
+    error = data.draw(st.integers(0, n - 1))
+    assert located_labels(n, error) == [1] * error + [-1] + [None] * (n - error - 1)
 
 
 @given(rollouts)
