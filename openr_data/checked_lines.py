@@ -1,7 +1,7 @@
-"""An append-only file of checksummed JSON lines: what survives a kill at any byte.
+"""An append-only file of checksummed JSON lines, which survives a kill at any byte.
 
 One line: the CRC-32 of the payload in 8 hex digits, a space, the payload as ASCII JSON, a newline. A torn last
-line is cut off when the file is opened for writing; a line that does not check is skipped and counted.
+line is cut off when the file is opened for writing; a line with a wrong checksum is skipped and counted.
 """
 
 import errno
@@ -17,9 +17,9 @@ from .errors import StoreError
 
 
 class CheckedLines:
-    """The file at `path`, created when missing. Raises `StoreError` when it cannot be written.
+    """The file at `path`, created if missing. Raises `StoreError` if it cannot be written.
 
-    `damaged` counts the lines that do not check, the torn tail among them.
+    `damaged` counts the lines with a wrong checksum, the torn tail included.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class CheckedLines:
                     self.damaged += 1
 
     def read(self) -> Iterator[Any]:
-        """The payloads of all lines that check, in order."""
+        """The payloads of all intact lines, in order."""
         for line in self._whole_lines():
             try:
                 if int(line[:8], 16) != zlib.crc32(line[9:-1]):
@@ -80,9 +80,9 @@ class CheckedLines:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Put a small text file in place at once: a reader sees the old one or the new one, also after a power cut.
+    """Replace a small text file atomically: a reader sees the old one or the new one, also after a power cut.
 
-    Raises `OSError`; then the old file stands and nothing is left beside it.
+    Raises `OSError`; then the old file stays and no temporary file is left.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}"
     try:
@@ -98,7 +98,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
-    """The one sentence for a file that cannot be written."""
+    """The error for a file that cannot be written."""
     if error.errno == errno.ENOSPC:
         return StoreError(f"The disk is full: cannot write {path}. Free some space and run again.")
     return StoreError(f"Cannot write {path}: {error.strerror}.")

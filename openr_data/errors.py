@@ -1,18 +1,18 @@
-"""Every error a user can meet.
+"""The tree of all errors that a user can meet.
 
     OpenRError                    exit code 1
     ├── UsageError                2   wrong option, name or configuration
     │   └── UnknownName           2   a name that is not in a table; offers the near ones
-    ├── InputError                2   a file or a row that cannot be read as what it should be
+    ├── InputError                2   a file or a row that cannot be read as its format
     ├── MissingDependency         2   an optional package that is not installed
-    ├── StoreError                1   the store cannot do what was asked
-    │   ├── NotAStore             2   a folder that is something else
+    ├── StoreError                1   an operation on the store failed
+    │   ├── NotAStore             2   a folder that is not a store
     │   ├── MissingDataset        2   no dataset of that name
     │   └── MissingRef            2   no snapshot or tag of that name
     ├── PolicyError               1   the model or its server failed
-    ├── JobError                  1   a job cannot start or go on
+    ├── JobError                  1   a job cannot start or continue
     ├── HubError                  1   the Hugging Face Hub did not do what was asked
-    ├── BudgetReached             1   a job has spent what it was allowed to spend
+    ├── BudgetReached             1   a job has reached one of its limits
     └── Interrupted             130   stopped by the user; the same command resumes
 
 Rules for a message: one sentence that says what was found and what was expected, then the next command.
@@ -51,35 +51,35 @@ class UnknownName(UsageError):
 
 
 class InputError(OpenRError):
-    """A file or a row that cannot be read as what it should be."""
+    """A file or a row that cannot be read as its format."""
 
     exit_code = 2
 
 
 class MissingDependency(OpenRError):
-    """An optional package that is not installed; the message says which extra brings it."""
+    """An optional package that is not installed; the message names the extra that installs it."""
 
     exit_code = 2
 
 
 class StoreError(OpenRError):
-    """The store cannot do what was asked: not writable, full, damaged, or changed underneath."""
+    """An operation on the store failed: it is not writable, full, damaged, or was changed by another process."""
 
 
 class NotAStore(StoreError):
-    """A folder that is something else than an openr-data store."""
+    """A folder that is not an openr-data store."""
 
     exit_code = 2
 
 
 class MissingDataset(StoreError):
-    """No dataset of that name in the store."""
+    """The store has no dataset of that name."""
 
     exit_code = 2
 
 
 class MissingRef(StoreError):
-    """No snapshot or tag of that name in the dataset."""
+    """The dataset has no snapshot or tag of that name."""
 
     exit_code = 2
 
@@ -93,15 +93,15 @@ class PolicyLost(PolicyError):
 
 
 class JobError(OpenRError):
-    """A job cannot start or go on."""
+    """A job cannot start or continue."""
 
 
 class HubError(OpenRError):
-    """The Hugging Face Hub refused, failed or could not be reached; what was uploaded is kept."""
+    """The Hugging Face Hub refused, failed or could not be reached; uploaded files stay there."""
 
 
 class BudgetReached(OpenRError):
-    """A job has spent what it was allowed to, or has what it was to find: it asks for nothing more."""
+    """A job has reached its budget or its target and sends no further request."""
 
 
 class Interrupted(OpenRError):

@@ -1,6 +1,6 @@
-"""What a policy needs to be spoken to: its entry in `catalogs/models.toml`, and the rendering of a prefix.
+"""How a policy is prompted: its entry in `catalogs/models.toml`, and the rendering of a prefix.
 
-A model that has no entry gets one from what it is: a chat template means `chat`, none means `plain`.
+A model without an entry is prompted by its tokenizer: with a chat template as `chat`, without one as `plain`.
 """
 
 import tomllib
@@ -21,7 +21,7 @@ from .types import Prefix
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """How a policy is prompted. `path` is a hub name or a folder; `revision` pins it.
+    """How a policy is prompted. `path` is a Hub name or a folder; `revision` pins it.
 
     `template` "plain" writes question, separator, steps; "chat" writes the question as the user's turn
     and the steps as the beginning of the assistant's own turn (a true prefill).
@@ -57,18 +57,18 @@ def catalog() -> Mapping[str, ModelEntry]:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The entry of a model, or a plain default for a hub name or a folder.
+    """The entry of a model, or a plain default for a Hub name or a folder.
 
-    A `path` that begins with `catalogs/` lies in the package. Raises `InputError` for a name that looks
-    like a folder and is none.
+    A `path` that begins with `catalogs/` is in the package. Raises `InputError` for a name that looks like a folder
+    and is not one.
     """
     entry = catalog().get(name, ModelEntry(path=name))
     if entry.path.startswith("catalogs/"):
         with as_file(files("openr_data.catalogs")) as root:
             return replace(entry, path=str(root / entry.path.removeprefix("catalogs/")))
     if entry.path.startswith((".", "/", "~")) and not Path(entry.path).expanduser().is_dir():
-        known = ", ".join(sorted(catalog()))
-        raise InputError(f"No model folder {entry.path!r}. Name a folder, a Hub repository or one of: {known}.")
+        names = ", ".join(sorted(catalog()))
+        raise InputError(f"No model folder {entry.path!r}. Name a folder, a Hub repository or one of: {names}.")
     return entry
 
 
@@ -85,7 +85,7 @@ def prompt_hash(entry: ModelEntry) -> str:
 
 
 def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
-    """The prompt text that makes the model write the next step of `prefix`, or go on with an open one."""
+    """The prompt text that makes the model write the next step of `prefix`, or continue an open one."""
     separator = entry.separator
     written = join_steps(prefix.steps, separator) + (separator if prefix.steps and not prefix.open else "")
     question = entry.question_format.replace("{question}", prefix.question)
@@ -101,10 +101,10 @@ def render(prefix: Prefix, entry: ModelEntry, tokenizer: ChatTokenizer) -> str:
 
 
 def check_template(entry: ModelEntry, tokenizer: ChatTokenizer) -> None:
-    """Raise `InputError` where the model's chat template cannot write a prompt: once, before anything is asked."""
+    """Raise `InputError` if the model's chat template cannot write a prompt; called once, before the first request."""
     try:
         render(Prefix("How much is 1+1?", ("First we add.",)), entry, tokenizer)
-    except Exception as error:  # A template is a program of its author's: it raises what it likes.
+    except Exception as error:  # A template is a program and may raise anything.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         system = ", without `system` where it takes no system message" if entry.system else ""
         raise InputError(
@@ -117,7 +117,7 @@ def encode(prefix: Prefix, entry: ModelEntry, tokenizer: Any) -> list[int]:
     """The token ids of `render` with a Hugging Face tokenizer; the same for every backend."""
     text = render(prefix, entry, tokenizer)
     ids: list[int] = tokenizer.encode(text, add_special_tokens=not uses_chat(entry, tokenizer))
-    # Some tokenizers close every text: a prompt that goes on must stay open.
+    # Some tokenizers append an end token to every text; a prompt must stay open.
     return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
 
 

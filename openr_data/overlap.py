@@ -1,11 +1,11 @@
-r"""Whether a question was seen before: in a known benchmark, or on the other side of a split.
+r"""Finds questions that were seen before: in a known benchmark, or on the other side of a split.
 
-Questions are compared as `normalised` text, whole. What was only nearly copied is found by windows of 13 tokens, as for
-GPT-3 (arXiv 2005.14165, appendix C); deviations: the tokens are those of `normalised` that hold a letter or a digit, so
-LaTeX commands count and brackets do not, and no window is left out for being frequent.
+Questions are compared as whole `normalised` text. Near copies are found by windows of 13 tokens, as for GPT-3
+(arXiv 2005.14165, appendix C), with two deviations: only tokens of `normalised` with a letter or a digit count, so
+LaTeX commands do and brackets do not, and no window is left out for being frequent.
 
-The benchmarks are known by fingerprints alone, `catalogs/benchmarks/NAME.txt`; `benchmarks/fingerprints.py` makes them.
-So are the questions of a reward model, by a file in its folder.
+The benchmarks are stored as fingerprints only, in `catalogs/benchmarks/NAME.txt`, which `benchmarks/fingerprints.py`
+writes. A file in the folder of a reward model stores the fingerprints of its questions.
 """
 
 import re
@@ -22,14 +22,14 @@ from .ids import content_hash
 from .registry import catalog_names, catalog_text
 
 FOLDER: Final = "benchmarks"
-"""Of the catalogs: one file of fingerprints for each benchmark."""
+"""A folder of the catalogs with one file of fingerprints for each benchmark."""
 SEEN_FILE: Final = "seen_questions.txt"
-"""Of a reward model's folder: the fingerprints of the questions that it was trained on or chosen by, one a line."""
+"""A file of a reward model's folder: fingerprints of the questions it was trained on or chosen by, one a line."""
 WINDOW: Final = 13
 """Tokens of a window."""
 
 _WORD: Final = 3
-"""Letters from which on a run of them is a word of prose; `AB` is a segment."""
+"""The least number of letters of a word of prose; `AB` is a segment."""
 
 _SAME: Final = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
@@ -73,16 +73,16 @@ _SOFT: Final = frozenset(',;.?"')
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Of so many questions, how many stand in which benchmark; one may stand in several. Without hits: no name."""
+    """How many of some questions are in each benchmark; one may be in several. Without hits there is no entry."""
 
     questions: int
     found: Mapping[str, int]
 
 
 def normalised(question: str) -> str:
-    r"""What two printings of one question have in common: tokens, a space between each two.
+    r"""The text that two printings of one question have in common: its tokens, separated by spaces.
 
-    Gone are case (not that of a command: `\Delta` is no `\delta`), the amount of white space, `$` and the other
+    It drops case (except in commands: `\Delta` is not `\delta`), the amount of white space, `$` and the other
     brackets of formulas (a sum in dollars is a number), LaTeX's spaces, sizes, `\left` and `\right`, braces round one
     character, and the writing of `\dfrac`, `\frac12`, `\leq`, ≤, ½, x², curly quotes, TeX quotes and dashes.
     Commas, full stops, semicolons, question and quotation marks go at both ends and beside a word of three letters;
@@ -96,7 +96,7 @@ def normalised(question: str) -> str:
     if "``" in question:
         question = _QUOTED.sub(r'"\1"', question)
     if "~" in question and ("\\" in question or question.count("$") > 1):
-        # In TeX a space; elsewhere it says that two things are alike.
+        # A space in TeX; elsewhere it means "similar".
         question = question.replace("~", " ")
     parts = _COMMAND.split(_THOUSANDS.sub(",", question))
     parts[::2] = [unicodedata.normalize("NFKC", part.casefold()) for part in parts[::2]]
@@ -104,7 +104,7 @@ def normalised(question: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """NFKC that keeps apart what it would run together: x² is x^2, 1¾ is 1 3/4, 2① is 2 1."""
+    """NFKC that separates what NFKC joins: x² is x^2, 1¾ is 1 3/4, 2① is 2 1."""
     found: list[str] = []
     for kind, group in groupby(text, lambda char: unicodedata.decomposition(char).partition(" ")[0]):
         chars = "".join(group)
@@ -112,7 +112,7 @@ def _plain(text: str) -> str:
             script = unicodedata.normalize("NFKC", chars)
             found.append(_SCRIPTS[kind] + (script if len(script) == 1 else f"{{{script}}}"))
         elif kind in ("<fraction>", "<circle>", "<square>", "<compat>"):
-            # Ligatures are a part of their word, numbers are none of the number before them.
+            # A ligature belongs to its word; a number does not belong to the number before it.
             for char in chars:
                 whole = unicodedata.normalize("NFKC", char)
                 if kind == "<square>":
@@ -125,7 +125,7 @@ def _plain(text: str) -> str:
 
 
 def _tokens(text: str) -> list[str]:
-    """Numbers, words, commands and single characters, without what only lays out the text."""
+    """Numbers, words, commands and single characters, without layout commands."""
     found: list[str] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
@@ -143,7 +143,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _without_soft(tokens: list[str]) -> Iterator[str]:
-    """Leave out each run of punctuation that has a word on one side, or the beginning or the end."""
+    """Leave out each run of punctuation next to a word, the beginning or the end."""
     waiting: list[str] = []
     prose = True
     for token in tokens:
@@ -159,13 +159,13 @@ def _without_soft(tokens: list[str]) -> Iterator[str]:
 
 
 def fingerprint(question: str) -> str:
-    """16 hex digits that stand for the normalised text."""
+    """A hash of the normalised text: 16 hex digits."""
     return content_hash("normalised question", normalised(question))[:16]
 
 
 @cache
 def benchmarks() -> Mapping[str, frozenset[str]]:
-    """The fingerprints of the questions of every known benchmark, by its name."""
+    """The fingerprints of the questions of every known benchmark, by name."""
     return MappingProxyType({name: _listed(f"{FOLDER}/{name}.txt") for name in catalog_names(FOLDER, ".txt")})
 
 
@@ -174,18 +174,18 @@ def _listed(path: str) -> frozenset[str]:
 
 
 def find_benchmarks(questions: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The ids of those (id, text) pairs that stand in a benchmark, by its name; without hits: no name."""
-    found: dict[str, list[str]] = {name: [] for name in benchmarks()}
+    """The ids of those (id, text) pairs that are in a benchmark, by its name; one without hits has no entry."""
+    hits: dict[str, list[str]] = {name: [] for name in benchmarks()}
     for question_id, text in questions:
-        seen = fingerprint(text)
-        for name, known in benchmarks().items():
-            if seen in known:
-                found[name].append(question_id)
-    return {name: ids for name, ids in found.items() if ids}
+        mark = fingerprint(text)
+        for name, marks in benchmarks().items():
+            if mark in marks:
+                hits[name].append(question_id)
+    return {name: ids for name, ids in hits.items() if ids}
 
 
 def count_benchmarks(questions: Iterable[str]) -> Overlap:
-    """How many questions there are, and how many of them stand in each benchmark."""
+    """How many questions there are, and how many of them are in each benchmark."""
     pairs = [("", text) for text in questions]
     return Overlap(len(pairs), {name: len(ids) for name, ids in find_benchmarks(pairs).items()})
 
@@ -196,12 +196,12 @@ def read_fingerprints(text: str) -> frozenset[str]:
 
 
 def count_seen(questions: Iterable[str], seen: frozenset[str]) -> int:
-    """How many of some different questions are among those seen."""
+    """How many different questions are among those seen."""
     return sum(fingerprint(text) in seen for text in set(questions))
 
 
 def shared_questions(train: Iterable[str], held_out: Iterable[str]) -> int:
-    """How many different normalised questions stand on both sides; an empty text is none."""
+    """How many different normalised questions are on both sides; an empty text does not count."""
     return len(({normalised(text) for text in train} & {normalised(text) for text in held_out}) - {""})
 
 
@@ -211,11 +211,11 @@ def thirteen_grams(text: str) -> Iterator[tuple[str, ...]]:
 
 
 def ngram_overlap(train: Iterable[str], held_out: Iterable[str], n: int = WINDOW) -> list[int]:
-    """The places of those held-out questions that share a window of `n` tokens with any of `train`, in order.
+    """The indices of those held-out questions that share a window of `n` tokens with any of `train`, in order.
 
-    Where a text has fewer tokens, all of it has to be the other text. The signs between the tokens do not count, and
-    drawings share their code, so this finds more than copies: a hit is to be looked at. 100,000 questions take
-    seconds; only the windows of `held_out` are held in memory. Raises `UsageError` for a window of no tokens.
+    A text with fewer tokens must equal the other text. The signs between the tokens do not count, and drawings share
+    their code, so this finds more than copies: inspect each hit. 100,000 questions take seconds; memory holds only the
+    windows of `held_out`. Raises `UsageError` for a window of no tokens.
     """
     if n < 1:
         raise UsageError(f"A window holds one token or more, not {n}. The usual size is {WINDOW}.")
@@ -226,7 +226,7 @@ def ngram_overlap(train: Iterable[str], held_out: Iterable[str], n: int = WINDOW
 
 
 def _counted(text: str) -> list[str]:
-    """The tokens of which windows are made."""
+    """The tokens that windows consist of."""
     return [token for token in normalised(text).split(" ") if token[-1:].isalnum()]
 
 

@@ -1,11 +1,11 @@
 """How a process reward model reads a solution: one format by name, one function that lays out its tokens.
 
-A format says where the question and the steps stand, which token marks the end of a step, where the score of a step
-is read and how. Training and scoring call the same `PrmEncoder.encode`, so they cannot disagree: segments are
-tokenised by themselves and concatenated as ids, and the step tag is spliced in as an id. A text that looks like a tag
-stays text, and there is one position to read for every step or an error (anchors: training 1.3, inference 4.3).
+A format defines the order of the question and the steps, the token that marks the end of a step, and where and how the
+score of a step is read. Training and scoring call the same `PrmEncoder.encode`, so they cannot disagree: segments are
+tokenised separately and concatenated as ids, and the step tag is inserted as an id. A text that looks like a tag stays
+text, and every step has one position to read, or encoding fails.
 
-The formats are those of `[prm.NAME]` in `catalogs/models.toml`; a trained model carries its own in its config.
+The formats are the tables `[prm.NAME]` of `catalogs/models.toml`; a trained model stores its own in its config.
 """
 
 import re
@@ -21,14 +21,14 @@ from .ids import content_hash
 from .registry import catalog_text
 
 CONFIG_KEY: Final = "openr_prm"
-"""Where a model's `config.json` holds the format it was trained with."""
+"""The key of a model's `config.json` that holds the format it was trained with."""
 WRITES: Final = "writes_reasons"
-"""What stands there of a model that was trained to write a reason behind its verdict."""
+"""The key beside it of a model that was trained to write a reason after its verdict."""
 
 _MARKERS: Final = ("\u2983openr-0\u2984", "\u2983openr-1\u2984", "\u2983openr-2\u2984", "\u2983openr-3\u2984")
-"""What stands in a chat template for the texts of the turns."""
+"""Placeholders for the texts of the turns in a chat template."""
 _ANCHORS: Final = ("\n", "\u2983")
-"""What a text may be put behind to see how it goes on: pieces that hardly any vocabulary merges with others."""
+"""Prefixes for probing how a string tokenises mid-text; few vocabularies merge them with what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class PrmFormat:
     `step_suffix`, then comes the `tag`, then `step_joiner` before the next step. `tag_tokens` "one": the tag has to be
     a single token of the tokenizer; "last": its last token stands for it; "all": it is spliced in whole. A step is read
     at the last token of its tag, without a tag at its own last token, and with "turns" one token before its label. A
-    tag or label that begins with a space is the token that goes on behind other text; without one it is what the
-    tokenizer makes of it alone.
+    tag or label that begins with a space is the token it is after other text; without a space it is the token it is
+    alone.
 
     `head` "lm_pair": a causal model, `good` against `bad` as the next token; "classes": a token classifier, the
     probability of `good_class`; "scalar": one number, through a sigmoid. A step whose score is below `threshold` counts
     as wrong. `cut` False keeps question and first step of "plain" in one segment, for models that were trained on text
-    tokenised as a whole. `models` are the Hub names that read this way.
+    tokenised as a whole. `models` are the Hub names of models with this format.
     """
 
     name: str
@@ -80,7 +80,7 @@ class PrmFormat:
             raise ValueError("question_format holds {question}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The format as a model's config keeps it."""
+        """The format as a model's config stores it."""
         return as_dict(self)
 
     def digest(self) -> str:
@@ -104,15 +104,15 @@ def prm_format(name: str) -> PrmFormat:
 
 
 def format_of(model: str, config: Mapping[str, Any], wanted: str = "") -> PrmFormat:
-    """The format of a model: the one asked for, that of its config, or the one that lists its Hub name.
+    """The format of a model: `wanted`, that of its config, or the one that lists its Hub name.
 
-    Raises `InputError` where none is known, or where the one asked for is not the one it was trained with.
+    Raises `InputError` for a model without a format, and if `wanted` is not the one it was trained with.
     """
-    kept = config.get(CONFIG_KEY)
+    stored = config.get(CONFIG_KEY)
     own = None
-    if isinstance(kept, Mapping):
+    if isinstance(stored, Mapping):
         names = PrmFormat.__dataclass_fields__
-        own = build(PrmFormat, {key: value for key, value in kept.items() if key in names})
+        own = build(PrmFormat, {key: value for key, value in stored.items() if key in names})
     if wanted:
         chosen = prm_format(wanted)
         if own is not None and own.digest() != chosen.digest():
@@ -123,13 +123,13 @@ def format_of(model: str, config: Mapping[str, Any], wanted: str = "") -> PrmFor
         return chosen if own is None else own
     if own is not None:
         return own
-    found = next((item for item in prm_formats().values() if model in item.models), None)
-    if found is None:
+    listed = next((form for form in prm_formats().values() if model in form.models), None)
+    if listed is None:
         raise InputError(
             f"{model} does not say how it scores steps. Name its format with --format, one of: "
             + ", ".join(sorted(prm_formats()))
         )
-    return found
+    return listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,9 @@ class Encoded:
 
 
 class PrmEncoder:
-    """A format with a tokenizer: what every solution is laid out by.
+    """Lays out solutions by a format and a tokenizer.
 
-    Raises `InputError` where the tokenizer lacks the tag or a label token, or writes one of them in several tokens.
+    Raises `InputError` if the tokenizer lacks the tag or a label token, or writes one of them in several tokens.
     """
 
     def __init__(self, form: PrmFormat, tokenizer: Any) -> None:
@@ -162,7 +162,7 @@ class PrmEncoder:
         self._opening, self._answer, self._ending, self._between = self._frame()
 
     def encode(self, question: str, steps: Sequence[str]) -> Encoded:
-        """The ids of a solution. With fewer steps they are a beginning of those with more.
+        """The ids of a solution. The ids of its first steps are a prefix of them.
 
         Raises `InputError` for a solution without steps, or with an empty one.
         """
@@ -193,30 +193,30 @@ class PrmEncoder:
         return Encoded(tuple(ids), tuple(read))
 
     def verdict(self, encoded: Encoded, step: int, is_good: bool) -> tuple[int, ...]:
-        """The ids up to the verdict of a step, which is there in words: a reason goes on from here.
+        """The ids up to and including the verdict of a step, which a reason continues.
 
-        The solution itself goes on without it, so that no score depends on a verdict or a reason before it.
+        The solution itself continues without the verdict, so that no score depends on an earlier verdict or reason.
         """
         return (*encoded.ids[: encoded.read[step] + 1], self.good if is_good else self.bad)
 
     def reason(self, text: str) -> tuple[int, ...]:
         """The ids of a reason with the end of the text. Raises `InputError` for a tokenizer without one."""
         if self.end is None:
-            raise InputError("This tokenizer has no token for the end of a text, so no reason could ever end.")
+            raise InputError("This tokenizer has no token for the end of a text, so a reason could never end.")
         return (*self._text(text.strip()), self.end)
 
     def words(self, ids: Sequence[int]) -> str:
-        """The text of the ids that a model has written, without special tokens."""
+        """The text of ids that a model has written, without special tokens."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
     def _text(self, text: str, *, starts: bool = False) -> list[int]:
-        """The ids of a text, at the very start or behind another; what looks like a tag or a label in it stays text."""
+        """The ids of a text, at the start or after another; a tag or a label in it stays text."""
         ids = self._ids(text) if starts else self._further(text)
         if len(text) < 2 or self._guarded.isdisjoint(ids):
             return ids
-        # A token that was added without being special is found in any text: it is cut behind its first character,
-        # and where only the tokenizer sees it (it normalises), the text is halved until it is gone.
+        # The tokenizer finds an added token that is not special in any text. So the text is cut after the token's first
+        # character, or halved until the token is gone where only the tokenizer, which normalises, sees it.
         pieces = self._inside.split(text)
         if len(pieces) == 1:
             pieces = [text[: len(text) // 2], text[len(text) // 2 :]]
@@ -228,7 +228,7 @@ class PrmEncoder:
         return ids
 
     def _further(self, text: str, *, special: bool = False) -> list[int]:
-        """The ids of a text that goes on behind another: without the space SentencePiece puts before every text."""
+        """The ids of a text after another one, without the space that SentencePiece puts before every text."""
         for anchor, alone in self._anchors:
             held = self._ids(anchor + text, special=special)
             if held[: len(alone)] == alone:
@@ -236,14 +236,14 @@ class PrmEncoder:
         return self._ids(text, special=special)
 
     def _joins(self) -> list[tuple[str, list[int]]]:
-        """The anchors and their ids, where the tokenizer puts something before a text; else none."""
-        found = [(anchor, self._ids(anchor)) for anchor in _ANCHORS]
-        found = [(anchor, alone) for anchor, alone in found if alone and self._tokenizer.unk_token_id not in alone]
+        """The anchors and their ids, if the tokenizer puts something before a text; else none."""
+        anchors = [(anchor, self._ids(anchor)) for anchor in _ANCHORS]
+        anchors = [(anchor, alone) for anchor, alone in anchors if alone and self._tokenizer.unk_token_id not in alone]
         bare = self._ids("a")
-        return found if any(self._ids(anchor + "a") != alone + bare for anchor, alone in found) else []
+        return anchors if any(self._ids(anchor + "a") != alone + bare for anchor, alone in anchors) else []
 
     def _word(self, text: str) -> list[int]:
-        """The ids of a tag or a label; none where the tokenizer does not know it."""
+        """The ids of a tag or a label; none if the tokenizer does not know it."""
         ids = (self._further if text.startswith(" ") else self._ids)(text, special=True)
         return [] if self._tokenizer.unk_token_id in ids else ids
 
@@ -267,23 +267,23 @@ class PrmEncoder:
         return ids[0]
 
     def _frame(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """The ids around the texts: at the very beginning, behind the question, behind a step, before the next."""
+        """The ids around the texts: at the beginning, after the question, after a step, before the next step."""
         form = self.form
         if form.template == "plain":
             marked, bare = self._tokenizer.encode("a", add_special_tokens=True), self._ids("a")
             start = next((at for at in range(len(marked)) if marked[at : at + len(bare)] == bare), 0)
-            # Some tokenizers name a first token that they do not put there themselves: TRL and Skywork do.
+            # Some tokenizers define a first token that they do not write themselves; TRL and Skywork write it.
             bos = self._tokenizer.bos_token_id
             return marked[:start] or ([] if bos is None else [bos]), [], list(self.tag), []
         turns = [{"role": "system", "content": form.system}] if form.system else []
         roles = ("user",) if form.template == "chat" else ("user", "assistant", "user", "assistant")
         turns += [{"role": role, "content": mark} for role, mark in zip(roles, _MARKERS, strict=False)]
         try:
-            # Templates of Llama 3.2 and later write the day on which they run, unless they are told one.
+            # Templates of Llama 3.2 and later write the current date unless they are given one.
             text: str = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=form.template == "chat", date_string="26 Jul 2024"
             )
-        except Exception as error:  # A template is a program of its author's: it raises what it likes.
+        except Exception as error:  # A template is a program and may raise anything.
             raise InputError(
                 f"The chat template of this tokenizer cannot write the PRM format {form.name!r}: {error}"
             ) from error

@@ -1,7 +1,7 @@
-"""Sequences of tokens merged into a trie: what they share at their beginning is read once.
+"""Merges sequences of tokens into a trie, so that a shared beginning is read once.
 
 Solutions of one question share the question and often most of their steps. Written in depth-first order, a trie needs
-two numbers a token beside its id: its position (how deep it stands) and where its subtree ends. Token j sees token i
+two numbers a token beside its id: its position (its depth) and the end of its subtree. Token j sees token i
 exactly when i <= j < end[i], so that a sequence sees itself and nothing else; one sequence alone is a trie without
 branches.
 """
@@ -30,7 +30,7 @@ class TokenTrie:
 
 
 def merge(sequences: Sequence[Sequence[int]]) -> TokenTrie:
-    """The trie of some sequences, which may repeat each other or begin each other."""
+    """The trie of some sequences, of which one may equal another or be its beginning."""
     rows: list[Ints] = [np.asarray(item, dtype=np.int64) for item in sequences]
     order = sorted(range(len(rows)), key=lambda i: tuple(sequences[i]))
     most = sum(map(len, rows))
@@ -41,7 +41,7 @@ def merge(sequences: Sequence[Sequence[int]]) -> TokenTrie:
     for place in order:
         row = rows[place]
         shared = shared_length(before, row)
-        # What the path leaves here has no more children.
+        # The nodes that the path leaves here have no more children.
         end[path[shared:]] = size
         new = len(row) - shared
         here = slice(size, size + new)
@@ -54,7 +54,7 @@ def merge(sequences: Sequence[Sequence[int]]) -> TokenTrie:
 
 
 def shared_length(first: Any, second: Any) -> int:
-    """How many tokens two sequences have in common at their beginning."""
+    """The length of the common beginning of two sequences."""
     a, b = np.asarray(first), np.asarray(second)
     least = min(len(a), len(b))
     differing = np.flatnonzero(a[:least] != b[:least])
@@ -62,7 +62,7 @@ def shared_length(first: Any, second: Any) -> int:
 
 
 def sees(end: Ints) -> NDArray[np.bool_]:
-    """Which token (row) sees which (column), `[T, T]`, for tries that stand one behind the other."""
+    """Which token (row) sees which (column), `[T, T]`, for tries that follow each other."""
     place = np.arange(len(end))
     seen: NDArray[np.bool_] = (place[None, :] <= place[:, None]) & (end[None, :] > place[:, None])
     return seen

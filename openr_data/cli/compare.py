@@ -1,4 +1,4 @@
-"""`openr-data compare`: which labeling method is better, and what it cost."""
+"""`openr-data compare`: compares the quality and the cost of labeling methods."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -52,16 +52,16 @@ QUALITY: Final[tuple[tuple[str, Callable[[Contender], str]], ...]] = (
 @output_options
 @click.pass_obj
 def compare_(store: str, /, name: str, methods: str, truth: str, plot: str, out: Output) -> None:
-    """Say which labeling method of the dataset NAME or NAME@ref is better, and what each cost.
+    """Compare the quality and the cost of the labeling methods of the dataset NAME or NAME@ref.
 
-    No policy is called: quality is told against the oracle of the questions' source, against people who labelled the
-    same solutions, or against the method that --truth names; cost is what the jobs wrote down. A method with
-    several jobs is told by job.
+    No policy is called. Quality is measured against the oracle of the questions' source, against people who labelled
+    the same solutions, or against the method of --truth; cost is what the jobs recorded. A method with several jobs
+    is listed by job.
 
     \b
     Figures:
       first errors       distinct prefixes that end in the first bad step
-      undecided          an unjudged step and no bad one: says neither where the error is nor that there is none
+      undecided          an unjudged step and no bad one: neither an error nor its absence is known
       precision, recall  over steps up to the first true error; "neutral" counts as not wrong
       exact first error  the first error is exactly the true one, or rightly none (95 % interval)
       ProcessBench F1    harmonic mean of that on erroneous and on correct solutions
@@ -92,7 +92,7 @@ def compare_(store: str, /, name: str, methods: str, truth: str, plot: str, out:
 
 
 def _tables(found: Comparison, out: Output) -> None:
-    """For people: figures as rows and methods as columns, values by tenths, then every pair."""
+    """Print figures as rows and methods as columns, then values by tenths, then every pair."""
     names = [item.name for item in found.contenders]
     figures = [*FIGURES, *(QUALITY if found.truth else ())]
     rows = [[figure, *(tell(item) for item in found.contenders)] for figure, tell in figures]
@@ -105,7 +105,7 @@ def _tables(found: Comparison, out: Output) -> None:
     for place, (columns, lines) in enumerate(tables):
         if place:
             click.echo()
-        # Two columns may have one name: they are told apart by blanks, which a table does not show.
+        # Two columns may have one name; trailing blanks, which a table does not show, keep them apart.
         keys = [f"{column}{' ' * columns[:i].count(column)}" for i, column in enumerate(columns)]
         out.rows([dict(zip(keys, line, strict=True)) for line in lines], keys)
 
@@ -130,7 +130,7 @@ def _pairs(found: Comparison) -> Iterator[list[str]]:
 
 
 def _told(found: Comparison) -> Iterator[str]:
-    """What a reader has to know beside the figures."""
+    """Remarks that belong to the figures."""
     if found.truth:
         told = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in found.truth.items())
         yield f"Truth: {told}."

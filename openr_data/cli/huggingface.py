@@ -13,10 +13,10 @@ from .output import Output, hint, note, output_options, size
 @click.command("publish")
 @click.argument("name")
 @click.argument("repo")
-@click.option("--private", is_flag=True, help="Make the repository private, where it is new.")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option("--license", "license_", default="other", show_default=True, help="The licence, as the Hub writes it.")
 @click.option("--no-rollouts", is_flag=True, help="Leave out the rollouts (the evidence, and most of the bytes).")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent; nothing is.")
+@click.option("--dry-run", is_flag=True, help="List what would be sent; send nothing.")
 @output_options
 @click.pass_obj
 def publish_(
@@ -24,8 +24,8 @@ def publish_(
 ) -> None:
     """Publish NAME or NAME@ref as the dataset REPO (ORG/NAME) of the Hugging Face Hub.
 
-    load_dataset("ORG/NAME", "records") then works, and so do "steps", "questions", "nodes". Files that are there
-    already are not sent again; after a failure the same command goes on. The token comes from HF_TOKEN or a login.
+    load_dataset("ORG/NAME", "records") then works, and so do "steps", "questions", "nodes". Files that the Hub has
+    already are not sent again; after a failure the same command continues. The token comes from HF_TOKEN or a login.
 
     \b
     Example:
@@ -62,7 +62,7 @@ def publish_(
 @output_options
 @click.pass_obj
 def pull_(store: str, /, repo: str, into: str, out: Output) -> None:
-    """Take the published dataset REPO (ORG/NAME or ORG/NAME@tag) from the Hub and check every id and digest.
+    """Download the published dataset REPO (ORG/NAME or ORG/NAME@tag) from the Hub and check every id and digest.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The only place that prints. stdout is the answer, stderr everything else.
+"""The only module that prints. stdout has the answer, stderr everything else.
 
 Every listing takes `--json`, `--jsonl`, `--csv`, `--markdown` and `-q` (ids alone) from one decorator. Piped output has
 no colour, no truncation and no bars.
@@ -44,14 +44,14 @@ def output_options(function: F) -> F:
 
 
 class Output:
-    """Prints rows in the mode that was asked for."""
+    """Prints rows in the chosen mode."""
 
     def __init__(self, mode: Mode = "human") -> None:
         self.mode = mode
 
     @property
     def is_human(self) -> bool:
-        """Whether a person reads."""
+        """Whether the output is for a person."""
         return self.mode == "human"
 
     def rows(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -100,7 +100,7 @@ class Output:
                 click.echo(f"{click.style(name.ljust(width), bold=True)}  {_plain(value)}")
 
     def render(self, *items: "RenderableType") -> None:
-        """Rich things on stdout; without a terminal no colour and no wrapping to its width."""
+        """Print rich renderables on stdout; without a terminal uncoloured and unwrapped."""
         console = console_for(sys.stdout)
         for item in items:
             console.print(item, soft_wrap=not console.is_terminal)
@@ -118,17 +118,17 @@ class Output:
 
 
 def hint(text: str) -> None:
-    """What to do next, on stderr."""
+    """Print what to do next, on stderr."""
     click.echo(click.style(text, dim=True), err=True)
 
 
 def note(text: str) -> None:
-    """What happened, on stderr."""
+    """Print what happened, on stderr."""
     click.echo(text, err=True)
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is taken away. Raises `UsageError` without a terminal and without `--yes`."""
+    """Ask before something is removed. Raises `UsageError` without a terminal and without `--yes`."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -167,7 +167,7 @@ def size(count: float) -> str:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: numbers of SQL are numbers, and what is no number is null."""
+    """JSON that every reader accepts: SQL decimals are numbers, NaN and infinity are null."""
     return json.dumps(_jsonable(value), default=str, ensure_ascii=False, indent=indent, allow_nan=False)
 
 
