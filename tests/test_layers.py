@@ -37,11 +37,9 @@ MAX_FILES = 20
 LARGE_FOLDERS = {"openr_data/cli", "openr_data/exchange/formats"}
 
 # Three lists that only get shorter: what was there before its rule.
-TOO_LONG = {"inference/policies/transformers.py", "inference/rewards/transformers.py"}
+TOO_LONG = {"inference/policies/transformers.py"}
 TOO_FULL = {"openr_data/grading/math"}
-NAMED_TWICE = {
-    "Comparison", "Entry", "Estimate", "Group", "_Located", "_Request", "_Server", "_Work",
-}  # fmt: skip
+NAMED_TWICE = {"Comparison", "Entry", "Estimate", "Group", "_Located", "_Request"}
 
 
 def module_name(path: Path) -> str:
