@@ -37,7 +37,7 @@ MAX_FILES = 20
 LARGE_FOLDERS = {"openr_data/cli", "openr_data/exchange/formats"}
 
 # Three lists that only get shorter: what was there before its rule.
-TOO_LONG = {"inference/policies/transformers.py"}
+TOO_LONG: set[str] = set()
 TOO_FULL = {"openr_data/grading/math"}
 NAMED_TWICE = {"Comparison", "Entry", "Estimate", "Group", "_Located", "_Request"}
 

@@ -16,6 +16,8 @@ from ..types import (
     SearchResult,
     Solution,
     StepScores,
+    TokenCompletion,
+    Weights,
 )
 
 
@@ -36,6 +38,27 @@ class Policy(Protocol):
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]: ...
 
     def steps_of(self, text: str) -> tuple[str, ...]: ...
+
+
+class TokenPolicy(Protocol):
+    """A language model under training: token ids in and out, and weights that are replaced while it is at work.
+
+    The n samples of one call share one prompt and are a function of its tokens, `n`, the sampling and the weights. A
+    completion holds the log-probability of each of its tokens under the model's own distribution and the `version` of
+    the weights that drew it. `load_weights` waits for the samples under way; versions grow.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    async def sample_tokens(self, ids: Sequence[int], n: int, sampling: Sampling) -> Sequence[TokenCompletion]: ...
+
+    def load_weights(self, weights: Weights, version: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Backend(Policy, Protocol):

@@ -6,6 +6,7 @@ from .sampling import Completion, Ended, FinishReason, Prefix, SampledStep, Samp
 from .scoring import StepScores
 from .search import Candidate, NodeState, SearchNode, SearchResult
 from .spending import Budget, Usage
+from .tokens import TokenCompletion, Weights
 
 __all__ = [
     "Budget",
@@ -32,6 +33,8 @@ __all__ = [
     "Solution",
     "StepLabel",
     "StepScores",
+    "TokenCompletion",
     "Usage",
     "Verdict",
+    "Weights",
 ]

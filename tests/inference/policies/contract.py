@@ -81,7 +81,7 @@ def opened(name: str, folder: Path) -> Iterator[Subject]:
         yield Subject(name, scripted(), lambda: 0, scripted, is_model=False)
     elif name == "transformers":
         with closing(transformers_policy()) as policy:
-            yield Subject(name, policy, lambda: len(policy._open), transformers_policy)
+            yield Subject(name, policy, lambda: policy.requests_under_way, transformers_policy)
     elif name == "openai":
         with (
             closing(transformers_policy()) as model,
@@ -91,7 +91,7 @@ def opened(name: str, folder: Path) -> Iterator[Subject]:
             yield Subject(
                 name,
                 speaker,
-                lambda: speaker.requests_under_way + server.under_way + len(model._open),
+                lambda: speaker.requests_under_way + server.under_way + model.requests_under_way,
                 lambda: server_policy(server.url),
             )
     elif name == "openai over vllm":

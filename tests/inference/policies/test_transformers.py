@@ -21,7 +21,7 @@ from transformers import (
 
 from openr_data.catalogs.arithmetic.tokenizer import train_tokenizer
 from openr_data.errors import InputError, PolicyError, PolicyLost
-from openr_data.inference.policies import transformers as transformers_local
+from openr_data.inference.policies import row_batch
 from openr_data.inference.policies.transformers import TransformersPolicy
 from openr_data.types import Completion, Prefix, Sampling
 
@@ -97,16 +97,16 @@ def test_close_calls_are_settled_by_reading_the_row_alone(
     request = (PREFIXES[0], 3, Sampling(seed=2, max_tokens=8))
     (usual,) = ask(policy, request)
     read: list[int] = []
-    real = transformers_local._Batch._alone
+    real = row_batch.RowBatch._alone
 
     def counted(self: Any, row: int) -> torch.Tensor:
         read.append(row)
         return real(self, row)
 
     # With margins this wide every draw and every log-probability is a close call.
-    monkeypatch.setattr(transformers_local._Batch, "_alone", counted)
-    monkeypatch.setattr(transformers_local, "MARGIN", 3.0)
-    monkeypatch.setattr(transformers_local, "LOGPROB_MARGIN", 1.0)
+    monkeypatch.setattr(row_batch.RowBatch, "_alone", counted)
+    monkeypatch.setattr(row_batch, "MARGIN", 3.0)
+    monkeypatch.setattr(row_batch, "LOGPROB_MARGIN", 1.0)
     (settled,) = ask(policy, request)
     assert settled == usual
     assert len(read) == sum(reply.n_tokens for reply in settled) + len(settled)
@@ -123,13 +123,13 @@ def test_more_samples_than_rows_come_in_order_and_differ(policy: TransformersPol
 def test_the_log_probability_is_that_of_the_model(policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     # A random model writes bytes that encode differently together: the tokens have to be looked at.
     drawn: dict[int, list[int]] = {}
-    close = transformers_local._Batch._close
+    close = row_batch.RowBatch._close
 
     def watched(batch: Any, row: int, reason: Any, text: str | None) -> None:
         drawn[batch.rows[row].index] = batch.written[row, : batch.counts[row]].tolist()
         close(batch, row, reason, text)
 
-    monkeypatch.setattr(transformers_local._Batch, "_close", watched)
+    monkeypatch.setattr(row_batch.RowBatch, "_close", watched)
     model = AutoModelForCausalLM.from_pretrained(policy.entry.path).eval()
     tokenizer = AutoTokenizer.from_pretrained(policy.entry.path)
     sampling = Sampling(temperature=0.7, seed=3, max_tokens=10)
