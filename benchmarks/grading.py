@@ -31,7 +31,7 @@ from typing import Any
 from openr_data.grading import MathGrader, compare_exactly, extract
 from openr_data.grading.cache import GradeCache
 from openr_data.grading.math.equivalence import _read
-from openr_data.grading.math.tokens import tokens
+from openr_data.grading.math.parsing.tokens import tokens
 from openr_data.grading.workers import WorkerLimits
 from openr_data.types import Verdict
 

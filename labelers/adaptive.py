@@ -72,7 +72,7 @@ class AdaptiveConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
+class _WrongRollout:
     """A wrong rollout and the first step of it that is bad (0-based), or None if it is not located."""
 
     drawn: Drawn
@@ -116,7 +116,7 @@ class Adaptive:
         labelled = [_labels(evidence, item) for item in located]
         for drawn in distinct(root.rollouts, Verdict.CORRECT)[: self.config.correct_solutions]:
             evidence.close(drawn.solution, Verdict.CORRECT)
-            labelled.append(_labels(evidence, _Located(drawn, None)))
+            labelled.append(_labels(evidence, _WrongRollout(drawn, None)))
         return evidence.labeling(Outcome.LABELLED, labelled, len(located))
 
     async def _screen(self, evidence: Evidence, root: State) -> None:
@@ -134,23 +134,25 @@ class Adaptive:
         if any(drawn.row.verdict is Verdict.INCORRECT for drawn in accepted):
             await self._screen(evidence, evidence.state(()))
         found = [
-            _Located(drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None)
+            _WrongRollout(
+                drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None
+            )
             for drawn in accepted
         ]
         # A later search may reach the answer through a step that an earlier one had ruled out. The loop ends, because
         # a solution has fewer doubtful steps each time.
         while (place := _ruled_out(evidence, found)) is not None:
             drawn = found[place].drawn
-            found[place] = _Located(drawn, await self._search(evidence, drawn, []))
+            found[place] = _WrongRollout(drawn, await self._search(evidence, drawn, []))
         errors = {item.drawn.path[item.error] for item in found if item.error is not None}
         outcome = Outcome.LABELLED
         if not errors and not any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted):
             outcome = Outcome.UNDECIDED
         return evidence.labeling(outcome, [_labels(evidence, item) for item in found], len(errors))
 
-    async def _search_all(self, evidence: Evidence, root: State) -> list[_Located]:
+    async def _search_all(self, evidence: Evidence, root: State) -> list[_WrongRollout]:
         pool = distinct(root.rollouts, Verdict.INCORRECT)
-        located: dict[str, _Located] = {}
+        located: dict[str, _WrongRollout] = {}
         for _ in range(self.config.searches):
             for node in [node for node in located if node in evidence.certified]:
                 pool.insert(0, located.pop(node).drawn)
@@ -162,7 +164,7 @@ class Adaptive:
             error = await self._search(evidence, chosen, pool)
             if error is None:
                 continue
-            located[chosen.path[error - len(chosen.prefix)]] = _Located(chosen, error)
+            located[chosen.path[error - len(chosen.prefix)]] = _WrongRollout(chosen, error)
             # A prefix where the policy erred once is the cheapest place to find its next error.
             before = evidence.state(chosen.solution[:error])
             if self.config.expand and not before.rollouts:
@@ -267,7 +269,7 @@ def _repeated(evidence: Evidence, node: str) -> float:
     return 1 - len(evidence.children[node]) / n if n else 0.0
 
 
-def _ruled_out(evidence: Evidence, found: Sequence[_Located]) -> int | None:
+def _ruled_out(evidence: Evidence, found: Sequence[_WrongRollout]) -> int | None:
     """The place of a located error that a correct rollout has passed through since."""
     for place, item in enumerate(found):
         if item.error is not None and item.drawn.path[item.error] in evidence.certified:
@@ -289,7 +291,7 @@ def _is_open(evidence: Evidence, drawn: Drawn, located: Set[str]) -> bool:
     return (not drawn.prefix or drawn.row.node_id in evidence.certified) and located.isdisjoint(drawn.path)
 
 
-def _labels(evidence: Evidence, item: _Located) -> tuple[Solution, LabelSet]:
+def _labels(evidence: Evidence, item: _WrongRollout) -> tuple[Solution, LabelSet]:
     """Label the steps good up to the error and bad there; without a location, good as far as they are certified."""
     drawn = item.drawn
     nodes = _nodes(evidence, drawn)[1:]

@@ -21,17 +21,7 @@ from dataclasses import dataclass
 
 from openr_data.engine.protocols import Grader, Policy
 from openr_data.label_rule import independent_label, step_label
-from openr_data.types import (
-    Budget,
-    Labeling,
-    LabelSet,
-    Outcome,
-    Question,
-    Sampling,
-    Solution,
-    StepLabel,
-    Verdict,
-)
+from openr_data.types import Budget, Labeling, LabelSet, Outcome, Question, Sampling, Solution, StepLabel, Verdict
 
 from .rollouts import Evidence, State, Steps
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from .engine.versions import versions
 from .errors import OpenRError
 from .grading.cache import GradeCache
-from .jobs.job import versions
 from .models import model_entry
 from .store import Store
 from .store.remote import Place, RemotePath, place

@@ -7,7 +7,7 @@ import click
 
 from ..display.plots import check_plot, plot_comparison
 from ..display.terminal import money
-from ..evaluation.label_figures import Comparison, Contender, Share
+from ..evaluation.label_figures import Contender, MethodComparison, Share
 from ..evaluation.labels import compare
 from ..store import Store
 from .output import Output, hint, note, output_options
@@ -91,7 +91,7 @@ def compare_(store: str, /, name: str, methods: str, truth: str, plot: str, out:
         hint(f"Drawn to {plot}{without}.")
 
 
-def _tables(found: Comparison, out: Output) -> None:
+def _tables(found: MethodComparison, out: Output) -> None:
     """Print figures as rows and methods as columns, then values by tenths, then every pair."""
     names = [item.name for item in found.contenders]
     figures = [*FIGURES, *(QUALITY if found.truth else ())]
@@ -120,7 +120,7 @@ def _bins(contenders: Sequence[Contender]) -> Iterator[list[str]]:
         yield [f"{low:.1f} to {low + 0.1:.1f}", *cells]
 
 
-def _pairs(found: Comparison) -> Iterator[list[str]]:
+def _pairs(found: MethodComparison) -> Iterator[list[str]]:
     for pair in found.pairs:
         agreement = pair.agreement
         yield [
@@ -129,7 +129,7 @@ def _pairs(found: Comparison) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def _told(found: Comparison) -> Iterator[str]:
+def _told(found: MethodComparison) -> Iterator[str]:
     """Remarks that belong to the figures."""
     if found.truth:
         told = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in found.truth.items())

@@ -5,14 +5,14 @@ from typing import Any
 
 from ..display.terminal import duration, money
 from ..engine.prices import Price
-from ..jobs.estimate import Case, Estimate
+from ..jobs.estimate import Case, CostEstimate
 from ..jobs.plan import Plan
 from .output import Output
 
 _COUNTED = ("requests", "completions", "prompt_tokens", "completion_tokens")
 
 
-def show_estimate(estimate: Estimate, plan: Plan, price: Price | None, out: Output) -> None:
+def show_estimate(estimate: CostEstimate, plan: Plan, price: Price | None, out: Output) -> None:
     """Print an estimate: a table of facts for people, every number under its own name for machines."""
     config = plan.config
     facts: dict[str, Any] = {
@@ -42,7 +42,7 @@ def show_estimate(estimate: Estimate, plan: Plan, price: Price | None, out: Outp
     out.facts(facts)
 
 
-def _for_people(estimate: Estimate, policy: str, price: Price | None) -> dict[str, str]:
+def _for_people(estimate: CostEstimate, policy: str, price: Price | None) -> dict[str, str]:
     lines = {name: _both(estimate, name) for name in _COUNTED}
     if price is None:
         lines["cost"] = f"no price of {policy} is known (catalog, or prices.toml of the store)"
@@ -66,7 +66,7 @@ def _for_people(estimate: Estimate, policy: str, price: Price | None) -> dict[st
     return lines
 
 
-def _both(estimate: Estimate, name: str) -> str:
+def _both(estimate: CostEstimate, name: str) -> str:
     most: int = getattr(estimate.at_most, name)
     typical: Case | None = estimate.typical
     return (f"about {getattr(typical, name):,}, " if typical else "") + f"at most {most:,}"

@@ -20,10 +20,10 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from ..engine.versions import versions
 from ..errors import UsageError
 from ..evaluation.labels import MEMORY, Listed, listed_methods, select
 from ..ids import config_id, label_id
-from ..jobs.job import versions
 from ..reasons import KEY as REASONS
 from ..schema import LABELS, QUESTIONS, SOLUTIONS
 from ..store import Dataset, Snapshot, View, query, storage

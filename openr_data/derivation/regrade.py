@@ -24,9 +24,9 @@ from typing import Any, Final, TypeVar
 
 from ..engine.protocols import Grader
 from ..engine.rollout_steps import StepCuts
+from ..engine.versions import versions
 from ..grading.rollout import graded_answer
 from ..ids import config_id
-from ..jobs.job import versions
 from ..store import Dataset, View
 from ..store.refs import Snapshot, now
 from ..store.rows import question_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import MissingDependency, UsageError
-from ..evaluation.label_figures import Comparison, Contender
+from ..evaluation.label_figures import Contender, MethodComparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def drawing(path: str) -> Iterator["Figure"]:
         figure.savefig(path, metadata=metadata)
 
 
-def plot_comparison(comparison: Comparison, path: str) -> list[str]:
+def plot_comparison(comparison: MethodComparison, path: str) -> list[str]:
     """Write the plot to a file, .svg or .png; return the names of the methods that it leaves out.
 
     Each method is one point: the exact hits (with 95 % interval) and the F1 of "bad" over completion tokens per located
@@ -104,7 +104,7 @@ def _cost(method: Contender) -> float | None:
     return method.tokens_per_located
 
 
-def _draw(figure: "Figure", comparison: Comparison, shown: Sequence[Contender]) -> None:
+def _draw(figure: "Figure", comparison: MethodComparison, shown: Sequence[Contender]) -> None:
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(shown))]
     panels: list[list[_Point]] = [[], []]
     for method, colour in zip(shown, colours, strict=True):

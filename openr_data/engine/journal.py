@@ -46,7 +46,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """The header of one record: the question that asked, the request, and what was paid.
 
     `place` is None if the payload cannot be read. `is_scores`: a reward model's record, not a policy's.
@@ -184,7 +184,7 @@ class Journal:
         self._end += len(record)
         self._dirty = True
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """The headers of all records that check, in order; counts those that do not in `damaged`."""
         self.damaged = 0
         segment, index, broken = 0, 0, True
@@ -210,7 +210,7 @@ class Journal:
                 # A record whose stream has lost a piece cannot be read, but it was paid for.
                 self.damaged += broken
                 place = None if broken else (segment, index)
-                yield Entry(place, question, key, stem, _usage(fields), bool(flags & _SCORES))
+                yield JournalEntry(place, question, key, stem, _usage(fields), bool(flags & _SCORES))
                 index += 1
 
     def _payload(self, place: Place) -> bytes:

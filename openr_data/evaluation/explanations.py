@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from ..engine.protocols import ReasoningReward
+from ..engine.reward import open_reward
 from ..errors import InputError, UsageError
-from ..jobs.reward import open_reward
 from ..reasons import MOST, ReasonedStep
 from ..registry import load
 

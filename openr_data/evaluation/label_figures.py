@@ -223,7 +223,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MethodComparison:
     """Contenders in the order asked for, and every pair of them.
 
     `truth` is the number of solutions by kind of truth, `unreadable` of those that an oracle could not judge because

@@ -14,7 +14,7 @@ from ..errors import UnknownName, UsageError
 from ..labels import Agreement
 from ..store import View, query
 from ..store.refs import DatasetName
-from .label_figures import Bin, Calibration, Comparison, Contender, Pair, Quality, Share
+from .label_figures import Bin, Calibration, Contender, MethodComparison, Pair, Quality, Share
 from .truth import BY_PEOPLE, HUMAN, ORACLE, find_truth, oracles
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SHORT: Final = 6
 _READ: Final = "questions solutions labels jobs question_costs"
 
 
-def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Comparison:
+def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> MethodComparison:
     """Compare methods of a snapshot, by default all but the labels of people.
 
     `methods` are names of methods, ids of jobs (the beginning is enough) or `method/job`; `truth` is "oracle", "human"
@@ -60,7 +60,7 @@ def compare(view: View, methods: Sequence[str] = (), truth: str = "") -> Compari
         qualities = _qualities(connection)
         contenders = [replace(item, quality=qualities.get(i, item.quality)) for i, item in enumerate(contenders)]
     pairs = tuple(_pairs(connection, chosen))
-    return Comparison(name, true_labels.counts, tuple(contenders), pairs, true_labels.unreadable)
+    return MethodComparison(name, true_labels.counts, tuple(contenders), pairs, true_labels.unreadable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..engine.protocols import RewardBackend
+from ..engine.reward import open_reward
 from ..errors import InputError, UsageError
 from ..ids import content_hash
 from ..jobs.job import Job
-from ..jobs.reward import open_reward
 from ..models import model_entry
 from ..overlap import count_seen
 from ..prm_format import prm_formats

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..engine.protocols import RewardBackend
+from ..engine.reward import check_reward, open_reward
 from ..errors import UsageError
 from ..jobs.job import Job
 from ..jobs.plan import Plan
-from ..jobs.reward import check_reward, open_reward
 from ..jobs.start import JobRun, Progress, RunOptions, run_plan, run_plan_async, silent
 from ..models import model_entry
 from ..overlap import count_seen

@@ -9,7 +9,7 @@ from ..store import View
 from ..store.query import quoted
 from ..store.rows import question_of, record_of
 from ..types import Question, Record
-from .formats.format import Format, Group, Row, Tally
+from .formats.format import Format, QuestionGroup, Row, Tally
 from .selection import Selection, select_records
 
 AT_ONCE: Final = 5_000
@@ -49,7 +49,7 @@ def read_groups(
     where: str = "",
     selection: Selection | None = None,
     nodes: bool = False,
-) -> Iterator[Group]:
+) -> Iterator[QuestionGroup]:
     """The chosen records, question by question, in the order of their ids; a few thousand are in memory at a time.
 
     Raises `InputError` for a condition that fails or a balance that cannot be met.
@@ -75,7 +75,7 @@ def read_groups(
             question = questions[name]
             of_question = [_record(question, row) for row in rows]
             tally.rows += len(of_question)
-            yield Group(question, of_question, trees.get(name, ()))
+            yield QuestionGroup(question, of_question, trees.get(name, ()))
 
 
 def _reads(view: View, condition: str, selection: Selection, tally: Tally) -> Iterator[tuple[str, str]]:
@@ -136,7 +136,7 @@ def _questions(view: View, form: Format, tally: Tally, method: str, where: str) 
         for row in rows:
             if row["question_id"] in wanted:
                 tally.rows += 1
-                yield from form.write(Group(question_of(row), ()), tally)
+                yield from form.write(QuestionGroup(question_of(row), ()), tally)
 
 
 def _nodes(view: View, between: str) -> dict[str, list[Row]]:

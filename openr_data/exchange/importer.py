@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ..engine.versions import versions
 from ..errors import InputError
 from ..ids import config_id, content_hash, label_id, process_ids, question_id
-from ..jobs.job import versions
 from ..schema import LABELS, QUESTIONS, SOLUTIONS
 from ..store import Dataset, Snapshot, View, storage
 from ..store.refs import now

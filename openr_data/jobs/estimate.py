@@ -28,7 +28,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class CostEstimate:
     """`typical` comes from `questions` finished questions of the job `measured`, the speed from the job `timed`."""
 
     at_most: Case
@@ -46,7 +46,7 @@ class Estimate:
         return self.typical.completion_tokens / self.tokens_per_second
 
 
-def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
+def estimate(store: Store | None, plan: Plan, price: Price | None) -> CostEstimate:
     """Estimate a job from the worst case of its method and the jobs of the store."""
     at_most = _at_most(plan, price)
     jobs = [(job, _config(job), _numbers(job)) for job in (Job.all(store) if store else [])]
@@ -55,7 +55,7 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
     order = sorted(jobs, key=lambda item: (item[0].job_id != config.job_id(), item[0].result() is None))
     like = next((item for item in order if item[1] and _is_like(item[1], config) and item[2].get("done")), None)
     timed = next((item for item in jobs if item[1] and _is_as_fast(item[1], config) and _speed(item[2])), None)
-    estimated = Estimate(at_most)
+    estimated = CostEstimate(at_most)
     if like is not None:
         share = len(plan.questions) / like[2]["done"]
         if like[0].result() is None and like[2].get("completion_tokens"):
@@ -67,7 +67,7 @@ def estimate(store: Store | None, plan: Plan, price: Price | None) -> Estimate:
         hours = (like[2].get("gpu_hours") or 0.0) * share
         paid = Usage(**usage, **tokens, cached_tokens=cached)
         cost = price.cost(paid, hours) if price else None
-        estimated = Estimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
+        estimated = CostEstimate(at_most, Case(**usage, **tokens, cost=cost), like[0].job_id, like[2]["done"])
     if timed is not None:
         estimated = replace(estimated, tokens_per_second=_speed(timed[2]), timed=timed[0].job_id)
     return estimated

@@ -12,10 +12,8 @@ The id is a hash of the configuration: the same command resumes the job, a chang
 """
 
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from typing import Any
 
 from ..checked_lines import CheckedLines, write_whole
 from ..config import as_dict, read_toml, to_toml
+from ..engine.versions import versions
 from ..errors import InputError, JobError, UnknownName, UsageError
 from ..ids import config_id
 from ..registry import SEARCHES
@@ -32,8 +31,6 @@ from ..store import Store
 from ..store.refs import now
 from ..store.storage import storage_error
 from .config import CONFIGS, LABEL, SEARCH, JobConfig
-
-PACKAGES = ("openr-data", "pyarrow", "duckdb", "deltalake", "torch", "transformers", "accelerate", "vllm")
 
 TAIL = 65_536
 """Bytes at the end of the events file that `last_event` reads."""
@@ -240,14 +237,3 @@ def _event(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) else None
-
-
-def versions() -> dict[str, str]:
-    """The versions of the packages that shape a result; those that are not installed are left out."""
-    numbers = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            numbers[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return numbers

@@ -4,9 +4,9 @@ import json
 from typing import Literal
 
 from ..config import as_dict
+from ..engine.versions import versions
 from ..store.refs import now
 from .config import SEARCH, JobConfig
-from .job import versions
 from .progress import Status
 from .worker import Worker
 

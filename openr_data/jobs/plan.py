@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..config import build, resolve
 from ..engine.protocols import Backend, Grader, Labeler, RewardBackend, Search
+from ..engine.reward import open_reward
 from ..errors import JobError, UnknownName, UsageError
 from ..grading.graders import check_grader, load_grader
 from ..models import model_entry
@@ -18,7 +19,6 @@ from .config import CONFIGS, LABEL, SEARCH, JobConfig, LabelConfig, SearchConfig
 from .job import Job
 from .questions import questions_digest, read_given, read_questions
 from .recipe import Expected
-from .reward import open_reward
 
 SAMPLING: Final = ("temperature", "top_p", "max_tokens")
 """Options of the sampling, which `-o` takes beside those of the method."""

@@ -15,12 +15,13 @@ from typing import TypedDict, Unpack
 from ..engine.prices import Price
 from ..engine.protocols import Backend, Grader, Labeler, RewardBackend, Search
 from ..engine.scheduler import Failure, run
+from ..engine.versions import versions
 from ..errors import Interrupted, OpenRError
 from ..store import Dataset
 from ..store.refs import now
 from ..types import Question, Solution
 from .config import JobConfig, LabelConfig, SearchConfig
-from .job import Job, versions
+from .job import Job
 from .label import LabelWork
 from .limits import Limits
 from .outcome import Outcome, conclude

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pytest
 
 from openr_data.cli import COMMANDS
+from openr_data.engine import reward as reward_module
 from openr_data.errors import InputError, PolicyLost
 from openr_data.inference.rewards.server import RewardServer
-from openr_data.jobs import reward as reward_module
 from openr_data.jobs.job import Job
 from openr_data.overlap import SEEN_FILE, fingerprint
 from openr_data.store import Dataset, Store

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from openr_data.display.plots import check_plot, plot_comparison
 from openr_data.errors import MissingDependency, UsageError
-from openr_data.evaluation.label_figures import Comparison, Contender, Quality, Share
+from openr_data.evaluation.label_figures import Contender, MethodComparison, Quality, Share
 
 Drawn = Callable[..., tuple[Figure, list[str]]]
 
@@ -26,8 +26,8 @@ def a_contender(name: str, tokens: int | None = 7_000, hits: int = 80, missed: i
     return Contender(name, name, "j", tokens=tokens, **{"located": 10, "quality": quality, **more})
 
 
-def a_comparison(*contenders: Contender, name: str = "d") -> Comparison:
-    return Comparison(name, {"oracle": 1_200}, contenders, ())
+def a_comparison(*contenders: Contender, name: str = "d") -> MethodComparison:
+    return MethodComparison(name, {"oracle": 1_200}, contenders, ())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from openr_data.engine.accounts import Account
 from openr_data.engine.prices import Price
 from openr_data.errors import MissingDependency, StoreError, UnknownName, UsageError
 from openr_data.evaluation import truth
-from openr_data.evaluation.label_figures import Comparison, Contender, Quality, Share
+from openr_data.evaluation.label_figures import Contender, MethodComparison, Quality, Share
 from openr_data.evaluation.labels import compare
 from openr_data.exchange.formats.format import NoOptions
 from openr_data.exchange.formats.processbench import ProcessBenchFormat
@@ -85,7 +85,7 @@ def spend(dataset: Dataset, job: str, *questions: tuple[int, int], price: Price 
     dataset.append("jobs", rows, f"{job}/costs", 1)
 
 
-def one(found: Comparison) -> Contender:
+def one(found: MethodComparison) -> Contender:
     (contender,) = found.contenders
     return contender
 

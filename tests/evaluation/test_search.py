@@ -9,12 +9,7 @@ import pytest
 from openr_data.derivation.regrade import regrade
 from openr_data.engine.protocols import Policy, RewardModel
 from openr_data.errors import InputError
-from openr_data.evaluation.search_candidates import (
-    SearchCandidate,
-    SearchedQuestion,
-    group_answers,
-    read_candidates,
-)
+from openr_data.evaluation.search_candidates import SearchCandidate, SearchedQuestion, group_answers, read_candidates
 from openr_data.evaluation.search_figures import evaluate
 from openr_data.grading import MathGrader
 from openr_data.grading.math.text_graders import ChoiceGrader

@@ -13,7 +13,7 @@ from openr_data.errors import PolicyLost
 from openr_data.grading import MathGrader
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs import Job, LabelConfig, Status, run_label
-from openr_data.jobs.estimate import Case, Estimate, donors, estimate
+from openr_data.jobs.estimate import Case, CostEstimate, donors, estimate
 from openr_data.jobs.limits import Limits
 from openr_data.jobs.plan import Plan
 from openr_data.models import model_entry
@@ -128,7 +128,7 @@ def test_a_cost_is_told_only_where_the_price_is_known() -> None:
 def test_where_nothing_is_known_nothing_is_said(store: Store) -> None:
     for where in (None, store):
         found = estimate(where, planned(), PRICE)
-        assert found == Estimate(found.at_most)
+        assert found == CostEstimate(found.at_most)
         assert (found.typical, found.seconds, found.tokens_per_second) == (None, None, 0.0)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 from ...labels import soft_label
 from ...trees import QuestionTree, TreeNode
 from ...types import Record
-from .format import Group, Tally, decode, hard, plain_value
+from .format import QuestionGroup, Tally, decode, hard, plain_value
 from .prefix_tree import PrefixEntry, as_read
 from .remainder import processes, remainder
 
 
 def entries_of(
-    group: Group, name: str, joint: str, threshold: float, tally: Tally, between: str | None = None
+    group: QuestionGroup, name: str, joint: str, threshold: float, tally: Tally, between: str | None = None
 ) -> Iterator[tuple[dict[str, Any], list[PrefixEntry]]]:
     """Return the rows of a question: those read in this layout unchanged, and one for all other records and the nodes.
 

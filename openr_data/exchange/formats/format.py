@@ -62,7 +62,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class QuestionGroup:
     """All records of one question in the order of their solutions, with its nodes if the format needs them.
 
     A node is a mapping with the columns of the table `nodes`; the root is the node without a parent.
@@ -85,7 +85,7 @@ class Format(Protocol):
         """Read the questions or records of a row. Raises `BadRow` for a row that cannot be read."""
         ...
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write the rows of one question."""
         ...
 

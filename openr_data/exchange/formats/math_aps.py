@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 from ...ids import question_id
 from ...types import Question, Record
 from .evidence_tree import entries_of
-from .format import BadRow, Group, Row, Tally, decode, text_of
+from .format import BadRow, QuestionGroup, Row, Tally, decode, text_of
 from .prefix_tree import PrefixEntry, entry_label, entry_value, records_of
 from .remainder import extras
 
@@ -69,7 +69,7 @@ class MathApsFormat:
     def _new_question(self, text: str, answer: str) -> Question:
         return Question(question_id(text, answer), text, answer.strip(), self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write the rows as they were read, and one row for the other records and the nodes of the question."""
         for rest, entries in entries_of(group, "math_aps", JOINT, self._config.threshold, tally, _joiner(group, tally)):
             prompt = rest.get("question", group.question.question)
@@ -89,7 +89,7 @@ class MathApsFormat:
             yield whole_row(group.question, rest, prefixes)
 
 
-def _joiner(group: Group, tally: Tally) -> str:
+def _joiner(group: QuestionGroup, tally: Tally) -> str:
     """Return the text between two steps of the new row: the processes' common joiner, else `JOINT`."""
     joiners = {str(decode(record.metadata).get("joiner", JOINT)) for record in group.records} or {JOINT}
     if len(joiners) > 1:

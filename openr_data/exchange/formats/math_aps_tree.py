@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from ...ids import question_id
 from ...types import Question, Record
 from .evidence_tree import entries_of
-from .format import BadRow, Group, Row, Tally
+from .format import BadRow, QuestionGroup, Row, Tally
 from .math_aps import MathApsOptions, head_of, value_fields, whole_row
 from .prefix_tree import PrefixEntry, entry_label, entry_value, records_of
 
@@ -57,7 +57,7 @@ class MathApsTreeFormat:
     def _new_question(self, text: str, answer: str) -> Question:
         return Question(question_id(text, answer), text, answer.strip(), self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write the rows as they were read, and one row for the other records and the nodes of the question."""
         for rest, entries in entries_of(group, "math_aps_tree", "", self._config.threshold, tally):
             prompt = rest.get("question", group.question.question)

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from ...ids import question_id
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, Row, Tally, all_judged, decode, encode, lose_values
+from .format import BadRow, QuestionGroup, Row, Tally, all_judged, decode, encode, lose_values
 from .question_cut import cut_tagged
 
 TAG = "ки"
@@ -73,7 +73,7 @@ class MathShepherdFormat:
         metadata = encode({"task": task} if task else {})
         return Question(question_id(text, ""), text, "", self._source, split=self._split, metadata=metadata)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a process ends before its first unjudged step."""
         task = decode(group.question.metadata).get("task") or group.question.source
         for record in group.records:

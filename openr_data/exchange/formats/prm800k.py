@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from ...ids import content_hash, question_id
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, Row, Tally, encode, judged, lose_values
+from .format import BadRow, QuestionGroup, Row, Tally, encode, judged, lose_values
 from .remainder import processes, remainder, remember
 
 _ANSWER: Final = "# Answer"
@@ -132,7 +132,7 @@ class Prm800kFormat:
         metadata = encode({} if solution is None else {"ground_truth_solution": solution})
         return Question(question_id(text, gold), text, gold, self._source, split=self._split, metadata=metadata)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write the rows as they were read, and one row per other record.
 
         The process of a new row ends before its first unjudged step.

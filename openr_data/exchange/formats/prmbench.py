@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 from ...ids import question_id, solution_id
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, NoOptions, Row, Tally, all_judged, lose_values, text_of, texts_of
+from .format import BadRow, NoOptions, QuestionGroup, Row, Tally, all_judged, lose_values, text_of, texts_of
 from .remainder import extras, processes, remainder, remember
 
 _TEXTS: Final = ("idx", "classification", "question", "original_question", "reason")
@@ -64,7 +64,7 @@ class PrmBenchFormat:
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a process ends before its first unjudged step.
 
         A record from another source has no original: its `original_process` and `modified_steps` are empty.

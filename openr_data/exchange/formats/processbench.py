@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ...ids import question_id, solution_id
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, NoOptions, Row, Tally, judged, lose_values, text_of, texts_of
+from .format import BadRow, NoOptions, QuestionGroup, Row, Tally, judged, lose_values, text_of, texts_of
 from .remainder import extras, processes, remainder, remember
 
 _KNOWN = frozenset(("id", "generator", "problem", "steps", "final_answer_correct", "label"))
@@ -58,7 +58,7 @@ class ProcessBenchFormat:
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a record without a first error is left out unless all its steps are judged."""
         question = group.question
         for record in processes(group, tally):

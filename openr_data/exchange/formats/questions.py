@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from ...grading.math.extract import extract_answer
 from ...ids import question_id
 from ...types import Question
-from .format import BadRow, Group, NoOptions, Row, Tally, decode, encode, text_of
+from .format import BadRow, NoOptions, QuestionGroup, Row, Tally, decode, encode, text_of
 
 TEXT_FIELDS: Final = ("problem", "question")
 _KNOWN: Final = frozenset((*TEXT_FIELDS, "answer", "level", "subject", "type", "split"))
@@ -60,7 +60,7 @@ class QuestionsFormat:
             metadata=metadata,
         )  # fmt: skip
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write the row of the question."""
         if group.records:
             tally.lose("processes with their labels", len(group.records))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final, Literal
 from ...ids import question_id
 from ...types import Provenance, Question, Record
 from .conversation import as_messages, messages_of
-from .format import BadRow, Group, Row, Tally
+from .format import BadRow, QuestionGroup, Row, Tally
 from .remainder import extras, processes, remainder, remember
 from .soft_labels import Labels, read_labels, written_labels
 from .tagged_text import White, layout, rendered
@@ -92,7 +92,7 @@ class QwenFormat:
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a process ends before its first unjudged step."""
         options = self._config
         for record in processes(group, tally):

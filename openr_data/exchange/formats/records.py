@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from ...ids import question_id
 from ...reasons import reasons_of
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, NoOptions, Row, Tally, decode, encode, plain_value, text_of, texts_of
+from .format import BadRow, NoOptions, QuestionGroup, Row, Tally, decode, encode, plain_value, text_of, texts_of
 
 _TEXTS: Final = ("answer", "source", "split", "level", "subject")
 _PROVENANCE: Final = {provenance.name.lower(): int(provenance) for provenance in Provenance}
@@ -76,7 +76,7 @@ class RecordsFormat:
             label_metadata=label_metadata,
         )
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record."""
         fields = {name: getattr(group.question, name) for name in ("question", *_TEXTS)}
         fields["metadata"] = decode(group.question.metadata)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ...types import Record
-from .format import Group, Row, Tally, decode, encode, plain_value
+from .format import QuestionGroup, Row, Tally, decode, encode, plain_value
 
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
@@ -37,7 +37,7 @@ def survives(value: float) -> bool:
     return plain_value(struct.unpack("f", struct.pack("f", value))[0]) == value
 
 
-def processes(group: Group, tally: Tally) -> list[Record]:
+def processes(group: QuestionGroup, tally: Tally) -> list[Record]:
     """Return the records of a group; a question without any is counted as lost."""
     if not group.records:
         tally.lose("questions without a process")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from ...ids import question_id
 from ...types import Provenance, Question, Record
 from .conversation import as_messages, messages_of
-from .format import BadRow, Group, Row, Tally, all_judged, lose_values
+from .format import BadRow, QuestionGroup, Row, Tally, all_judged, lose_values
 from .question_cut import cut_question, is_recoverable
 from .remainder import extras, processes, remainder, remember
 
@@ -69,7 +69,7 @@ class RlhflowFormat:
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a process ends before its first unjudged step."""
         question = group.question.question
         for record in processes(group, tally):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from ...ids import question_id
 from ...types import Provenance, Question, Record
-from .format import BadRow, Group, Row, Tally, text_of, texts_of
+from .format import BadRow, QuestionGroup, Row, Tally, text_of, texts_of
 from .remainder import extras, processes, remainder, remember
 from .soft_labels import Labels, read_labels, written_labels
 
@@ -69,7 +69,7 @@ class TrlFormat:
     def _new_question(self, text: str) -> Question:
         return Question(question_id(text, ""), text, "", self._source, split=self._split)
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row per record; a process ends before its first unjudged step."""
         options = self._config
         for record in processes(group, tally):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from ...ids import question_id
 from ...types import Question
 from .conversation import as_messages, messages_of
-from .format import BadRow, Group, Row, Tally, encode
+from .format import BadRow, QuestionGroup, Row, Tally, encode
 from .remainder import extras, remainder
 
 _KNOWN = frozenset(("data_source", "prompt", "ability", "reward_model", "extra_info"))
@@ -87,7 +87,7 @@ class VerlFormat:
             return plain
         return content.strip().removesuffix(instruction).strip() if instruction else content.strip()
 
-    def write(self, group: Group, tally: Tally) -> Iterator[Row]:
+    def write(self, group: QuestionGroup, tally: Tally) -> Iterator[Row]:
         """Write one row for the question; its processes are counted as lost."""
         question = group.question
         if group.records:

@@ -13,7 +13,7 @@ from itertools import combinations
 from ...types import Grade, Verdict
 from ..groups import Groups, grouped, joined
 from .equivalence import plain_number
-from .tokens import Tokens, tokens
+from .parsing.tokens import Tokens, tokens
 
 GradeAll = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[Grade]]]
 """The grades of many (answer, gold) pairs."""

@@ -14,15 +14,15 @@ from itertools import pairwise
 from typing import Final
 
 from ...types import Verdict
-from . import exact
-from .exact import Expression, TooHard
-from .expressions import SEPARATORS
-from .functions import NotUnderstood
 from .guards import refusal, repaired
-from .parser import MATRICES, parse
+from .parsing import exact
+from .parsing.exact import Expression, TooHard
+from .parsing.expressions import SEPARATORS
+from .parsing.functions import NotUnderstood
+from .parsing.parser import MATRICES, parse
+from .parsing.tokens import Tokens, readings, tokens
+from .parsing.values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 from .sameness import same_value, unless_rounded
-from .tokens import Tokens, readings, tokens
-from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 
 _BEYOND: Final = frozenset({"'", "\\ldots", "\\to", "\\equiv", "\\sim", "\\ne", "\\mathbb", "\\overline", "?"})
 _DANGLING: Final = frozenset({"+", "*", "/", "^", "_", "<", ">", "\\le", "\\ge", "\\ne", "="})

@@ -21,7 +21,7 @@ from ..workers import WorkerLimits, Workers
 from .cluster import cluster_by_value
 from .equivalence import Comparison, compare_exactly
 from .final_answer_grader import FinalAnswerGrader
-from .tokens import Tokens, tokens
+from .parsing.tokens import Tokens, tokens
 
 MOST_REMEMBERED: Final = 100_000
 """Symbolic comparisons kept in the process."""

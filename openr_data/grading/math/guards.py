@@ -7,7 +7,7 @@ recognises each of them, and its verdict is unknown with a reason, before any pa
 import re
 from typing import Final
 
-from .tokens import unbolded
+from .parsing.tokens import unbolded
 
 LONGEST_ANSWER: Final = 2_000
 """Characters; a longer answer is not compared."""

@@ -4,7 +4,7 @@ from decimal import Decimal, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
 from typing import Final
 
-from .exact import Expression, Polynomial
+from .parsing.exact import Expression, Polynomial
 
 _PRECISION: Final = 60
 _CONSTANTS: Final = {

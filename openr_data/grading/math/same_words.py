@@ -7,8 +7,8 @@ unknown: a wrong "no" is worse than an honest doubt.
 from itertools import takewhile
 from typing import Final
 
-from .values import Group, Interval, Quantity, Union, Value, Word
-from .words import NUMERAL_WORDS
+from .parsing.values import Group, Interval, Quantity, Union, Value, Word
+from .parsing.words import NUMERAL_WORDS
 
 _UNKNOWN_WORDS: Final = frozenset({"yes", "no", "true", "false"})
 _NOTHING: Final = frozenset({"none", "no solution", "no solutions", "empty set", "no real solutions", "nothing"})

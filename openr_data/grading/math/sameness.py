@@ -8,16 +8,16 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
-from . import exact
-from .exact import Expression, number
-from .functions import NotUnderstood
-from .intervals import as_interval
-from .parser import parse
+from .parsing import exact
+from .parsing.exact import Expression, number
+from .parsing.functions import NotUnderstood
+from .parsing.intervals import as_interval
+from .parsing.parser import parse
+from .parsing.tokens import Tokens
+from .parsing.units import UNIT_LETTERS, measure
+from .parsing.values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 from .rounding import is_float_of, is_rounding
 from .same_words import same_words, word_and_other
-from .tokens import Tokens
-from .units import UNIT_LETTERS, measure
-from .values import Equation, Group, Interval, Named, Option, Quantity, Union, Value, Word
 
 EXACT_DIGITS: Final = 10
 ROUNDED_DIGITS: Final = 3

@@ -8,7 +8,7 @@ from ...types import Grade, Verdict
 from ..groups import Groups, grouped, grouped_by_text
 from .equivalence import exact_number
 from .final_answer_grader import FinalAnswerGrader
-from .tokens import tokens
+from .parsing.tokens import tokens
 
 _CORRECT: Final = Grade(Verdict.CORRECT)
 _INCORRECT: Final = Grade(Verdict.INCORRECT)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openr_data.exchange.formats.format import Format, Group, Row, Tally
+from openr_data.exchange.formats.format import Format, QuestionGroup, Row, Tally
 from openr_data.ids import question_id
 from openr_data.types import Question, Record
 
@@ -31,7 +31,7 @@ def stored(record: Record) -> Record:
     return replace(record, value=tuple(values))
 
 
-def groups(items: Iterable[Question | Record]) -> Iterator[Group]:
+def groups(items: Iterable[Question | Record]) -> Iterator[QuestionGroup]:
     """Group the records by question; a solution with one label set appears once."""
     found: dict[str, tuple[Question, dict[tuple[str, ...], Record]]] = {}
     for item in items:
@@ -40,7 +40,7 @@ def groups(items: Iterable[Question | Record]) -> Iterator[Group]:
         if isinstance(item, Record):
             records.setdefault(item.steps, stored(item))
     for question, records in found.values():
-        yield Group(question, list(records.values()))
+        yield QuestionGroup(question, list(records.values()))
 
 
 def rewritten(kind: type, row: Row, **options: Any) -> list[Row]:
@@ -54,7 +54,7 @@ def rewritten(kind: type, row: Row, **options: Any) -> list[Row]:
 
 def write(kind: type, records: Sequence[Record], tally: Tally | None = None, **options: Any) -> list[Row]:
     """Write the records of one question as rows."""
-    group = Group(records[0].question, records)
+    group = QuestionGroup(records[0].question, records)
     return list(make(kind, **options).write(group, tally or Tally()))
 
 

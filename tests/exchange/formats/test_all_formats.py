@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openr_data.exchange.formats.format import BadRow, Group, Tally
+from openr_data.exchange.formats.format import BadRow, QuestionGroup, Tally
 from openr_data.exchange.formats.math_aps import MathApsFormat
 from openr_data.exchange.formats.math_aps_tree import MathApsTreeFormat
 from openr_data.exchange.formats.math_shepherd import MathShepherdFormat
@@ -138,7 +138,7 @@ def test_what_one_format_reads_every_other_writes_or_counts(one: type, other: ty
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind is not MathShepherdFormat])
 def test_a_question_without_a_process_is_written_or_counted(kind: type) -> None:
     tally = Tally()
-    rows = list(make(kind).write(Group(a_record().question, []), tally))
+    rows = list(make(kind).write(QuestionGroup(a_record().question, []), tally))
     assert rows or tally.lost == {"questions without a process": 1}
 
 
@@ -146,7 +146,7 @@ def test_a_question_without_a_process_is_written_or_counted(kind: type) -> None:
 def test_hard_labels_read_back_as_they_were_written(kind: type) -> None:
     for label in ((1, 1, -1), (1, 1, 1), (-1,)):
         record = a_record(label, outcome=label[-1] == 1)
-        (row,) = make(kind).write(Group(record.question, [record]), Tally())
+        (row,) = make(kind).write(QuestionGroup(record.question, [record]), Tally())
         (found,) = make(kind).read(row, Tally())
         assert isinstance(found, Record)
         assert (found.question.question, found.steps, found.label) == (record.question.question, record.steps, label)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.exchange.formats.format import BadRow, Group, Tally
+from openr_data.exchange.formats.format import BadRow, QuestionGroup, Tally
 from openr_data.exchange.formats.math_aps import MathApsFormat, parents
 from openr_data.types import Provenance, Question
 from tests.exchange.formats.round_trip import a_record, groups, json_lines, make, read, rewritten, same, write
@@ -91,7 +91,7 @@ def test_a_row_without_steps_is_its_question() -> None:
     assert isinstance(found, Question)
     assert (found.question, found.answer) == ("Q", "4")
     assert tally.repaired == {"a row without steps: only the question is read": 1}
-    assert list(make(MathApsFormat).write(Group(found, []), tally)) == []
+    assert list(make(MathApsFormat).write(QuestionGroup(found, []), tally)) == []
     assert tally.lost == {"questions without a process": 1}
 
 
@@ -106,7 +106,7 @@ def test_two_rows_of_one_question_stay_two_and_a_broken_one_is_rebuilt() -> None
     (group,) = groups(items)
     assert list(form.write(group, Tally())) == rows
     tally = Tally()
-    first, second = form.write(Group(group.question, group.records[1:]), tally)
+    first, second = form.write(QuestionGroup(group.question, group.records[1:]), tally)
     assert first == rows[1]
     assert second == a_row(("\n\nb", 1.0))
     assert tally.lost == {"the layout of a row that has lost some of its records": 1}
@@ -125,7 +125,7 @@ NODES: list[dict[str, Any]] = [
 def test_nodes_give_the_values_and_what_is_written_reads_back_to_the_same_labels() -> None:
     record = a_record((1, -1, -1), value=(0.5, 0.0, None))
     tally = Tally()
-    (row,) = make(MathApsFormat).write(Group(record.question, [record], NODES), tally)
+    (row,) = make(MathApsFormat).write(QuestionGroup(record.question, [record], NODES), tally)
     text = record.question.question
     assert row["reasoning_steps"] == [
         {"solution_prefix": text, "mc_value": 0.5},
@@ -149,13 +149,13 @@ def test_nodes_give_the_values_and_what_is_written_reads_back_to_the_same_labels
 
 def test_nodes_alone_are_written_too() -> None:
     question = a_record().question
-    (row,) = make(MathApsFormat).write(Group(question, [], NODES[:5]), Tally())
+    (row,) = make(MathApsFormat).write(QuestionGroup(question, [], NODES[:5]), Tally())
     assert len(row["reasoning_steps"]) == 4
-    (row,) = make(MathApsFormat).write(Group(question, [], NODES[1:2]), Tally())
+    (row,) = make(MathApsFormat).write(QuestionGroup(question, [], NODES[1:2]), Tally())
     assert row["reasoning_steps"] == [{"solution_prefix": question.question, "mc_value": 0.5}]
     tally = Tally()
     unmeasured = {**NODES[1], "n_rollouts": 0, "n_correct": 0}
-    assert list(make(MathApsFormat).write(Group(question, [], [unmeasured]), tally)) == []
+    assert list(make(MathApsFormat).write(QuestionGroup(question, [], [unmeasured]), tally)) == []
     assert tally.lost == {"questions without a process": 1}
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from openr_data.exchange.formats.format import Group, Tally
+from openr_data.exchange.formats.format import QuestionGroup, Tally
 from openr_data.exchange.formats.math_aps import MathApsFormat
 from openr_data.types import Record
 from tests.conftest import a_question
@@ -24,7 +24,7 @@ def written(*joiners: str | None) -> tuple[list[str], Tally]:
         for place, joiner in enumerate(joiners)
     ]
     form = MathApsFormat(MathApsFormat.config_type(), "test", "")
-    (row,) = form.write(Group(question, records), tally)
+    (row,) = form.write(QuestionGroup(question, records), tally)
     return [step["solution_prefix"] for step in row["reasoning_steps"]], tally
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.exchange.formats.format import BadRow, Group, Tally
+from openr_data.exchange.formats.format import BadRow, QuestionGroup, Tally
 from openr_data.exchange.formats.math_aps import MathApsFormat
 from openr_data.exchange.formats.math_aps_tree import MathApsTreeFormat
 from openr_data.types import Question
@@ -127,7 +127,7 @@ def test_nodes_beside_rows_that_are_written_as_they_were_are_counted() -> None:
     tally = Tally()
     records = read(MathApsTreeFormat, TREE)
     node = {"node_id": "r", "parent_id": None, "step": "", "n_rollouts": 1, "n_correct": 1, "certified": False}
-    (out,) = make(MathApsTreeFormat).write(Group(records[0].question, records, [node]), tally)
+    (out,) = make(MathApsTreeFormat).write(QuestionGroup(records[0].question, records, [node]), tally)
     assert same(out, TREE)
     assert tally.lost == {"nodes of questions whose rows are written as they were read": 1}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openr_data.exchange.formats.files import read_rows
-from openr_data.exchange.formats.format import BadRow, Group, NoOptions, Tally
+from openr_data.exchange.formats.format import BadRow, NoOptions, QuestionGroup, Tally
 from openr_data.exchange.formats.questions import QuestionsFormat
 from openr_data.types import Question
 
@@ -33,14 +33,14 @@ def test_math_and_gsm8k_rows_are_read() -> None:
     assert (found[0].level, found[0].subject) == ("Level 3", "Algebra")
     assert json.loads(found[0].metadata)["unique_id"] == "x/1"
     assert (found[4].subject, found[4].level) == ("Geometry", "")
-    assert [next(iter(FORM.write(Group(question, ()), Tally()))) for question in found] == rows
+    assert [next(iter(FORM.write(QuestionGroup(question, ()), Tally()))) for question in found] == rows
 
 
 def test_a_row_of_math_as_published_gets_its_answer_from_the_solution() -> None:
     row = {"problem": "2+2?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{4}$, not \\boxed."}
     question = read(row)
     assert (question.answer, question.subject, question.level) == ("4", "Algebra", "Level 1")
-    assert next(iter(FORM.write(Group(question, ()), Tally()))) == row
+    assert next(iter(FORM.write(QuestionGroup(question, ()), Tally()))) == row
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_real_files_are_read_whole_and_written_as_they_were(shared_data: Pat
         rows = [row for _, row in read_rows(str(shared_data / name)) if isinstance(row, dict)]
         questions = [read(row) for row in rows]
         assert len({question.question_id for question in questions}) == count
-        assert [next(iter(FORM.write(Group(question, ()), Tally()))) for question in questions] == rows
+        assert [next(iter(FORM.write(QuestionGroup(question, ()), Tally()))) for question in questions] == rows
         if "gsm8k" in name:
             assert all(question.answer.lstrip("-").replace(".", "").isdigit() for question in questions)
     assert sum(not question.answer.strip() for question in questions) == 0

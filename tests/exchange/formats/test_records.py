@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openr_data.exchange.formats.format import BadRow, Group, NoOptions, Tally, plain_value
+from openr_data.exchange.formats.format import BadRow, NoOptions, QuestionGroup, Tally, plain_value
 from openr_data.exchange.formats.records import RecordsFormat
 from openr_data.ids import question_id
 from openr_data.types import Provenance, Question, Record
@@ -72,14 +72,14 @@ def records(draw: st.DrawFn) -> Record:
 @settings(max_examples=300, deadline=None)
 def test_any_record_comes_back_from_its_row_as_it_was(record: Record) -> None:
     form, tally = make(RecordsFormat), Tally()
-    (row,) = form.write(Group(record.question, [record]), tally)
+    (row,) = form.write(QuestionGroup(record.question, [record]), tally)
     row = json.loads(json.dumps(row, ensure_ascii=False))
     (found,) = form.read(row, tally)
     assert isinstance(found, Record)
     assert stored(found) == record
     assert not tally.lost
     assert not tally.repaired
-    (again,) = form.write(Group(record.question, [record]), tally)
+    (again,) = form.write(QuestionGroup(record.question, [record]), tally)
     assert same(dict(again), row)
 
 
@@ -87,7 +87,7 @@ def test_any_record_comes_back_from_its_row_as_it_was(record: Record) -> None:
 @settings(max_examples=300, deadline=None)
 def test_a_value_is_within_a_millionth_of_what_it_was(value: float) -> None:
     record = read(a_row(value=[value, None]))
-    (row,) = make(RecordsFormat).write(Group(record.question, [record]), Tally())
+    (row,) = make(RecordsFormat).write(QuestionGroup(record.question, [record]), Tally())
     assert math.isclose(row["value"][0], value, rel_tol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_every_share_of_rollouts_comes_back(n: int) -> None:
     for k in range(n + 1):
         value = struct.unpack("f", struct.pack("f", k / n))[0]
         record = read(a_row(value=[value, None]))
-        (row,) = make(RecordsFormat).write(Group(record.question, [record]), Tally())
+        (row,) = make(RecordsFormat).write(QuestionGroup(record.question, [record]), Tally())
         assert struct.pack("f", row["value"][0]) == struct.pack("f", value)
 
 
@@ -153,7 +153,7 @@ def test_a_row_without_steps_is_a_question(steps: Any) -> None:
 
 def test_several_records_of_a_question_are_several_rows_in_their_order() -> None:
     one, two = read(a_row()), read(a_row(steps=["c"], label=[0], completer="x"))
-    rows = list(make(RecordsFormat).write(Group(one.question, [two, one]), Tally()))
+    rows = list(make(RecordsFormat).write(QuestionGroup(one.question, [two, one]), Tally()))
     assert [row["steps"] for row in rows] == [["c"], ["a", "b"]]
     assert [row["completer"] for row in rows] == ["x", ""]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from openr_data.exchange.formats.format import BadRow, Group, Tally
+from openr_data.exchange.formats.format import BadRow, QuestionGroup, Tally
 from openr_data.exchange.formats.verl import VerlFormat
 from openr_data.types import Question
 from tests.exchange.formats.round_trip import a_record, make, rewritten, same
@@ -50,7 +50,7 @@ def test_an_instruction_is_no_part_of_the_question() -> None:
 def test_questions_from_elsewhere_are_written_and_their_processes_counted() -> None:
     tally = Tally()
     record = a_record()
-    (row,) = make(VerlFormat, instruction="Think.").write(Group(record.question, [record]), tally)
+    (row,) = make(VerlFormat, instruction="Think.").write(QuestionGroup(record.question, [record]), tally)
     assert row["prompt"] == [{"role": "user", "content": "What is 1 + 1?\nThink."}]
     assert row["reward_model"] == {"style": "rule", "ground_truth": "2"}
     assert (row["data_source"], row["ability"]) == ("elsewhere", "math")
@@ -60,7 +60,7 @@ def test_questions_from_elsewhere_are_written_and_their_processes_counted() -> N
 
 def test_a_question_without_a_gold_answer_is_counted() -> None:
     tally = Tally()
-    assert len(list(make(VerlFormat).write(Group(Question("0" * 32, "Q", "", "s"), []), tally))) == 1
+    assert len(list(make(VerlFormat).write(QuestionGroup(Question("0" * 32, "Q", "", "s"), []), tally))) == 1
     assert tally.lost == {"questions without a gold answer (`ground_truth` is empty)": 1}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from openr_data.grading import compare, compare_exactly, exact_number
 from openr_data.grading.math.equivalence import PARSER_FAILED, _read
-from openr_data.grading.math.tokens import tokens
+from openr_data.grading.math.parsing.tokens import tokens
 from openr_data.types import Verdict
 
 C, I, U = Verdict.CORRECT, Verdict.INCORRECT, Verdict.UNKNOWN  # noqa: E741

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.grading.math.tokens import readings, tokens
+from openr_data.grading.math.parsing.tokens import readings, tokens
 
 
 @pytest.mark.parametrize(

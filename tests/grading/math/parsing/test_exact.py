@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openr_data.grading.math import exact
-from openr_data.grading.math.exact import Expression, TooHard, Undefined, add, decide, divide, multiply, number, power
+from openr_data.grading.math.parsing import exact
+from openr_data.grading.math.parsing.exact import (
+    Expression,
+    TooHard,
+    Undefined,
+    add,
+    decide,
+    divide,
+    multiply,
+    number,
+    power,
+)
 
 SMALL = st.fractions(min_value=-5, max_value=5, max_denominator=6)
 ATOMS = st.sampled_from(["x", "y", "pi", "i"]).map(exact.atom)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.protocols import RewardBackend
 from ..errors import UsageError
 from ..registry import load
+from .protocols import RewardBackend
 
 
 def open_reward(
