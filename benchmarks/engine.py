@@ -277,8 +277,8 @@ def kills(python: str, trials: int, limit: int, seed: int) -> None:
         done = subprocess.run(command, cwd=stormy, env=environment, check=True, capture_output=True, text=True)
         result = json.loads(done.stdout)
         same = contents(Store.open(calm / "openr-store").view("arithmetic"))
-        found = contents(Store.open(stormy / "openr-store").view("arithmetic"))
-        equal = sum(len(set(same[name]) & set(found[name])) for name in FACTS)
+        resumed = contents(Store.open(stormy / "openr-store").view("arithmetic"))
+        equal = sum(len(set(same[name]) & set(resumed[name])) for name in FACTS)
         rows = sum(map(len, same.values()))
         print(
             f"     {trials} kills (the server {trials // 5} times): {before:,} requests unbroken, "

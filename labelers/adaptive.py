@@ -133,7 +133,7 @@ class Adaptive:
             return evidence.labeling(Outcome.NO_SOLUTION)
         if any(drawn.row.verdict is Verdict.INCORRECT for drawn in accepted):
             await self._screen(evidence, evidence.state(()))
-        found = [
+        searched = [
             _WrongRollout(
                 drawn, await self._search(evidence, drawn, []) if drawn.row.verdict is Verdict.INCORRECT else None
             )
@@ -141,14 +141,14 @@ class Adaptive:
         ]
         # A later search may reach the answer through a step that an earlier one had ruled out. The loop ends, because
         # a solution has fewer doubtful steps each time.
-        while (place := _ruled_out(evidence, found)) is not None:
-            drawn = found[place].drawn
-            found[place] = _WrongRollout(drawn, await self._search(evidence, drawn, []))
-        errors = {item.drawn.path[item.error] for item in found if item.error is not None}
+        while (place := _ruled_out(evidence, searched)) is not None:
+            drawn = searched[place].drawn
+            searched[place] = _WrongRollout(drawn, await self._search(evidence, drawn, []))
+        errors = {item.drawn.path[item.error] for item in searched if item.error is not None}
         outcome = Outcome.LABELLED
         if not errors and not any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted):
             outcome = Outcome.UNDECIDED
-        return evidence.labeling(outcome, [_labels(evidence, item) for item in found], len(errors))
+        return evidence.labeling(outcome, [_labels(evidence, item) for item in searched], len(errors))
 
     async def _search_all(self, evidence: Evidence, root: State) -> list[_WrongRollout]:
         pool = distinct(root.rollouts, Verdict.INCORRECT)
@@ -269,9 +269,9 @@ def _repeated(evidence: Evidence, node: str) -> float:
     return 1 - len(evidence.children[node]) / n if n else 0.0
 
 
-def _ruled_out(evidence: Evidence, found: Sequence[_WrongRollout]) -> int | None:
+def _ruled_out(evidence: Evidence, searched: Sequence[_WrongRollout]) -> int | None:
     """The place of a located error that a correct rollout has passed through since."""
-    for place, item in enumerate(found):
+    for place, item in enumerate(searched):
         if item.error is not None and item.drawn.path[item.error] in evidence.certified:
             return place
     return None
@@ -298,9 +298,9 @@ def _labels(evidence: Evidence, item: _WrongRollout) -> tuple[Solution, LabelSet
     labels = certain_labels([node in evidence.certified for node in nodes])
     if item.error is not None:
         labels = located_labels(len(nodes), item.error)
-    told = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
+    step_labels = tuple(evidence.stopped_label(node, label) for node, label in zip(nodes, labels, strict=True))
     solution = evidence.solution(drawn.solution, drawn)
-    return solution, LabelSet(solution.solution_id, told)
+    return solution, LabelSet(solution.solution_id, step_labels)
 
 
 def _costs(drawn: Drawn, overhead: float) -> list[float]:

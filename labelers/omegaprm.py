@@ -195,18 +195,18 @@ class OmegaPRM:
         wrong = [_Candidate(evidence.state(()), drawn) for drawn in accepted if drawn.row.verdict is Verdict.INCORRECT]
         located = {id(item.drawn): await self._search(evidence, item, []) for item in wrong}
         for item in wrong:
-            found = located[id(item.drawn)]
-            if found is not None and found.node_id in evidence.certified:
+            error = located[id(item.drawn)]
+            if error is not None and error.node_id in evidence.certified:
                 located[id(item.drawn)] = await self._search(evidence, item, [])
         labelled: list[tuple[Solution, LabelSet]] = []
         for drawn in accepted:
-            found = located.get(id(drawn))
+            error = located.get(id(drawn))
             labels = certain_labels([node in evidence.certified for node in drawn.path])
-            if found is not None and found.node_id not in evidence.certified:
-                labels[found.error] = -1
-            told = tuple(self._step(evidence, drawn.steps[: i + 1], label) for i, label in enumerate(labels))
+            if error is not None and error.node_id not in evidence.certified:
+                labels[error.error] = -1
+            step_labels = tuple(self._step(evidence, drawn.steps[: i + 1], label) for i, label in enumerate(labels))
             solution = evidence.solution(drawn.steps, drawn)
-            labelled.append((solution, LabelSet(solution.solution_id, told)))
+            labelled.append((solution, LabelSet(solution.solution_id, step_labels)))
         errors = {item.node_id for item in located.values() if item and item.node_id not in evidence.certified}
         decided = errors or any(drawn.row.verdict is Verdict.CORRECT for drawn in accepted)
         return evidence.labeling(Outcome.LABELLED if decided else Outcome.UNDECIDED, labelled, len(errors))
@@ -225,9 +225,9 @@ class OmegaPRM:
             chosen = fresh[scores.index(max(scores))]
             pool.remove(chosen)
             chosen.state.visits += 1
-            found = await self._search(evidence, chosen, pool)
-            if found is not None:
-                located[found.node_id] = found
+            error = await self._search(evidence, chosen, pool)
+            if error is not None:
+                located[error.node_id] = error
         return list(located.values())
 
     def _priority(self, item: _Candidate, visits: int) -> float:
@@ -254,7 +254,7 @@ class OmegaPRM:
             terminal = evidence.terminals.get(state.node_id)
             if not state.rollouts and terminal is None:
                 if not left:
-                    # Certificates keep moving the search across zeros that were noise: there is no location.
+                    # Certificates keep moving the search across zeros that were noise: the error has no location.
                     return None
                 left -= 1
                 await self._probe(evidence, state)
@@ -290,15 +290,15 @@ class OmegaPRM:
                 self._step(evidence, item.solution[: depth + 1], label)
                 for depth, label in enumerate(located_labels(len(item.solution), item.error))
             )
-            labelled.append(self._told(evidence.solution(item.solution, item.candidate.drawn), labels))
+            labelled.append(self._label_set(evidence.solution(item.solution, item.candidate.drawn), labels))
         for drawn in distinct(root.rollouts, Verdict.CORRECT)[: self.config.correct_solutions]:
             steps = drawn.solution
             evidence.close(steps, Verdict.CORRECT)
             labels = tuple(self._step(evidence, steps[: depth + 1], 1) for depth in range(len(steps)))
-            labelled.append(self._told(evidence.solution(steps, drawn), labels))
+            labelled.append(self._label_set(evidence.solution(steps, drawn), labels))
         return labelled
 
-    def _told(self, solution: Solution, labels: tuple[StepLabel, ...]) -> tuple[Solution, LabelSet]:
+    def _label_set(self, solution: Solution, labels: tuple[StepLabel, ...]) -> tuple[Solution, LabelSet]:
         """A solution and its labels, with metadata on how to join its steps if these are pieces."""
         if self.config.split == "step":
             return solution, LabelSet(solution.solution_id, labels)

@@ -1,4 +1,4 @@
-"""The posterior over the first error of a wrong solution, and the probe that tells most about it per token.
+"""The posterior over the first error of a wrong solution, and the probe that informs most about it per token.
 
 A solution has M steps, and the first `good` of them are good. The first error e is one of the later steps (0-based);
 prefix m holds the steps before step m. A priori the error is the first step that no correct rollout has taken with
@@ -102,22 +102,22 @@ class FirstError:
         p = self.p_error
         entropies = [x * math.log(x) if x > 0 else 0.0 for x in p]
         now = -sum(entropies)
-        behind, h_behind = 1.0, sum(entropies)
+        after, h_after = 1.0, sum(entropies)
         best: Probe | None = None
         for i in range(len(p) - 1):
             # Prefix m = good + i + 1 is good if the error comes after its last step, step m - 1.
             m = self.good + i + 1
-            behind, h_behind = behind - p[i], h_behind - entropies[i]
-            if behind <= 1e-12:
+            after, h_after = after - p[i], h_after - entropies[i]
+            if after <= 1e-12:
                 break
-            before, h_before = 1.0 - behind, -now - h_behind
+            before, h_before = 1.0 - after, -now - h_after
             failing = math.exp(self.chance.log_failing(wave, self.passing[m]))
-            fail = before + behind * failing
-            success = max(behind * (1 - failing), 0.0)
+            fail = before + after * failing
+            success = max(after * (1 - failing), 0.0)
             scale = failing / fail
             after_fail = -(h_before - before * math.log(fail)) / fail
-            after_fail -= scale * (h_behind + behind * math.log(scale))
-            after_success = math.log(behind) - h_behind / behind
+            after_fail -= scale * (h_after + after * math.log(scale))
+            after_success = math.log(after) - h_after / after
             gain = now - fail * after_fail - success * after_success
             cost = wave * costs[m]
             if cost < math.inf and (best is None or gain / cost > best.gain / best.cost):

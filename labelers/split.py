@@ -65,33 +65,33 @@ _NUMBERED: Final = frozenset("no nos fig eq sec ch thm p pp vol art".split())
 
 def split_text(text: str, level: Level) -> tuple[str, ...]:
     """The smallest pieces of a text at a level; joined they are the text, none is blank unless all of it is."""
-    found: list[str] = []
+    pieces: list[str] = []
     start = 0
     for cut in (*_cuts(text, level), len(text)):
         piece = text[start:cut]
         is_blank = not piece.strip()
-        if is_blank and not found and cut < len(text):
+        if is_blank and not pieces and cut < len(text):
             # White space at the beginning belongs to the piece after it.
             continue
-        if is_blank and found:
-            found[-1] += piece
+        if is_blank and pieces:
+            pieces[-1] += piece
         elif piece:
-            found.append(piece)
+            pieces.append(piece)
         start = cut
-    assert JOINER.join(found) == text, "pieces that are not the text"
-    return tuple(found)
+    assert JOINER.join(pieces) == text, "pieces that are not the text"
+    return tuple(pieces)
 
 
 def pieces_of(text: str, level: Level, size: float) -> tuple[str, ...]:
     """The pieces of a text: units of `split_text`, joined from the beginning on up to `size` characters."""
-    found: list[str] = []
+    pieces: list[str] = []
     for unit in split_text(text, level):
-        if found and len(found[-1]) + len(unit) <= size:
-            found[-1] += unit
+        if pieces and len(pieces[-1]) + len(unit) <= size:
+            pieces[-1] += unit
         else:
-            found.append(unit)
-    assert JOINER.join(found) == text, "pieces that are not the text"
-    return tuple(found)
+            pieces.append(unit)
+    assert JOINER.join(pieces) == text, "pieces that are not the text"
+    return tuple(pieces)
 
 
 def piece_size(texts: Sequence[str], pieces: int) -> float:
@@ -129,10 +129,10 @@ class SplitPolicy:
             written = JOINER.join(prefix.steps)
             return await self._policy.sample(Prefix(prefix.question, (written,), open=True), n, sampling)
         # Samples from the question alone do not depend on pieces, so that those of other jobs can be reused.
-        found = await self._policy.sample(prefix, n, sampling)
+        samples = await self._policy.sample(prefix, n, sampling)
         if self._size is None:
-            self._size = piece_size([item.text for item in found], self._pieces)
-        return found
+            self._size = piece_size([item.text for item in samples], self._pieces)
+        return samples
 
     def steps_of(self, text: str) -> tuple[str, ...]:
         return pieces_of(text, self._level, self._size or 0.0)
@@ -140,24 +140,24 @@ class SplitPolicy:
 
 def _cuts(text: str, level: Level) -> list[int]:
     """The places where a text may be cut, in order; some leave blank pieces."""
-    found = set(_line_ends(text))
+    candidates = set(_line_ends(text))
     closed = [_BOX]
     if level == "sentence":
-        found.update(_sentence_ends(text))
+        candidates.update(_sentence_ends(text))
         closed.append(_FORMULA)
     elif level == "token":
-        found.update(match.end() for match in _TOKEN.finditer(text))
+        candidates.update(match.end() for match in _TOKEN.finditer(text))
         closed.append(_ANSWER)
     spans = sorted(match.span() for pattern in closed for match in pattern.finditer(text))
-    kept: list[int] = []
-    place = behind = 0
-    for cut in sorted(found):
+    cuts: list[int] = []
+    place = closed_until = 0
+    for cut in sorted(candidates):
         while place < len(spans) and spans[place][0] < cut:
-            behind = max(behind, spans[place][1])
+            closed_until = max(closed_until, spans[place][1])
             place += 1
-        if cut >= behind:
-            kept.append(cut)
-    return kept
+        if cut >= closed_until:
+            cuts.append(cut)
+    return cuts
 
 
 def _line_ends(text: str) -> Iterator[int]:

@@ -51,13 +51,13 @@ def diagnose(where: str | Path | RemotePath) -> Iterator[Check]:
 
 def _guarded(name: str, check: Callable[[], tuple[State, str]]) -> Check:
     try:
-        state, found = check()
+        state, finding = check()
     except (OpenRError, OSError) as error:
         return Check(name, "problem", str(error))
     except Exception as error:
         # The other checks run whatever is broken here.
         return Check(name, "problem", f"{type(error).__name__}: {error}")
-    return Check(name, state, found)
+    return Check(name, state, finding)
 
 
 def _how_to_install(name: str) -> str:

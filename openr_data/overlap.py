@@ -105,12 +105,12 @@ def normalised(question: str) -> str:
 
 def _plain(text: str) -> str:
     """NFKC that separates what NFKC joins: x² is x^2, 1¾ is 1 3/4, 2① is 2 1."""
-    found: list[str] = []
+    parts: list[str] = []
     for kind, group in groupby(text, lambda char: unicodedata.decomposition(char).partition(" ")[0]):
         chars = "".join(group)
         if kind in _SCRIPTS:
             script = unicodedata.normalize("NFKC", chars)
-            found.append(_SCRIPTS[kind] + (script if len(script) == 1 else f"{{{script}}}"))
+            parts.append(_SCRIPTS[kind] + (script if len(script) == 1 else f"{{{script}}}"))
         elif kind in ("<fraction>", "<circle>", "<square>", "<compat>"):
             # A ligature belongs to its word; a number does not belong to the number before it.
             for char in chars:
@@ -118,28 +118,28 @@ def _plain(text: str) -> str:
                 if kind == "<square>":
                     inner = unicodedata.decomposition(char).partition(" ")[2].split()
                     whole = "".join(_plain(chr(int(code, 16))) for code in inner)
-                found.append(f" {whole} " if _DIGIT.search(whole) else whole)
+                parts.append(f" {whole} " if _DIGIT.search(whole) else whole)
         else:
-            found.append(chars)
-    return unicodedata.normalize("NFKC", "".join(found))
+            parts.append(chars)
+    return unicodedata.normalize("NFKC", "".join(parts))
 
 
 def _tokens(text: str) -> list[str]:
     """Numbers, words, commands and single characters, without layout commands."""
-    found: list[str] = []
+    tokens: list[str] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match["dropped"] or token in _DROPPED or (token[0] == "\\" and token[1:].isspace()):
             continue
         token = _SYNONYMS.get(token, token)
-        if token == "}" and found[-2:-1] == ["{"] and len(found[-1]) == 1 and found[-1].isalnum():
-            found[-2:] = found[-1:]
-        elif len(token) > 1 and token.isdecimal() and found[-1:] == [r"\frac"]:
+        if token == "}" and tokens[-2:-1] == ["{"] and len(tokens[-1]) == 1 and tokens[-1].isalnum():
+            tokens[-2:] = tokens[-1:]
+        elif len(token) > 1 and token.isdecimal() and tokens[-1:] == [r"\frac"]:
             # TeX takes one digit for each part of the fraction.
-            found += [token[0], token[1], *filter(None, [token[2:]])]
+            tokens += [token[0], token[1], *filter(None, [token[2:]])]
         else:
-            found.append(token)
-    return found
+            tokens.append(token)
+    return tokens
 
 
 def _without_soft(tokens: list[str]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Draw tokens so that a sample depends on its seed alone, not on its neighbours in the batch.
 
-The uniform number behind token t of a sample is a hash of (seed, t) (splitmix64), and the token is the
+The uniform number of token t of a sample is a hash of (seed, t) (splitmix64), and the token is the
 inverse of the cumulative distribution at that number. Two batches that hold the same sample still differ in
-the order of floating-point sums; `draw` therefore says how far each number lies from the border to another
+the order of floating-point sums; `draw` therefore returns how far each number lies from the border to another
 token, so that a caller can settle the close calls in a way that does not depend on the batch.
 """
 
@@ -58,7 +58,7 @@ def draw(
     if bool((top_p < 1).any()):
         log_probabilities, edges = _nucleus(log_probabilities, top_p)
     cumulative = log_probabilities.exp().double().cumsum(-1)
-    # The last sum is 1 up to rounding: scale the number, so that it never falls behind the end.
+    # The last sum is 1 up to rounding: scale the number, so that it never falls after the end.
     target = (chance * cumulative[:, -1])[:, None]
     tokens = torch.searchsorted(cumulative, target, right=True).clamp(max=logits.shape[-1] - 1)
     below = torch.where(tokens > 0, cumulative.gather(1, (tokens - 1).clamp(min=0)), -1.0)
@@ -82,6 +82,6 @@ def _nucleus(log_probabilities: torch.Tensor, top_p: torch.Tensor) -> tuple[torc
     dropped = torch.zeros_like(beyond).scatter(1, order, beyond)
     # A row without a nucleus (top_p 1) keeps everything, whatever the rounding of its last sums.
     whole = (top_p >= 1)[:, None]
-    kept = log_probabilities.masked_fill(dropped & ~whole, -torch.inf)
+    remaining = log_probabilities.masked_fill(dropped & ~whole, -torch.inf)
     edges = torch.where(whole[:, 0], 1.0, distance.abs().min(-1).values)
-    return torch.log_softmax(kept, dim=-1), edges
+    return torch.log_softmax(remaining, dim=-1), edges

@@ -88,10 +88,10 @@ class ScriptedPolicy:
     def branches(self, question: str, steps: tuple[str, ...]) -> Sequence[Branch]:
         """The branches of a prefix; none at the end of a solution."""
         script = self._script
-        found = script(question, steps) if callable(script) else script.get(steps, ())
-        if found and sum(branch.probability for branch in found) != 1:
+        branches = script(question, steps) if callable(script) else script.get(steps, ())
+        if branches and sum(branch.probability for branch in branches) != 1:
             raise ValueError(f"the branches after {steps} do not add up to 1")
-        return found
+        return branches
 
     def paths(self, prefix: Prefix) -> Iterator[tuple[Fraction, Path]]:
         """All continuations of a closed prefix with their exact probabilities."""
@@ -105,27 +105,27 @@ class ScriptedPolicy:
                 stack.append((probability * branch.probability, (*path, branch.step)))
 
     def texts(self, prefix: Prefix) -> list[tuple[Fraction, str]]:
-        """All continuations of an open prefix, as the text behind it, with their exact probabilities.
+        """All continuations of an open prefix, as the text after it, with their exact probabilities.
 
         Raises `ValueError` for a prefix that no path of the script begins with.
         """
         written = join_steps(prefix.steps, self._separator)
-        found: list[tuple[Fraction, str]] = []
+        endings: list[tuple[Fraction, str]] = []
         stack: list[tuple[Fraction, Path]] = [(Fraction(1), ())]
         while stack:
             probability, path = stack.pop()
             text = join_steps(path, self._separator)
             branches = self.branches(prefix.question, path)
             if not branches and text.startswith(written):
-                found.append((probability, text[len(written) :]))
+                endings.append((probability, text[len(written) :]))
             for branch in reversed(branches):
                 longer = join_steps((*path, branch.step), self._separator)
                 if longer.startswith(written) or written.startswith(longer):
                     stack.append((probability * branch.probability, (*path, branch.step)))
-        total = sum(probability for probability, _ in found)
+        total = sum(probability for probability, _ in endings)
         if not total:
             raise ValueError(f"no path of the script begins with {written!r}")
-        return [(probability / total, text) for probability, text in found]
+        return [(probability / total, text) for probability, text in endings]
 
     async def sample(self, prefix: Prefix, n: int, sampling: Sampling) -> Sequence[Completion]:
         """n continuations of the prefix; a token is a word."""

@@ -58,7 +58,7 @@ class OpenAIServer:
         self._tokenizer = None if self.entry.template == "plain" else _tokenizer(self.entry.path, self.entry.revision)
         if self._tokenizer is not None:
             check_template(self.entry, self._tokenizer)
-        self._tells_tokens = True
+        self._reports_tokens = True
         self._own = OwnServers(
             "policy", self._name, self._served, max_requests=max_requests, patience=patience, timeout=timeout
         )
@@ -122,17 +122,17 @@ class OpenAIServer:
         return await self._ask_each(prompt, n, sampling)
 
     async def _ask_each(self, prompt: Any, n: int, sampling: Sampling) -> tuple[Completion, ...]:
-        if self._tells_tokens or n == 1:
+        if self._reports_tokens or n == 1:
             replies = await self._ask(prompt, n, sampling, sampling.seed)
             if replies is not None:
                 return replies
-            self._tells_tokens = False
+            self._reports_tokens = False
         seeds = [sampling.seed if n == 1 else derive_seed(sampling.seed, index) for index in range(n)]
         singles = await asyncio.gather(*(self._ask(prompt, 1, sampling, seed) for seed in seeds))
         if any(single is None for single in singles):
             raise PolicyError(
-                f"The server of {self._name} tells neither `logprobs` nor `usage`: the tokens of a reply cannot be "
-                "counted. Use a server that tells one of them."
+                f"The server of {self._name} reports neither `logprobs` nor `usage`: the tokens of a reply cannot be "
+                "counted. Use a server that reports one of them."
             )
         return tuple(item for single in singles if single for item in single)
 
@@ -149,7 +149,7 @@ class OpenAIServer:
             "seed": derive_seed(seed) % SEEDS,
             **self._served.plainly,
         }
-        if self._tells_tokens:
+        if self._reports_tokens:
             body["logprobs"] = 1
         stop = stop_strings(self.entry, sampling.stop)
         if stop:
@@ -160,7 +160,7 @@ class OpenAIServer:
             raise
         except PolicyError as error:
             # A server without log-probabilities or without n says so in its own words; asked simply, it may answer.
-            if self._tells_tokens and ("logprob" in str(error).lower() or (n > 1 and "`n`" in str(error))):
+            if self._reports_tokens and ("logprob" in str(error).lower() or (n > 1 and "`n`" in str(error))):
                 return None
             raise
         usage = reply.get("usage") or {}
@@ -176,7 +176,7 @@ class OpenAIServer:
                 text=str(choice.get("text") or ""),
                 n_tokens=count or 0,
                 ended=_ended(choice, self.entry.stop, sampling.stop),
-                # Servers tell the model's own distribution, not one that temperature or top_p have changed.
+                # Servers report the model's own distribution, not one that temperature or top_p have changed.
                 logprob=_logprob(choice) if is_own else None,
                 prompt_tokens=int(usage.get("prompt_tokens") or 0),
                 cached_tokens=None if cached is None else int(cached),
@@ -198,10 +198,10 @@ _NO_TEMPLATE: Final = _NoTemplate()
 
 
 def _tokens(choice: dict[str, Any], usage: dict[str, Any]) -> int | None:
-    """How many tokens were sampled: those whose log-probabilities came, else what the usage of a single sample says."""
-    told = (choice.get("logprobs") or {}).get("token_logprobs")
-    if told is not None:
-        return len(told)
+    """How many tokens were sampled: those whose log-probabilities came, else the usage of a single sample."""
+    logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
+    if logprobs is not None:
+        return len(logprobs)
     count = usage.get("completion_tokens")
     return None if count is None else int(count)
 
@@ -226,8 +226,8 @@ def _ended(choice: dict[str, Any], own: Sequence[str], asked: Sequence[str]) -> 
 
 
 def _logprob(choice: dict[str, Any]) -> float | None:
-    told = (choice.get("logprobs") or {}).get("token_logprobs")
-    return sum(told) if told is not None and None not in told else None
+    logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
+    return sum(logprobs) if logprobs is not None and None not in logprobs else None
 
 
 def _tokenizer(path: str, revision: str) -> Any:

@@ -58,9 +58,9 @@ class VLLMEngine:
             gpu_memory=gpu_memory,
             tensor_parallel=tensor_parallel,
         )
-        found = self._own.engine.vllm_config
-        self._places = int(found.scheduler_config.max_num_seqs)
-        cache = found.cache_config
+        settings = self._own.engine.vllm_config
+        self._places = int(settings.scheduler_config.max_num_seqs)
+        cache = settings.cache_config
         self._room = cache.num_gpu_blocks * cache.block_size if cache.num_gpu_blocks else None
 
     @property
@@ -117,7 +117,7 @@ class VLLMEngine:
             raise PolicyError(
                 f"A prompt of {len(ids)} tokens does not fit the {self._own.positions} positions of {self._name}."
             )
-        # vLLM tells the model's own distribution, not one that temperature or top_p have changed.
+        # vLLM reports the model's own distribution, not one that temperature or top_p have changed.
         is_own = sampling.temperature in (0, 1) and sampling.top_p == 1
 
         def request() -> SamplingParams:
@@ -139,7 +139,7 @@ class VLLMEngine:
 
         reply = await self._own.ask(lambda engine, number: engine.generate(tokens_input(list(ids)), request(), number))
         if any(item.finish_reason == "abort" for item in reply.outputs):
-            # Not by us, who would not be here: the engine was told to end.
+            # The engine ended: a request that this process cancels never gets here.
             raise self._own.gone()
         completions = tuple(
             Completion(

@@ -25,7 +25,7 @@ class OwnLoop:
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]], gone: Callable[[], PolicyLost]) -> T:
         """Run a coroutine here and await it from another loop. Raises what `gone` gives once the loop is closed."""
-        # What is handed over under the lock begins before the loop ends, and is told of it.
+        # What is handed over under the lock begins before the loop ends, and is cancelled with it.
         with self._lock:
             if self.closed:
                 raise gone()

@@ -72,7 +72,7 @@ class _Server:
     def rest(self, now: float, seconds: float = 0.0) -> float:
         """Leave it alone for a while, longer each time; return how long."""
         if now < self.rests_until:
-            # Of a hundred requests that fail together the first one tells; the others may only ask for longer.
+            # Of a hundred requests that fail together the first one counts; the others may only ask for a longer rest.
             self.rests_until = max(self.rests_until, now + seconds)
             return self.rests_until - now
         longest = min(LONGEST_REST, REST * 2.0 ** min(self.failures, 10))
@@ -134,12 +134,12 @@ class Servers:
                 reply = await self._send(f"{server.url}/{path}", body)
                 problem = self._judge(server, reply)
                 if not problem:
-                    found = reply.json()
-                    if isinstance(found, dict) and (is_whole is None or is_whole(found)):
+                    answer = reply.json()
+                    if isinstance(answer, dict) and (is_whole is None or is_whole(answer)):
                         server.well()
                         self._replied = time.monotonic()
-                        return found
-                    if isinstance(found, dict):
+                        return answer
+                    if isinstance(answer, dict):
                         raise ValueError("ended a request before its end")
                     problem = "answered with no JSON object"
                 failed += reply.status_code not in _TOO_MANY
@@ -169,7 +169,7 @@ class Servers:
                 await asyncio.sleep(min(LONGEST_REST, REST * 2.0**failed) * random.random())
 
     async def _send(self, url: str, body: Mapping[str, Any]) -> httpx.Response:
-        """One request. Given up while its connection is made it ends behind that: asyncio would lose it, open."""
+        """One request. If cancelled while its connection is made, it ends after that: asyncio would leave it open."""
         is_made = asyncio.Event()
         is_made.set()
 
@@ -209,23 +209,23 @@ class Servers:
         status = reply.status_code
         if status < 400:
             return ""
-        told = _message(reply)
+        message = _message(reply)
         if status in _TOO_MANY:
             server.too_many(time.monotonic())
             self._rest(server, _seconds(reply.headers.get("retry-after", "")))
-            return f"says {status}: {told}"
+            return f"says {status}: {message}"
         if status >= 500 or status == 408:
-            return f"says {status}: {told}"
+            return f"says {status}: {message}"
         if status in _REFUSED:
-            raise PolicyLost(f"{server.url} {_REFUSED[status]} ({status}: {told}).")
-        raise PolicyError(f"{server.url} refuses a request ({status}): {told}")
+            raise PolicyLost(f"{server.url} {_REFUSED[status]} ({status}: {message}).")
+        raise PolicyError(f"{server.url} refuses a request ({status}): {message}")
 
     def _rest(self, server: _Server, seconds: float = 0.0) -> None:
         pause = server.rest(time.monotonic(), seconds)
         asyncio.get_running_loop().call_later(pause + 0.001, self._wake)
 
     async def _take(self, near: str) -> _Server:
-        """A server with room; those who wait are served in their order."""
+        """A server with room; waiting requests are served in their order."""
         first = True
         while True:
             now = time.monotonic()
@@ -270,13 +270,13 @@ class Servers:
 def _message(reply: httpx.Response) -> str:
     """The server's own words, short."""
     try:
-        found = reply.json()
+        content = reply.json()
     except ValueError:
-        found = reply.text
-    if isinstance(found, dict):
-        found = found.get("error", found)
-        found = found.get("message", found) if isinstance(found, dict) else found
-    return " ".join(str(found).split())[:300] or reply.reason_phrase
+        content = reply.text
+    if isinstance(content, dict):
+        content = content.get("error", content)
+        content = content.get("message", content) if isinstance(content, dict) else content
+    return " ".join(str(content).split())[:300] or reply.reason_phrase
 
 
 def _seconds(text: str) -> float:

@@ -62,6 +62,6 @@ def cache_argument(model: Any) -> str:
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """The ids that end a completion."""
     ends = model.generation_config.eos_token_id
-    found = set(ends if isinstance(ends, list) else [ends])
-    found.add(tokenizer.eos_token_id)
-    return sorted(int(item) for item in found if item is not None)
+    tokens = set(ends if isinstance(ends, list) else [ends])
+    tokens.add(tokenizer.eos_token_id)
+    return sorted(int(item) for item in tokens if item is not None)

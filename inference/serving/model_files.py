@@ -16,8 +16,8 @@ def place(entry: ModelEntry) -> tuple[str, str]:
 def positions(config: Any) -> int | None:
     """How many positions the model has, where it says so."""
     config = config.get_text_config()
-    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    return int(found) if found else None
+    length = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return int(length) if length else None
 
 
 def revision(config: Any, entry: ModelEntry) -> str:

@@ -32,7 +32,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _ServerModel:
     """What one server says of the model."""
 
     name: str
@@ -48,29 +48,29 @@ def served_model(model: str, path: str, base_url: Sequence[str], how: str) -> Se
     """
     key = os.environ.get("OPENAI_API_KEY", "")
     urls = tuple(_checked(url) for url in base_url)
-    told = {url: _ask(url, key, model, path, how) for url in urls}
-    names = {item.name: url for url, item in told.items()}
+    models = {url: _ask(url, key, model, path, how) for url in urls}
+    names = {item.name: url for url, item in models.items()}
     if len(names) > 1:
         several = ", ".join(f"{name!r} ({url})" for name, url in names.items())
         raise InputError(f"The servers serve {model!r} under several names: {several}. Start them with the same name.")
     (name,) = names
-    plainly = _PLAINLY if all(item.owner in _OWNERS for item in told.values()) else {}
-    positions = min((item.positions for item in told.values() if item.positions), default=None)
+    plainly = _PLAINLY if all(item.owner in _OWNERS for item in models.values()) else {}
+    positions = min((item.positions for item in models.values() if item.positions), default=None)
     return ServedModel(urls, key, name, plainly, positions)
 
 
 def is_whole(reply: Mapping[str, Any]) -> bool:
-    """Whether every completion came to its end: a server that is told to stop answers with what it has."""
+    """Whether every completion came to its end: a server that is stopping answers with what it has."""
     return all(choice.get("finish_reason") != "abort" for choice in reply.get("choices") or ())
 
 
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise InputError(f"{url!r} is no address of a server; expected for example --base-url {DEFAULT_URL}")
+        raise InputError(f"{url!r} is not the address of a server; expected for example --base-url {DEFAULT_URL}")
     return url.rstrip("/")
 
 
-def _ask(url: str, key: str, model: str, path: str, how: str) -> _Told:
+def _ask(url: str, key: str, model: str, path: str, how: str) -> _ServerModel:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         reply = httpx.get(f"{url}/models", headers=headers, timeout=10.0)
@@ -90,7 +90,7 @@ def _ask(url: str, key: str, model: str, path: str, how: str) -> _Told:
     for name, item in models.items():
         if name in (model, path) or item.get("root") == path:
             length = item.get("max_model_len")
-            return _Told(name, str(item.get("owned_by") or ""), length if isinstance(length, int) else None)
+            return _ServerModel(name, str(item.get("owned_by") or ""), length if isinstance(length, int) else None)
     raise InputError(
         f"{url} does not serve {model!r} but {', '.join(sorted(models)) or 'nothing'}. Name that {how}, or "
         f"start the server with --served-model-name {model}"

@@ -1,7 +1,7 @@
 """A vLLM engine of this process, on a loop of its own: how it is set up, how its death is noticed, how it ends.
 
 The engine batches, caches prefixes and keeps its model in processes of its own. It outlives the loop of any one caller;
-cancelling a request frees its place in it. What dies is told to those who wait, and to those who come later.
+cancelling a request frees its place in it. Its death is an error for waiting and for later requests.
 """
 
 import asyncio
@@ -194,13 +194,13 @@ def is_cpu() -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What an error of vLLM says, in one line that ends as a sentence."""
-    told = getattr(error, "errors", None)
-    if not callable(told):
+    """The message of a vLLM error, in one line that ends as a sentence."""
+    errors = getattr(error, "errors", None)
+    if not callable(errors):
         return first_line(error)
     # Settings are checked by pydantic, whose first line only counts what is wrong.
-    found = dict.fromkeys(": ".join((*map(str, item["loc"]), item["msg"])) for item in told())
-    return sentence("; ".join(found))
+    problems = dict.fromkeys(": ".join((*map(str, item["loc"]), item["msg"])) for item in errors())
+    return sentence("; ".join(problems))
 
 
 def _options(entry: ModelEntry, commit: str | None) -> dict[str, Any]:

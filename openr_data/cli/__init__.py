@@ -87,7 +87,7 @@ def main() -> None:
         code = stop.exit_code
     except SystemExit:
         # Without its standalone mode click leaves this way for a broken pipe alone: a reader that has gone
-        # (head, less) is no failure. Our commands raise `Exit`.
+        # (head, less) is not a failure. Our commands raise `Exit`.
         code = 0
     except click.ClickException as error:
         error.show()
@@ -99,7 +99,7 @@ def main() -> None:
         click.echo(str(error), err=True)
         code = error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone: that is no failure. Python must not flush into it again.
+        # The reader (head, less) has gone: that is not a failure. Python must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:

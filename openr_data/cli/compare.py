@@ -54,7 +54,7 @@ QUALITY: Final[tuple[tuple[str, Callable[[Contender], str]], ...]] = (
 def compare_(store: str, /, name: str, methods: str, truth: str, plot: str, out: Output) -> None:
     """Compare the quality and the cost of the labeling methods of the dataset NAME or NAME@ref.
 
-    No policy is called. Quality is measured against the oracle of the questions' source, against people who labelled
+    No policy is called. Quality is measured against the oracle of the questions' source, against people that labelled
     the same solutions, or against the method of --truth; cost is what the jobs recorded. A method with several jobs
     is listed by job.
 
@@ -76,32 +76,34 @@ def compare_(store: str, /, name: str, methods: str, truth: str, plot: str, out:
     """
     if plot:
         check_plot(plot)
-    found = compare(Store.open(store).view(name), [item.strip() for item in methods.split(",") if item.strip()], truth)
+    comparison = compare(
+        Store.open(store).view(name), [item.strip() for item in methods.split(",") if item.strip()], truth
+    )
     if out.mode == "json":
-        out.facts(found.as_dict())
+        out.facts(comparison.as_dict())
     elif out.mode in ("human", "markdown"):
-        _tables(found, out)
+        _tables(comparison, out)
     else:
-        out.rows([item.as_dict() for item in found.contenders])
-    for sentence in _told(found):
+        out.rows([item.as_dict() for item in comparison.contenders])
+    for sentence in _remarks(comparison):
         note(sentence)
     if plot:
-        left_out = plot_comparison(found, plot)
+        left_out = plot_comparison(comparison, plot)
         without = f" without {', '.join(left_out)}: no tokens per first error, or no truth" if left_out else ""
         hint(f"Drawn to {plot}{without}.")
 
 
-def _tables(found: MethodComparison, out: Output) -> None:
+def _tables(comparison: MethodComparison, out: Output) -> None:
     """Print figures as rows and methods as columns, then values by tenths, then every pair."""
-    names = [item.name for item in found.contenders]
-    figures = [*FIGURES, *(QUALITY if found.truth else ())]
-    rows = [[figure, *(tell(item) for item in found.contenders)] for figure, tell in figures]
+    names = [item.name for item in comparison.contenders]
+    figures = [*FIGURES, *(QUALITY if comparison.truth else ())]
+    rows = [[figure, *(cell(item) for item in comparison.contenders)] for figure, cell in figures]
     tables = [(["figure", *names], [row for row in rows if any(row[1:])])]
-    if any(item.quality.calibration for item in found.contenders):
-        tables.append((["steps truly good, by value", *names], list(_bins(found.contenders))))
-    if found.pairs:
+    if any(item.quality.calibration for item in comparison.contenders):
+        tables.append((["steps truly good, by value", *names], list(_bins(comparison.contenders))))
+    if comparison.pairs:
         head = ["method", "other", "common solutions", "steps", "agreement", "kappa", "same first error"]
-        tables.append((head, list(_pairs(found))))
+        tables.append((head, list(_pairs(comparison))))
     for place, (columns, lines) in enumerate(tables):
         if place:
             click.echo()
@@ -120,8 +122,8 @@ def _bins(contenders: Sequence[Contender]) -> Iterator[list[str]]:
         yield [f"{low:.1f} to {low + 0.1:.1f}", *cells]
 
 
-def _pairs(found: MethodComparison) -> Iterator[list[str]]:
-    for pair in found.pairs:
+def _pairs(comparison: MethodComparison) -> Iterator[list[str]]:
+    for pair in comparison.pairs:
         agreement = pair.agreement
         yield [
             pair.first, pair.second, f"{pair.solutions:,}", f"{agreement.steps:,}", _rate(agreement.rate),
@@ -129,22 +131,22 @@ def _pairs(found: MethodComparison) -> Iterator[list[str]]:
         ]  # fmt: skip
 
 
-def _told(found: MethodComparison) -> Iterator[str]:
+def _remarks(comparison: MethodComparison) -> Iterator[str]:
     """Remarks that belong to the figures."""
-    if found.truth:
-        told = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in found.truth.items())
-        yield f"Truth: {told}."
-        blind = [item.name for item in found.contenders if not item.quality.solutions]
+    if comparison.truth:
+        truths = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in comparison.truth.items())
+        yield f"Truth: {truths}."
+        blind = [item.name for item in comparison.contenders if not item.quality.solutions]
         if blind:
             yield f"No truth is known about the solutions of {', '.join(blind)}."
     else:
         yield (
-            f"No truth is known about these solutions of {found.dataset}: only cost and agreement are told. "
-            "Take a method at its word with: --truth METHOD"
+            f"No truth is known about these solutions of {comparison.dataset}: "
+            "the comparison shows only cost and agreement. Take a method at its word with: --truth METHOD"
         )
-    if found.unreadable:
-        yield f"{found.unreadable:,} solutions could not be judged: their questions lack what the oracle needs."
-    if found.pairs and not any(pair.solutions for pair in found.pairs):
+    if comparison.unreadable:
+        yield f"{comparison.unreadable:,} solutions could not be judged: their questions lack what the oracle needs."
+    if comparison.pairs and not any(pair.solutions for pair in comparison.pairs):
         yield "No two of the methods label a solution in common, so they have no agreement."
 
 

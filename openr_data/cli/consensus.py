@@ -70,8 +70,8 @@ def _summary(consensus: Consensus, target: str, out: Output) -> None:
             }
         )
         return
-    kept = f"kept: {' and '.join(consensus.methods)} agree"
-    counts = {kept: consensus.kept, **dict(consensus.discarded.most_common())}
+    agreed = f"kept: {' and '.join(consensus.methods)} agree"
+    counts = {agreed: consensus.kept, **dict(consensus.discarded.most_common())}
     out.rows([{"what": what, "solutions": count} for what, count in counts.items()])
     note(
         f"{consensus.kept:,} of {consensus.solutions:,} solutions kept ({consensus.kept / consensus.solutions:.1%}), "

@@ -50,8 +50,8 @@ def _for_people(estimate: CostEstimate, policy: str, price: Price | None) -> dic
         typical = f"about {money(estimate.typical.cost or 0.0, price.currency)}" if estimate.typical else ""
         most = estimate.at_most.cost
         at_most = f"at most {money(most, price.currency)}" if most is not None else ""
-        told = ", ".join(part for part in (typical, at_most) if part) or "known after a pilot"
-        lines["cost"] = f"{told} (prices of {price.as_of})"
+        amount = ", ".join(part for part in (typical, at_most) if part) or "known after a pilot"
+        lines["cost"] = f"{amount} (prices of {price.as_of})"
     if estimate.seconds is not None:
         lines["time"] = (
             f"about {duration(estimate.seconds)} at {estimate.tokens_per_second:,.0f} tok/s (job {estimate.timed})"

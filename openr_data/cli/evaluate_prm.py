@@ -96,20 +96,20 @@ def prm(
 
 
 def _show(out: Output, done: Evaluated) -> None:
-    found = done.evaluation
+    evaluation = done.evaluation
     if out.mode == "json":
         out.facts(done.as_dict())
     else:
-        rows = [item.row() for item in found.rows]
-        mean = found.mean_row()
+        rows = [item.row() for item in evaluation.rows]
+        mean = evaluation.mean_row()
         rows += [mean] if mean is not None else []
         names = list(rows[0])
         people = out.mode in ("human", "markdown")
-        out.rows([_for_people(row, found) for row in rows] if people else rows, None if people else names)
+        out.rows([_for_people(row, evaluation) for row in rows] if people else rows, None if people else names)
     _tell(done)
 
 
-def _for_people(row: Mapping[str, Any], found: PrmEvaluation) -> dict[str, str]:
+def _for_people(row: Mapping[str, Any], evaluation: PrmEvaluation) -> dict[str, str]:
     """The figures of a row that people look at first; the others are in --json and --csv."""
     shown = {
         "set": row["set"],
@@ -118,7 +118,7 @@ def _for_people(row: Mapping[str, Any], found: PrmEvaluation) -> dict[str, str]:
         "F1": _rate(row["f1"]),
         "F1 own": _rate(row[f"f1{OWN}"]),
     }
-    if found.dev is not None:
+    if evaluation.dev is not None:
         shown["F1 dev"] = _rate(row[f"f1{DEV}"])
     return shown | {
         "on errors": _rate(row.get("accuracy_erroneous")),
@@ -137,7 +137,7 @@ def _for_people(row: Mapping[str, Any], found: PrmEvaluation) -> dict[str, str]:
 
 def _tell(done: Evaluated) -> None:
     """The notes beside the figures."""
-    found = done.evaluation
+    evaluation = done.evaluation
     for name, facts in done.sets.items():
         truth = ", ".join(f"{kind} ({count:,} solutions)" for kind, count in facts["truth"].items())
         more = [f"{facts['without_truth']:,} labelled solutions have none"] if facts["without_truth"] else []
@@ -147,13 +147,13 @@ def _tell(done: Evaluated) -> None:
         note(f"Truth of {name}: {truth}{''.join(f'; {item}' for item in more)}.")
         if facts.get("seen_questions"):
             note(seen_note(facts["seen_questions"], facts["questions"], name))
-    for item in found.sets:
+    for item in evaluation.sets:
         if item.undecided:
             note(
                 f"{item.undecided:,} solutions of {item.name} may have an error or not: their steps count, F1 does not."
             )
-    note(f"The model's own threshold is {found.threshold:g} ({found.revision}).")
-    if (dev := found.dev) is not None:
+    note(f"The model's own threshold is {evaluation.threshold:g} ({evaluation.revision}).")
+    if (dev := evaluation.dev) is not None:
         note(f"The best threshold on {dev.name} is {dev.threshold:.4f} ({dev.solutions:,} solutions).")
         if dev.in_common:
             note(f"{dev.in_common:,} of them are in the other sets too: F1 dev flatters there.")

@@ -33,7 +33,7 @@ def publish_(
     """
     wanted = DatasetName.parse(name)
     dataset = Store.open(store).dataset(wanted.name, write=not dry_run)
-    found = publish(
+    published = publish(
         dataset,
         wanted.ref,
         repo,
@@ -44,16 +44,21 @@ def publish_(
         report=lambda text: note(f"  {text}") if out.is_human else None,
     )
     if dry_run:
-        out.rows([{"file": item.path, "state": item.state, "bytes": item.bytes} for item in found.files])
-    for state, (count, total) in sizes(found.files).items():
+        out.rows([{"file": item.path, "state": item.state, "bytes": item.bytes} for item in published.files])
+    for state, (count, total) in sizes(published.files).items():
         note(f"  {count:,} files {state}, {size(total)}")
     if dry_run:
-        note(f"Nothing was sent to {found.url}.")
+        note(f"Nothing was sent to {published.url}.")
         return
     out.facts(
-        {"url": found.url, "revision": found.revision, "tag": found.tag, "snapshot": f"{wanted.name}@{found.snapshot}"}
+        {
+            "url": published.url,
+            "revision": published.revision,
+            "tag": published.tag,
+            "snapshot": f"{wanted.name}@{published.snapshot}",
+        }
     )
-    hint(f"Take it back anywhere with: openr-data pull {repo}@{found.tag}")
+    hint(f"Take it back anywhere with: openr-data pull {repo}@{published.tag}")
 
 
 @click.command("pull")
@@ -71,11 +76,11 @@ def pull_(store: str, /, repo: str, into: str, out: Output) -> None:
     if into and DatasetName.parse(into).ref != MAIN:
         raise UsageError(f"A pull writes to the newest state of a dataset: --into {into.partition('@')[0]}, without @.")
     repo, _, revision = repo.partition("@")
-    found = pull(store, repo, revision, into)
-    rows = ", ".join(f"{count:,} {table}" for table, count in found.added.items() if count) or "nothing new"
-    note(f"{rows} from {repo}@{found.revision[:12]}; every id and digest holds.")
+    pulled = pull(store, repo, revision, into)
+    rows = ", ".join(f"{count:,} {table}" for table, count in pulled.added.items() if count) or "nothing new"
+    note(f"{rows} from {repo}@{pulled.revision[:12]}; every id and digest holds.")
     if out.is_human:
-        click.echo(f"{found.dataset}@{found.snapshot.name}")
+        click.echo(f"{pulled.dataset}@{pulled.snapshot.name}")
     else:
-        name = f"{found.dataset}@{found.snapshot.name}"
-        out.facts({"dataset": name, "revision": found.revision, "added": dict(found.added)})
+        name = f"{pulled.dataset}@{pulled.snapshot.name}"
+        out.facts({"dataset": name, "revision": pulled.revision, "added": dict(pulled.added)})

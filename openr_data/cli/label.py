@@ -91,9 +91,7 @@ def run_options(function: F) -> F:
         click.option(
             "--prices", type=click.Path(path_type=Path), help="Your prices (default: prices.toml of the store)."
         ),
-        click.option(
-            "--gpus", type=click.IntRange(min=0), default=0, help="GPUs behind the server, to count GPU-hours."
-        ),
+        click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs of the server, to count GPU-hours."),
         click.option("--device", help="transformers: cpu, cuda or auto (the default)."),
         click.option("--max-rows", type=_COUNT, help="transformers: sequences decoded together (default: 256)."),
         click.option(

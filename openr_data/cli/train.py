@@ -39,12 +39,12 @@ def train() -> None:
 @click.option("--method", help="Only label sets of this method.")
 @click.option("--where", help='Only records for which this SQL holds, for example "n_steps > 2".')
 @click.option("--balance", metavar="RATIO", help="Solutions with an error per solution without, for example 1:1.")
-@click.option("--per-question", type=click.IntRange(min=1), help="At most so many solutions of a question.")
+@click.option("--per-question", type=click.IntRange(min=1), help="At most N solutions of a question.")
 @click.option("--dedupe", is_flag=True, help="Leave out records that repeat another one.")
 @click.option("--labels", type=click.Choice(["hard", "soft"]), help="The label, or the share of right rollouts.")
 @click.option("--threshold", type=click.FloatRange(0, 1, max_open=True), help="Good is a share above this.")
 @click.option("--generative", is_flag=True, help="Train the verdict as the next token of the whole vocabulary.")
-@click.option("--reasons", is_flag=True, help="With --generative: learn the reasons of labels behind the verdicts.")
+@click.option("--reasons", is_flag=True, help="With --generative: learn the reasons of labels after the verdicts.")
 @click.option(
     "-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Any option, for example -o epochs=2."
 )
@@ -74,7 +74,7 @@ def prm(
 
     \b
     Options for -o, with their defaults:
-      epochs 3, least_updates 0 (more epochs until there are so many),
+      epochs 3, least_updates 0 (more epochs until there are that many),
       learning_rate 1e-5, warmup 0.05, weight_decay 0.05, clip 1.0,
       pack_tokens 4096 (a row), packs_per_step 4 (rows an update),
       evaluations 10, patience 0, seed 0, dev_share 0.05, max_length 0 (the context of the model),
@@ -124,9 +124,9 @@ def prm(
 
 def training_recipe(name: str) -> dict[str, Any]:
     """A recipe of `catalogs/training`. Raises `UnknownName`."""
-    found = tomllib.loads(catalog_entry("training recipe", "training", name, ".toml"))
-    found.pop("summary", None)
-    return found
+    recipe = tomllib.loads(catalog_entry("training recipe", "training", name, ".toml"))
+    recipe.pop("summary", None)
+    return recipe
 
 
 def _summary(out: Output, folder: Path, figures: Mapping[str, Any]) -> None:
@@ -155,8 +155,10 @@ def _summary(out: Output, folder: Path, figures: Mapping[str, Any]) -> None:
             f"{figures['dropped_reasons']:,} did not fit)"
         )
     if figures["benchmark_questions_left_out"]:
-        told = ", ".join(f"{count:,} of {name}" for name, count in figures["benchmark_questions_left_out"].items())
-        facts["benchmark questions"] = f"left out: {told}"
+        benchmarks = ", ".join(
+            f"{count:,} of {name}" for name, count in figures["benchmark_questions_left_out"].items()
+        )
+        facts["benchmark questions"] = f"left out: {benchmarks}"
     facts |= {f"dev {name.replace('_', ' ')}": round(value, 4) for name, value in figures["dev"].items()}
     facts["threshold"] = round(figures["threshold"], 4)
     out.facts(facts)

@@ -131,7 +131,7 @@ class Join:
 
         A run that was killed is finished by the next one. Raises `StoreError`.
         """
-        found, job = self.found, self.found.job_id
+        consensus, job = self.found, self.found.job_id
         with storage.lock(dataset.path / "consensus.lock", exclusive=True):
             dataset.check_whole()
             self._register("there", _written(dataset, job))
@@ -142,11 +142,13 @@ class Join:
                     dataset.add_questions(batch, f"{job}/questions", 1)
             for batch in self._batches(_KEPT):
                 self._append(dataset, batch, again)
-                found.added += batch.num_rows
-            if found.added or not dataset.committed("jobs", f"{job}/end"):
+                consensus.added += batch.num_rows
+            if consensus.added or not dataset.committed("jobs", f"{job}/end"):
                 self._note_end(dataset)
-            told = f"{found.kept:,} of {found.solutions:,} solutions kept: {' and '.join(found.methods)} agree"
-            found.snapshot = dataset.snapshot("consensus", told, job)
+            message = (
+                f"{consensus.kept:,} of {consensus.solutions:,} solutions kept: {' and '.join(consensus.methods)} agree"
+            )
+            consensus.snapshot = dataset.snapshot("consensus", message, job)
 
     def _append(self, dataset: Dataset, batch: pa.Table, again: bool) -> None:
         job, n = self.found.job_id, batch.num_rows
@@ -163,12 +165,17 @@ class Join:
                 dataset.append(table, rows, app, dataset.committed(table, app) + 1, supersedes=supersedes)
 
     def _note_end(self, dataset: Dataset) -> None:
-        found = self.found
+        consensus = self.found
         sets = {item.name: [f"{item.method}/{job}" for job in item.jobs] for item in self.voters}
         config = {"dataset": self._view.dataset.name, "methods": sets}
-        totals = {"kept": found.kept, "errors": found.errors, "discarded": dict(found.discarded), "added": found.added}
+        totals = {
+            "kept": consensus.kept,
+            "errors": consensus.errors,
+            "discarded": dict(consensus.discarded),
+            "added": consensus.added,
+        }
         row = {
-            "job_id": found.job_id,
+            "job_id": consensus.job_id,
             "kind": "consensus",
             "event": "end",
             "config": json.dumps(config),
@@ -176,7 +183,7 @@ class Join:
             "totals": json.dumps(totals),
             "at": now(),
         }
-        app = f"{found.job_id}/end"
+        app = f"{consensus.job_id}/end"
         dataset.append("jobs", [row], app, dataset.committed("jobs", app) + 1)
 
     def _register(self, name: str, rows: pa.Table) -> None:
@@ -202,22 +209,22 @@ class Join:
 
 def _voters(listed: Sequence[Listed], methods: Sequence[str]) -> tuple[Voter, ...]:
     """The methods that the words of the user name. Raises `UnknownName`, `UsageError`."""
-    found: list[Voter] = []
+    voters: list[Voter] = []
     for text in dict.fromkeys(methods):
         chosen = select(listed, text, "method")
         several = sorted({item.method for item in chosen})
         if len(several) > 1:
             raise UsageError(f"The job {text!r} holds several methods ({', '.join(several)}). Write METHOD/JOB.")
         name = text if text == several[0] else chosen[0].name
-        found.append(Voter(name, several[0], tuple(item.job_id for item in chosen)))
-    sets = [(item.method, job) for item in found for job in item.jobs]
+        voters.append(Voter(name, several[0], tuple(item.job_id for item in chosen)))
+    sets = [(item.method, job) for item in voters for job in item.jobs]
     twice = next((place for place in sets if sets.count(place) > 1), None)
     if twice is not None:
         raise UsageError(f"The label sets of {'/'.join(twice)} are named twice: a method has one say.")
-    if len(found) < 2:
+    if len(voters) < 2:
         there = ", ".join(sorted({item.name for item in listed})) or "none"
         raise UsageError(f"A consensus needs two methods or more: --methods A,B (there are: {there}).")
-    return tuple(found)
+    return tuple(voters)
 
 
 def _check_jobs(repeated: Sequence[Mapping[str, Any]], voters: Sequence[Voter]) -> None:
@@ -260,7 +267,7 @@ _DIGEST: Final = f"""
 # steps counts. Places number the methods from 0. A first error is null if the method is undecided: some step is not
 # judged, and none is bad.
 _JOINED: Final = f"""
-    create table joined as with told as (
+    create table joined as with judged as (
         select distinct on (solution_id, place) solution_id, question_id, place, label_id,
                coalesce(first_error::int, case when list_count(label) = len(label) then {NO_ERROR} end) as error,
                coalesce(list_sum(n_rollouts), 0) > 0 as is_counted,
@@ -272,7 +279,7 @@ _JOINED: Final = f"""
                list(error order by place) as errors, list(label_id order by place) as label_ids,
                coalesce(min_by(label_id, place) filter (is_counted), min_by(label_id, place)) as source,
                list_reduce(list(unjudged order by place), lambda a, b: list_intersect(a, b)) as unjudged
-        from told group by solution_id
+        from judged group by solution_id
     ), placed as (
         select *, list_filter(range({{n}}), lambda i: not list_contains(places, i))[1] as absent,
                list_filter(range(len(places)), lambda i: errors[i + 1] is null)[1] as undecided,
@@ -306,7 +313,7 @@ _QUESTIONS: Final = f"""
 """
 
 _KEPT: Final = f"""
-    with kept as (
+    with agreed as (
         select * exclude (kind, first, second), errors[1] as error from joined anti join there using (solution_id)
         where kind = 'kept'
     ), reasoned as (
@@ -315,7 +322,8 @@ _KEPT: Final = f"""
             select solution_id, place, len(label) as n,
                    try_cast(json_extract(metadata, '$.{REASONS}') as varchar[]) as said
             from (
-                select solution_id, unnest(label_ids) as label_id, generate_subscripts(label_ids, 1) as place from kept
+                select solution_id, unnest(label_ids) as label_id, generate_subscripts(label_ids, 1) as place
+                from agreed
             ) join labels using (label_id, solution_id)
             where contains(metadata, '"{REASONS}"') and json_valid(metadata)
         )
@@ -324,17 +332,17 @@ _KEPT: Final = f"""
     )
     select k.solution_id, k.question_id, s.steps, s.n_steps, s.final_answer, s.outcome, s.generator, s.n_tokens,
            s.metadata as solution_metadata, l.completer, l.node_id, nullif(k.error, {NO_ERROR}) as first_error,
-           if(k.error = {NO_ERROR}, len(l.label), k.error + 1) as known,
-           list_transform(l.label, lambda x, i: case when i > known or list_contains(k.unjudged, i - 1) then null
+           if(k.error = {NO_ERROR}, len(l.label), k.error + 1) as n_judged,
+           list_transform(l.label, lambda x, i: case when i > n_judged or list_contains(k.unjudged, i - 1) then null
                                                      when i = k.error + 1 then -1 else 1 end) as label,
-           list_transform(l.value, lambda x, i: case when i <= known then x end) as value,
-           list_transform(l.n_correct, lambda x, i: if(i <= known, x, 0)) as n_correct,
-           list_transform(l.n_rollouts, lambda x, i: if(i <= known, x, 0)) as n_rollouts,
-           list_transform(l.provenance, lambda x, i: if(i <= known, x, {int(Provenance.INFERRED)})) as provenance,
-           to_json({{'consensus': {{'methods': v.names, 'label_ids': k.label_ids}}}})::varchar as told,
-           list_transform(r.reasons, lambda x, i: case when i <= known then x end) as said,
-           if(said is null, told, json_merge_patch(told, json_object('{REASONS}', said)))::varchar as metadata
-    from kept k
+           list_transform(l.value, lambda x, i: case when i <= n_judged then x end) as value,
+           list_transform(l.n_correct, lambda x, i: if(i <= n_judged, x, 0)) as n_correct,
+           list_transform(l.n_rollouts, lambda x, i: if(i <= n_judged, x, 0)) as n_rollouts,
+           list_transform(l.provenance, lambda x, i: if(i <= n_judged, x, {int(Provenance.INFERRED)})) as provenance,
+           to_json({{'consensus': {{'methods': v.names, 'label_ids': k.label_ids}}}})::varchar as origin,
+           list_transform(r.reasons, lambda x, i: case when i <= n_judged then x end) as said,
+           if(said is null, origin, json_merge_patch(origin, json_object('{REASONS}', said)))::varchar as metadata
+    from agreed k
     left join reasoned r on r.solution_id = k.solution_id
     cross join (select list(name order by place) as names from named) v
     join labels l on l.label_id = k.source

@@ -59,7 +59,7 @@ class StoredEvidence:
         A solution has the verdict of the rollout that wrote it. If no rollout with a text ends there, `grade` returns
         the verdict of the stored answer.
         """
-        found: list[Row] = []
+        rows: list[Row] = []
         for row in self.group["solutions"]:
             *_, end = prefix_ids(row["question_id"], row["steps"])
             ending = self.endings.get(end)
@@ -72,8 +72,8 @@ class StoredEvidence:
                     self.terminals.setdefault(end, verdict)
                 if verdict is Verdict.CORRECT:
                     self.proven.certify(end)
-            found.append({**row, "final_answer": answer, "outcome": OUTCOME[verdict]})
-        return found
+            rows.append({**row, "final_answer": answer, "outcome": OUTCOME[verdict]})
+        return rows
 
     def nodes(self) -> list[Row]:
         """All nodes of the job with their new counts, and the nodes that only a new certificate reaches."""

@@ -38,10 +38,10 @@ def check_reward(
 def _options(
     backend: str, form: str, live: Mapping[str, Any], command: str, flags: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    known = getattr(load("reward", backend), "live_options", tuple(live))
+    names = getattr(load("reward", backend), "live_options", tuple(live))
     options = {**live, **({"format": form} if form else {})}
     for name in options:
-        if name not in known:
+        if name not in names:
             flag = (flags or {}).get(name, f"--{name.replace('_', '-')}")
             raise UsageError(f"The backend {backend!r} has no option {flag}. See: openr-data {command} --help")
     return options

@@ -26,7 +26,7 @@ async def sample_step(policy: Policy, prefix: Prefix, n: int, sampling: Sampling
     """n independent samples of the next step: one request, and one more for each sample that begins with blank lines.
 
     An open prefix is continued to the end of its last step, which may have nothing left to write. Raises `ValueError`
-    for a policy without a separator, and for a sampling that has stop strings, which could not be told from it.
+    for a policy without a separator, and for a sampling that has stop strings, which would look the same as it.
     """
     if not policy.separator or sampling.stop:
         raise ValueError(

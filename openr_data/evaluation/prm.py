@@ -374,8 +374,8 @@ def _check_dev(dev: JudgedSet) -> None:
 def _described(judged: JudgedSet, seen: frozenset[str] | None) -> dict[str, Any]:
     plain = {name: getattr(judged, name) for name in ("without_truth", "unreadable")}
     questions = {item.question for item in judged.solutions}
-    known = {"seen_questions": None if seen is None else count_seen(questions, seen), "questions": len(questions)}
-    return {"truth": dict(judged.truth), **plain, "dropped": dict(judged.dropped), **known}
+    counts = {"seen_questions": None if seen is None else count_seen(questions, seen), "questions": len(questions)}
+    return {"truth": dict(judged.truth), **plain, "dropped": dict(judged.dropped), **counts}
 
 
 def _listed(sets: Sequence[JudgedSet], failures: Mapping[str, str]) -> Iterator[dict[str, str]]:

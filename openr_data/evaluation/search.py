@@ -169,8 +169,8 @@ class _CandidateScoring:
         """Write the result of the job and compute the figures."""
         read = int(self.reward.tokens_read)
         self.job.finish({"total": len(self.cases), "failed": len(failures), "tokens_read": read})
-        known = self.scores.known
-        scores: CandidateScores = {key: known[case] for key, case in self.keys.items() if case in known}
+        stored = self.scores.known
+        scores: CandidateScores = {key: stored[case] for key, case in self.keys.items() if case in stored}
         seen = seen_questions(self.model, is_local=backend != "openai")
         return RewardComparison(
             self.model,

@@ -87,9 +87,9 @@ def import_file(
     source, overrides = chosen.source or name, dict(chosen.options or {})
     form = make_format(format_, overrides, source, chosen.split)
     check_some(form, format_, file, first)
-    with _reporter(report) as tell:
+    with _reporter(report) as note:
         if chosen.strict or dry_run:
-            tally = _read_all(form, read_rows(file, chosen.config, chosen.split), tell, gold if dry_run else None)
+            tally = _read_all(form, read_rows(file, chosen.config, chosen.split), note, gold if dry_run else None)
             if chosen.strict:
                 check_rows(tally, file)
             if dry_run:
@@ -98,7 +98,7 @@ def import_file(
         dataset = Store.open(where, create=True).dataset(name, create=True)
         stream: Iterable[PlacedRow] = itertools.chain(first, rows)
         # A strict import has reported its rows already.
-        imported = import_rows(dataset, config, form, stream, Path(file).name, None if chosen.strict else tell, gold)
+        imported = import_rows(dataset, config, form, stream, Path(file).name, None if chosen.strict else note, gold)
     return FileImport(format_, imported.tally, gold, imported)
 
 
@@ -128,16 +128,16 @@ def _reporter(path: Path | None) -> Iterator[Report | None]:
     except OSError as error:
         raise OpenRError(f"Cannot write {path}: {error.strerror}.") from error
 
-    def tell(place: str, what: str, reason: str) -> None:
+    def note(place: str, what: str, reason: str) -> None:
         file.write(json.dumps({"place": place, "what": what, "reason": reason}, ensure_ascii=False) + "\n")
 
     with file:
-        yield tell
+        yield note
 
 
-def _read_all(form: Format, rows: Iterable[PlacedRow], tell: Report | None, gold: GoldAnswers | None) -> Tally:
+def _read_all(form: Format, rows: Iterable[PlacedRow], note: Report | None, gold: GoldAnswers | None) -> Tally:
     """Read every row and write nothing."""
-    tally = Tally(report=tell)
+    tally = Tally(report=note)
     for item in read_items(form, rows, tally):
         if gold is not None:
             gold.fill(item)

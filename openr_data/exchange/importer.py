@@ -95,8 +95,8 @@ class GoldAnswers:
         for batch in rows.to_arrow_reader(50_000):
             for text, answer in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 gold = answer.strip()
-                known = self._answers.setdefault(_text_id(text), gold) if gold else None
-                if known is not None and _collapsed(known) != _collapsed(gold):
+                earlier = self._answers.setdefault(_text_id(text), gold) if gold else None
+                if earlier is not None and _collapsed(earlier) != _collapsed(gold):
                     self._answers[_text_id(text)] = None
 
     def fill(self, item: Question | Record) -> Question | Record:
@@ -174,11 +174,11 @@ def import_rows(
     """
     with storage.lock(dataset.path / "import.lock", exclusive=True):
         writer = _Writer(dataset, config)
-        found = writer.found
-        found.tally.report = tell
+        imported = writer.imported
+        imported.tally.report = tell
         with _busy():
             try:
-                for item in read_items(form, rows, found.tally):
+                for item in read_items(form, rows, imported.tally):
                     item = item if gold is None else gold.fill(item)
                     if isinstance(item, Record):
                         writer.add_record(item)
@@ -186,17 +186,21 @@ def import_rows(
                         writer.add_question(item)
             finally:
                 writer.close()
-        if found.tally.rows and not found.read:
-            reason, _ = found.tally.dropped.most_common(1)[0]
+        if imported.tally.rows and not imported.read:
+            reason, _ = imported.tally.dropped.most_common(1)[0]
             raise InputError(
-                f"No row of {name} could be read as {config.format}: {reason} ({found.tally.places[reason][0]}). "
+                f"No row of {name} could be read as {config.format}: {reason} ({imported.tally.places[reason][0]}). "
                 "See the formats with: openr-data catalog ls"
             )
         writer.note_end(name)
-        parts = [(found.questions, "questions"), (found.labels, "label sets"), (found.relabelled, "relabelled")]
+        parts = [
+            (imported.questions, "questions"),
+            (imported.labels, "label sets"),
+            (imported.relabelled, "relabelled"),
+        ]
         message = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nothing new"
-        found.snapshot = dataset.snapshot("import", f"{message} from {name}", config.job_id())
-    return found
+        imported.snapshot = dataset.snapshot("import", f"{message} from {name}", config.job_id())
+    return imported
 
 
 @contextmanager
@@ -221,7 +225,7 @@ class _Writer:
 
     def __init__(self, dataset: Dataset, config: ImportConfig) -> None:
         self._dataset, self._job = dataset, config.job_id()
-        self.found = Imported(Tally())
+        self.imported = Imported(Tally())
         self._config = config
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
@@ -249,8 +253,8 @@ class _Writer:
             "label_id, coalesce(revision, 0), coalesce(metadata, '{}'), label, value, n_correct, n_rollouts, provenance"
         )
         for batch in connection.sql(f"select {columns} from labels {where}").to_arrow_reader(50_000):
-            for name, revision, told, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                labels[int(name, 16)] = (revision, _mark(told, *lists))
+            for name, revision, metadata, *lists in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                labels[int(name, 16)] = (revision, _mark(metadata, *lists))
         return solutions, labels
 
     def add_question(self, question: Question) -> None:
@@ -259,14 +263,14 @@ class _Writer:
         if mark not in self._asked:
             self._asked.add(mark)
             self._questions[question.question_id] = question
-            self.found.without_gold += not question.has_gold
+            self.imported.without_gold += not question.has_gold
             if len(self._questions) >= BATCH:
                 self.flush()
 
     def add_record(self, record: Record) -> None:
         """Add a record: its question, its process, its label set."""
         if len(record.steps) > MAX_STEPS:
-            self.found.tally.drop(f"more than {MAX_STEPS:,} steps")
+            self.imported.tally.drop(f"more than {MAX_STEPS:,} steps")
             return
         self.add_question(record.question)
         question = record.question.question_id
@@ -274,23 +278,23 @@ class _Writer:
         method = f"{record.method}/{record.completer}" if record.completer else record.method
         label = label_id(solution, method, self._job)
         mark = int(label, 16)
-        known = self._known_labels.get(mark)
-        if known is not None and (
-            known[0] < 0 or known[1] == _mark(record.label_metadata, record.label, *record_lists(record))
+        stored = self._known_labels.get(mark)
+        if stored is not None and (
+            stored[0] < 0 or stored[1] == _mark(record.label_metadata, record.label, *record_lists(record))
         ):
             # This run has seen the label set, or the dataset holds it unchanged.
             self._known_labels[mark] = _SEEN
-            self.found.repeated += 1
+            self.imported.repeated += 1
             return
         # A negative revision marks label sets of this run: of two in one file the first counts.
         self._known_labels[mark] = _SEEN
-        self.found.relabelled += known is not None
-        self.found.labels += known is None
+        self.imported.relabelled += stored is not None
+        self.imported.labels += stored is None
         if int(solution, 16) not in self._known_solutions:
             self._known_solutions.add(int(solution, 16))
-            self.found.solutions += 1
+            self.imported.solutions += 1
             self._solutions.append(record_solution(record, solution, self._job))
-        revision = 0 if known is None else known[0] + 1
+        revision = 0 if stored is None else stored[0] + 1
         self._labels.append(record_label(record, label, solution, nodes, self._job, revision))
         self._letters += sum(map(len, record.steps))
         if len(self._labels) >= BATCH or self._letters >= MAX_LETTERS:
@@ -332,30 +336,30 @@ class _Writer:
                 app = f"{self._job}/{table}"
                 seq = self._dataset.committed(table, app) + 1
                 if table == "questions":
-                    self.found.questions += self._dataset.add_questions(rows, app, seq)
+                    self.imported.questions += self._dataset.add_questions(rows, app, seq)
                 else:
                     self._dataset.append(table, rows, app, seq)
 
     def note_end(self, name: str) -> None:
         """Record this import and its totals in `jobs`."""
-        found, config = self.found, self._config
+        imported, config = self.imported, self._config
         app = f"{self._job}/end"
         committed = self._dataset.committed("jobs", app)
         # A run that was killed before this line left rows without a record in `jobs`.
-        if committed and not (found.questions or found.labels or found.relabelled):
+        if committed and not (imported.questions or imported.labels or imported.relabelled):
             return
-        told = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
-        told |= {"gold_from": config.gold_from} if config.gold_from else {}
+        settings = {"format": config.format, "source": config.source, "split": config.split, "options": config.options}
+        settings |= {"gold_from": config.gold_from} if config.gold_from else {}
         totals = {
-            "rows": found.tally.rows, "questions": found.questions, "solutions": found.solutions,
-            "labels": found.labels, "relabelled": found.relabelled, "repeated": found.repeated,
-            "dropped": dict(found.tally.dropped), "repaired": dict(found.tally.repaired),
+            "rows": imported.tally.rows, "questions": imported.questions, "solutions": imported.solutions,
+            "labels": imported.labels, "relabelled": imported.relabelled, "repeated": imported.repeated,
+            "dropped": dict(imported.tally.dropped), "repaired": dict(imported.tally.repaired),
         }  # fmt: skip
         row = {
             "job_id": self._job,
             "kind": "import",
             "event": "end",
-            "config": json.dumps({**told, "file": name}),
+            "config": json.dumps({**settings, "file": name}),
             "versions": json.dumps(versions()),
             "totals": json.dumps(totals, ensure_ascii=False),
             "at": now(),
@@ -363,7 +367,9 @@ class _Writer:
         self._dataset.append("jobs", [row], app, committed + 1)
 
 
-def _mark(told: str, label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]) -> int:
+def _mark(
+    metadata: str, label: Iterable[int | None], value: Iterable[float | None], *counts: Iterable[int | None]
+) -> int:
     """A hash of the metadata and lists of a label set, the same whether read from the store or from a file."""
     single = tuple(None if item is None else array("f", [item])[0] for item in value)
-    return hash((told, tuple(label), single, *map(tuple, counts)))
+    return hash((metadata, tuple(label), single, *map(tuple, counts)))

@@ -78,7 +78,7 @@ def parse_ratio(text: str) -> float:
     match = _RATIO.fullmatch(text)
     first, second = (float(match[1]), float(match[2] or 1)) if match else (0.0, 0.0)
     if not first or not second:
-        raise UsageError(f"{text!r} is no ratio of negatives to positives, for example 1:1, 1:3 or 0.5.")
+        raise UsageError(f"{text!r} is not a ratio of negatives to positives, for example 1:1, 1:3 or 0.5.")
     return first / second
 
 

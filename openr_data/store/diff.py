@@ -57,8 +57,8 @@ _SETS: Final = f"""
     select * from matched where old_mark is distinct from new_mark
     union all by name select * from apart where old_id is not null and new_id is not null
 """
-_TOLD: Final = """
-    create view told as
+_DESCRIBED: Final = """
+    create view described as
     with paired as (
         select s.question_id, s.solution_id, s.method, s.completer, s.old_id, s.new_id,
                unnest(range(greatest(coalesce(s.old_n, 0), coalesce(s.new_n, 0)))) as step_index,
@@ -93,7 +93,7 @@ _CHANGES: Final = """
     select change, question_id, solution_id, step_index, method, completer,
            old_label, new_label, old_value, new_value, old_correct, new_correct, old_rollouts, new_rollouts,
            steps[step_index + 1] as step, level, subject, source, question
-    from told left join texts using (solution_id) left join asked using (question_id)
+    from described left join texts using (solution_id) left join asked using (question_id)
 """
 
 
@@ -118,18 +118,18 @@ class Diff:
 
     def changes(self) -> dict[str, int]:
         """The counts as stored in `refs`: `+questions`, `-steps`, `~steps` and so on, without zeros."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for name, item in (*self.tables.items(), ("steps", self.steps)):
             for sign, count in (("+", item.added), ("-", item.removed), ("~", item.changed)):
                 if count:
-                    found[sign + name] = count
-        return found
+                    counts[sign + name] = count
+        return counts
 
 
 def diff(old: View, new: View) -> Diff:
     """Count the differences between two views, which may be of two datasets."""
     connection = _connect(old, new)
-    found = {table: _table_diff(connection, table) for table in COMPARED}
+    tables = {table: _table_diff(connection, table) for table in COMPARED}
     connection.execute(_SETS)
     row = query.one(
         connection,
@@ -138,17 +138,17 @@ def diff(old: View, new: View) -> Diff:
         "coalesce(sum(new_n) filter (old_id is null), 0)::bigint, "
         "coalesce(sum(old_n) filter (new_id is null), 0)::bigint from sets",
     )
-    found["labels"] = TableDiff(row[0], row[1], row[2])
+    tables["labels"] = TableDiff(row[0], row[1], row[2])
     relabelled = 0
     if row[2]:
-        connection.execute(_TOLD)
+        connection.execute(_DESCRIBED)
         counted = query.one(
             connection,
             "select count(*) filter (change = 'relabelled'), count(*) filter (change = 'added'), "
-            "count(*) filter (change = 'removed') from told",
+            "count(*) filter (change = 'removed') from described",
         )
         relabelled, row = counted[0], (*row[:3], counted[1], counted[2])
-    return Diff(found, TableDiff(row[3], row[4], relabelled))
+    return Diff(tables, TableDiff(row[3], row[4], relabelled))
 
 
 def changed_steps(old: View, new: View, where: str = "", limit: int = 0) -> pa.Table:
@@ -159,7 +159,7 @@ def changed_steps(old: View, new: View, where: str = "", limit: int = 0) -> pa.T
     them. Raises `InputError` for one that fails.
     """
     connection = _connect(old, new)
-    for statement in (_SETS, _TOLD, _CHANGES):
+    for statement in (_SETS, _DESCRIBED, _CHANGES):
         connection.execute(statement)
     condition = f" where {where}" if where.strip() else ""
     limited = f" limit {limit}" if limit else ""

@@ -42,7 +42,7 @@ def needed(statement: str) -> frozenset[str]:
     if _CATALOG.search(statement):
         return frozenset(TABLES)
     named = set(_WORD.findall(statement.lower())) & set(NAMES)
-    return frozenset(_behind(named)) or frozenset(TABLES)
+    return frozenset(_tables_under(named)) or frozenset(TABLES)
 
 
 def names_in(statement: str) -> frozenset[str]:
@@ -55,17 +55,17 @@ def names_in(statement: str) -> frozenset[str]:
     return needed(statement) | frozenset(_views_in(statement)) | macros | snapshots
 
 
-def _behind(names: Iterable[str]) -> set[str]:
+def _tables_under(names: Iterable[str]) -> set[str]:
     """The tables that some tables and views read."""
-    found: set[str] = set()
+    tables: set[str] = set()
     for name in names:
         if name == EVENTS:
-            found.add("jobs")
+            tables.add("jobs")
         elif name in VIEWS:
-            found |= _behind(_inside(name))
+            tables |= _tables_under(_inside(name))
         elif name in TABLES:
-            found.add(name)
-    return found
+            tables.add(name)
+    return tables
 
 
 def _inside(view: str) -> set[str]:
@@ -77,13 +77,13 @@ def _inside(view: str) -> set[str]:
 def _views_in(statement: str) -> tuple[str, ...]:
     """The views that a statement may name and the views they read, in order of definition."""
     waiting = set(_WORD.findall(statement.lower())) & set(NAMES)
-    found: set[str] = set()
+    names: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in VIEWS and name not in found:
-            found.add(name)
+        if name in VIEWS and name not in names:
+            names.add(name)
             waiting |= _inside(name)
-    return tuple(name for name in VIEWS if name in found)
+    return tuple(name for name in VIEWS if name in names)
 
 
 def connect(
@@ -99,29 +99,29 @@ def connect(
     queries. Raises `StoreError` if a file of the snapshot is missing or damaged.
     """
     # Defining a view reads the footers of its files, so only the views that the statement may name are defined.
-    known = names_in(statement)
+    names = names_in(statement)
     try:
         connection = duckdb.connect(":memory:")
         # A view over a view reads the same footers again.
         connection.execute("set parquet_metadata_cache = true")
-        listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in known}
-        _register(connection, [file for found in listed.values() for file in found])
+        listed = {name: list(files(name)) for name in reversed(list(TABLES)) if name in names}
+        _register(connection, [file for paths in listed.values() for file in paths])
         for name in TABLES:
             if name in listed:
                 shown = EVENTS if name == "jobs" else name
                 connection.execute(f'create view "{shown}" as {_relation(connection, name, listed[name])}')
         for signature, definition in MACROS.items():
-            if signature.partition("(")[0] in known:
+            if signature.partition("(")[0] in names:
                 connection.execute(f"create macro {signature} as {definition}")
         for name, definition in VIEWS.items():
-            if name in known:
+            if name in names:
                 connection.execute(f'create view "{name}" as {definition}')
-        if SNAPSHOTS in known:
+        if SNAPSHOTS in names:
             _keep(connection, SNAPSHOTS, _snapshot_table(snapshots()))
         if memory:
             _limit(connection, memory)
         else:
-            _close_off(connection, [file for found in listed.values() for file in found])
+            _close_off(connection, [file for paths in listed.values() for file in paths])
         return connection
     except (duckdb.Error, OSError, pa.ArrowException) as error:
         raise unreadable(error) from error
@@ -247,7 +247,7 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     if len(parsed) != 1 or parsed[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.RELATION):
         raise InputError("SQL: one SELECT (or EXPLAIN, SUMMARIZE, DESCRIBE) at a time; a dataset is read-only here.")
     try:
-        found = connection.sql(statement).to_arrow_table()
+        table = connection.sql(statement).to_arrow_table()
     except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
         raise unreadable(error) from error
     except duckdb.Error as error:
@@ -255,11 +255,11 @@ def arrow(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
             # DuckDB has no class of its own for a page that cannot be decoded.
             raise unreadable(error) from error
         raise InputError(f"SQL: {_first_line(error)}") from error
-    names = found.column_names
+    names = table.column_names
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f'SQL: two columns are called "{twice}". Name one with: ... as another_name')
-    return found
+    return table
 
 
 def interruptible(cursor: duckdb.DuckDBPyConnection, statement: str) -> pa.Table | None:
@@ -333,10 +333,10 @@ def _parts(connection: duckdb.DuckDBPyConnection, hashed: Mapping[str, tuple[str
         # A later column counts only if it holds something, so that an older snapshot keeps its digest.
         row += "".join(f", coalesce('|{column}=' || nullif(\"{column}\"::varchar, '{{}}'), '')" for column in later)
         statement = f'select count(*), coalesce(sum(md5_number_lower(concat({row}))::hugeint), 0) from "{name}"'
-        found = one(connection, statement)
-        if name in LATER_TABLES and not found[0]:
+        totals = one(connection, statement)
+        if name in LATER_TABLES and not totals[0]:
             continue
-        parts[name] = f"{found[0]}:{int(found[1]) % 2**128:032x}"
+        parts[name] = f"{totals[0]}:{int(totals[1]) % 2**128:032x}"
     return parts
 
 
@@ -349,11 +349,11 @@ def counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def _counts(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name in TABLES:
-        found[name] = int(one(connection, f'select count(*) from "{name}"')[0])
-    found["steps"] = int(one(connection, "select coalesce(sum(len(label)), 0)::bigint from labels")[0])
-    return found
+        counts[name] = int(one(connection, f'select count(*) from "{name}"')[0])
+    counts["steps"] = int(one(connection, "select coalesce(sum(len(label)), 0)::bigint from labels")[0])
+    return counts
 
 
 def one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:

@@ -67,8 +67,8 @@ class DatasetName:
     @classmethod
     def parse(cls, text: str) -> "DatasetName":
         """Parse `NAME` or `NAME@ref`. Raises `UsageError` for a malformed name."""
-        name, found, ref = text.partition("@")
-        if not _NAME.fullmatch(name) or (found and not ref):
+        name, sign, ref = text.partition("@")
+        if not _NAME.fullmatch(name) or (sign and not ref):
             raise UsageError(
                 f"{text!r} is not a dataset name. Write NAME or NAME@ref, for example math-aps@v1, with "
                 "letters, digits, '.', '_' and '-'."
@@ -96,10 +96,10 @@ def now() -> str:
 def rows(path: Place) -> list[Snapshot]:
     """All rows, notes included, in no order."""
     state = tables.newest(path)
-    known = _known.get(path)
-    if known is None or known[0] != state:
-        known = _known[path] = state, _rows(state[1])
-    return list(known[1])
+    cached = _known.get(path)
+    if cached is None or cached[0] != state:
+        cached = _known[path] = state, _rows(state[1])
+    return list(cached[1])
 
 
 def _rows(files: Sequence[str]) -> list[Snapshot]:
@@ -118,20 +118,20 @@ def read(path: Place) -> list[Snapshot]:
     return there(rows(path))
 
 
-def there(found: Sequence[Snapshot]) -> list[Snapshot]:
+def there(among: Sequence[Snapshot]) -> list[Snapshot]:
     """The snapshots among some rows that still exist, oldest first, then such tags."""
-    expired = {row.name for row in found if row.kind == "expired"}
-    numbered = [row for row in found if row.kind == "snapshot" and row.name not in expired]
-    return sorted(numbered, key=lambda row: int(row.name)) + live_tags(found)
+    expired = {row.name for row in among if row.kind == "expired"}
+    numbered = [row for row in among if row.kind == "snapshot" and row.name not in expired]
+    return sorted(numbered, key=lambda row: int(row.name)) + live_tags(among)
 
 
-def live_tags(found: Sequence[Snapshot]) -> list[Snapshot]:
+def live_tags(among: Sequence[Snapshot]) -> list[Snapshot]:
     """The tags that were not deleted, by name."""
     newest: dict[str, Snapshot] = {}
-    for row in found:
+    for row in among:
         if row.kind in ("tag", "untag"):
-            known = newest.get(row.name)
-            if known is None or known.changes.get("sequence", 1) < row.changes.get("sequence", 1):
+            newer = newest.get(row.name)
+            if newer is None or newer.changes.get("sequence", 1) < row.changes.get("sequence", 1):
                 newest[row.name] = row
     return sorted((row for row in newest.values() if row.kind == "tag"), key=lambda row: row.name)
 
@@ -158,14 +158,14 @@ def write(path: Place, snapshot: Snapshot) -> None:
 def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: str) -> Snapshot:
     """Tag a snapshot. Raises `StoreError` if the tag exists, also if another process creates it concurrently."""
     check_tag(name)
-    found = rows(path)
-    live = next((row for row in live_tags(found) if row.name == name), None)
+    existing = rows(path)
+    live = next((row for row in live_tags(existing) if row.name == name), None)
     if live is not None:
         raise StoreError(
             f"The tag {name!r} exists already: it is snapshot {live.parent} of {dataset}, and a tag never moves. "
             f"Take another name, or delete it first: openr-data tag {dataset} {name} --delete"
         )
-    sequence = 1 + Counter(row.name for row in found if row.kind in ("tag", "untag"))[name]
+    sequence = 1 + Counter(row.name for row in existing if row.kind in ("tag", "untag"))[name]
     made = replace(
         target,
         name=name,
@@ -183,10 +183,10 @@ def write_tag(path: Place, dataset: str, name: str, target: Snapshot, message: s
 
 def delete_tag(path: Place, dataset: str, name: str) -> Snapshot:
     """Delete a tag; return its row. Raises `MissingRef`."""
-    found = rows(path)
-    live = next((row for row in live_tags(found) if row.name == name), None)
+    existing = rows(path)
+    live = next((row for row in live_tags(existing) if row.name == name), None)
     if live is None:
-        raise missing(dataset, name, [MAIN, *(row.name for row in live_tags(found))])
+        raise missing(dataset, name, [MAIN, *(row.name for row in live_tags(existing))])
     sequence = live.changes.get("sequence", 1) + 1
     write(path, replace(live, kind="untag", operation="untag", created_at=now(), changes={"sequence": sequence}))
     return live
@@ -199,17 +199,17 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     day the newest one at its end (UTC). Raises `MissingRef`, which lists the names.
     """
     everything = rows(path)
-    known = there(everything)
+    existing = there(everything)
     # Expired snapshots keep their place among the parents.
     numbered = {row.name: row for row in everything if row.kind == "snapshot"}
-    current = [row for row in known if row.kind == "snapshot"]
+    current = [row for row in existing if row.kind == "snapshot"]
     base, back = ref, 0
-    if found := _BEFORE.fullmatch(ref):
-        base, back = found[1], int(found[2] or 1)
+    if match := _BEFORE.fullmatch(ref):
+        base, back = match[1], int(match[2] or 1)
     if base == MAIN and current:
         row: Snapshot | None = current[-1]
     else:
-        row = next((item for item in known if item.name == base), numbered.get(base))
+        row = next((item for item in existing if item.name == base), numbered.get(base))
     if row is None and _MOMENT.fullmatch(base):
         # Expired snapshots count too: an earlier one was not the state of that moment.
         moments = sorted(numbered.values(), key=lambda item: int(item.name), reverse=True)
@@ -219,7 +219,7 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
     for _ in range(back):
         row = numbered.get(row.parent or "") if row is not None else None
     if row is None:
-        raise missing(dataset, ref, [MAIN, *(item.name for item in known)])
+        raise missing(dataset, ref, [MAIN, *(item.name for item in existing)])
     if row.kind == "snapshot" and row not in current:
         raise MissingRef(
             f"gc removed snapshot {row.name} of {dataset}, which had no tag. List the others with: "

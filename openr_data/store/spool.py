@@ -97,7 +97,7 @@ class Spool:
         added = 0
         with self._dataset.hold(exclusive=False):
             for table in TABLES:
-                rows = [row for _, _, found in waiting for row in found.get(table, ())]
+                rows = [row for _, _, tables in waiting for row in tables.get(table, ())]
                 app = f"{self._app}/{table}"
                 added += self._dataset.append(table, rows, app, seq, supersedes=self._may_repeat)
         maintenance.tidy(self._dataset)

@@ -77,9 +77,9 @@ def _read(file: str, columns: list[str] | None = None) -> pa.Table:
 
 def read_tables(files: Sequence[str], columns: Sequence[str], schema: pa.Schema) -> pa.Table:
     """Read files of one table as one Arrow table. Raises `StoreError` if one is missing or damaged."""
-    kept = pa.schema([schema.field(name) for name in columns])
+    selected = pa.schema([schema.field(name) for name in columns])
     try:
-        return pa.concat_tables([_read(file, list(columns)).cast(kept) for file in files])
+        return pa.concat_tables([_read(file, list(columns)).cast(selected) for file in files])
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
             f"A file of the dataset is missing or damaged: {first_line(error)} Check the store with: openr-data doctor"

@@ -54,7 +54,7 @@ def create(path: Place, schema: pa.Schema, order_by: str | None) -> None:
 def _add_columns(path: Place, schema: pa.Schema) -> None:
     table = DeltaTable(str(path))
     wanted = Schema.from_arrow(schema).fields
-    missing = [field for field in wanted if field.name not in {known.name for known in table.schema().fields}]
+    missing = [field for field in wanted if field.name not in {present.name for present in table.schema().fields}]
     if not missing:
         return
     since = table.version()
@@ -63,8 +63,8 @@ def _add_columns(path: Place, schema: pa.Schema) -> None:
         sync_log(path, since)
     except DeltaError:
         # Another process may have added them in the meantime.
-        known = {field.name for field in DeltaTable(str(path)).schema().fields}
-        if not {field.name for field in missing} <= known:
+        present = {field.name for field in DeltaTable(str(path)).schema().fields}
+        if not {field.name for field in missing} <= present:
             raise
 
 
@@ -104,9 +104,9 @@ def newest(path: Place) -> State:
     The last state is cached. Two `stat` calls on the log show whether it is still the newest, at a hundredth of the
     cost of opening the table.
     """
-    known = _states.get(path)
-    if known is not None:
-        state, seen = known
+    cached = _states.get(path)
+    if cached is not None:
+        state, seen = cached
         entry = _entry(path, state[0])
         if entry is not None and _same(entry, seen) and _entry(path, state[0] + 1) is None:
             return state

@@ -62,11 +62,11 @@ def verify(dataset: Location) -> Iterator[Fault]:
 
 def _files(dataset: Location) -> Iterator[Fault]:
     """Files that cannot be read to their end, log entries that are empty, versions that do not open."""
-    known = refs.read(dataset.refs)
+    snapshots = refs.read(dataset.refs)
     seen: set[str] = set()
     for table in (*dataset.tables(), "refs"):
         yield from _log(dataset.path / table, table)
-        versions = {row.versions[table] for row in known if table in row.versions}
+        versions = {row.versions[table] for row in snapshots if table in row.versions}
         for version in [None, *sorted(versions)]:
             try:
                 opened = tables.open_table(dataset.path / table, version)
@@ -109,12 +109,12 @@ def _rows(view: View) -> Iterator[Fault]:
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, where: str, what: str, column: str, rows: str) -> Iterator[Fault]:
-    found = query.one(
+    counted = query.one(
         connection,
         f"select count(*), list({column}::varchar order by {column}::varchar)[:{SHOWN}] from ({rows})",
     )
-    if found[0]:
-        yield Fault(where, what, int(found[0]), tuple(found[1]))
+    if counted[0]:
+        yield Fault(where, what, int(counted[0]), tuple(counted[1]))
 
 
 def _repeated(view: View, table: str) -> Iterator[Fault]:
@@ -225,31 +225,31 @@ def _holds(is_right: Callable[..., bool], row: tuple[Any, ...]) -> bool:
         return False
 
 
-def _right_question(found: str, question: str, answer: str) -> bool:
-    return found == ids.question_id(question, answer)
+def _right_question(stored: str, question: str, answer: str) -> bool:
+    return stored == ids.question_id(question, answer)
 
 
-def _right_solution(found: str, question: str, steps: list[str]) -> bool:
-    return found == ids.solution_id(question, steps)
+def _right_solution(stored: str, question: str, steps: list[str]) -> bool:
+    return stored == ids.solution_id(question, steps)
 
 
-def _right_label(found: str, solution: str, method: str, job: str, completer: str | None) -> bool:
+def _right_label(stored: str, solution: str, method: str, job: str, completer: str | None) -> bool:
     # An import may hold several people's labels of one solution; the id then includes the person's name.
-    return found in (
+    return stored in (
         ids.label_id(solution, method, job),
         ids.label_id(solution, f"{method}/{completer}", job),
     )
 
 
-def _right_node(found: str, question: str, parent: str | None, step: str) -> bool:
-    return found == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
+def _right_node(stored: str, question: str, parent: str | None, step: str) -> bool:
+    return stored == (ids.root_id(question) if parent is None else ids.child_id(parent, step))
 
 
 def _snapshots(dataset: Location) -> Iterator[Fault]:
     """Snapshots and tags whose content has changed."""
-    known = refs.read(dataset.refs)
+    snapshots = refs.read(dataset.refs)
     numbers = {row.name for row in refs.rows(dataset.refs) if row.kind == "snapshot"}
-    for row in known:
+    for row in snapshots:
         if row.parent is not None and row.parent not in numbers:
             yield Fault(f"@{row.name}", f"its parent {row.parent} is not there")
         connection = View(dataset, row.name, row.versions).connect()

@@ -136,12 +136,12 @@ class Record:
         n = len(self.steps)
         if not n or len(self.label) != n:
             raise ValueError(f"{n} steps and {len(self.label)} labels")
-        known = (0, n)
+        lengths = (0, n)
         if (
-            len(self.value) not in known
-            or len(self.n_correct) not in known
-            or len(self.n_rollouts) not in known
-            or len(self.provenance) not in known
+            len(self.value) not in lengths
+            or len(self.n_correct) not in lengths
+            or len(self.n_rollouts) not in lengths
+            or len(self.provenance) not in lengths
         ):
             raise ValueError(f"{n} steps and another number of values, counts or provenances")
 

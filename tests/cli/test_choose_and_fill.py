@@ -70,7 +70,7 @@ def test_every_option_says_what_it_left_out(run: Run, uneven: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--balance", "1:0"], "'1:0' is no ratio of negatives to positives, for example 1:1, 1:3 or 0.5."),
+        (["--balance", "1:0"], "'1:0' is not a ratio of negatives to positives, for example 1:1, 1:3 or 0.5."),
         (["--balance", "1:1", "--where", "first_error is null"], "but there are 0 and 7. Take other records"),
         (["--balance", "1:1", "--as", "questions"], "This format writes questions"),
         (["--per-question", "2", "--as", "math-aps-tree"], "This format writes the whole tree of a question"),

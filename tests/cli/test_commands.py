@@ -57,7 +57,7 @@ def test_every_command_has_help_and_the_group_knows_its_first_line(run: Run) -> 
         (["label", "--policy", "./nowhere"], 2, "No model folder './nowhere'"),
         (["label", "--backend", "vlm"], 2, "No policy 'vlm'"),
         (["label", "--backend", "openai", "--device", "cpu"], 2, "The backend 'openai' has no option --device"),
-        (["label", "--backend", "openai", "--base-url", "localhost"], 2, "is no address of a server"),
+        (["label", "--backend", "openai", "--base-url", "localhost"], 2, "is not the address of a server"),
         (
             ["label", "--recipe", "none"],
             2,

@@ -101,7 +101,7 @@ def test_without_truth_only_cost_and_agreement_are_told(run: Run, small: Dataset
         add_labels(small, method, job, sets)  # type: ignore[arg-type]
     answer = run("compare", "d", "--methods", "a, b")
     assert answer.err == (
-        "No truth is known about these solutions of d: only cost and agreement are told. "
+        "No truth is known about these solutions of d: the comparison shows only cost and agreement. "
         "Take a method at its word with: --truth METHOD\n"
         "No two of the methods label a solution in common, so they have no agreement.\n"
     )

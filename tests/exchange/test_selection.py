@@ -291,5 +291,5 @@ def test_a_ratio_is_read_in_both_ways(text: str, ratio: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "1:0", "0:1", "-1", "1:1:1", "one", "1/2", "nan", "inf", "1e3", "50%", ":"])
 def test_what_is_no_ratio_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="is no ratio of negatives to positives, for example 1:1, 1:3 or 0.5."):
+    with pytest.raises(UsageError, match="is not a ratio of negatives to positives, for example 1:1, 1:3 or 0.5."):
         parse_ratio(text)

@@ -358,7 +358,7 @@ def test_what_is_wrong_with_a_server_is_said_at_once(server: CompletionsServer) 
         OpenAIServer("other", base_url=[server.url])
     with pytest.raises(InputError, match="models says 404"):
         OpenAIServer("m", base_url=[server.url.removesuffix("/v1")])
-    with pytest.raises(InputError, match="is no address of a server"):
+    with pytest.raises(InputError, match="is not the address of a server"):
         OpenAIServer("m", base_url=["localhost:8000"])
     with pytest.raises(InputError, match="No server of the OpenAI kind answers at http://127.0.0.1:9/v1"):
         OpenAIServer("m", base_url=["http://127.0.0.1:9/v1"])

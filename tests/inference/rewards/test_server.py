@@ -279,7 +279,7 @@ def test_a_server_that_is_down_or_serves_something_else_is_told_at_once(
         RewardServer("prm", base_url=["http://127.0.0.1:9/v1"], tokenizer=folder)
     with pytest.raises(InputError, match="does not serve 'other' but prm. Name that as the model"):
         RewardServer("other", base_url=[server.url], tokenizer=folder)
-    with pytest.raises(InputError, match="is no address of a server"):
+    with pytest.raises(InputError, match="is not the address of a server"):
         RewardServer("prm", base_url=["localhost:8000"], tokenizer=folder)
 
 
