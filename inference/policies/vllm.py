@@ -1,7 +1,7 @@
 """A policy over vLLM in this process, on the GPUs of the machine (or, in the build for CPUs, on its cores).
 
-The engine (`own_vllm.py`) is handed token ids, made as every backend makes them, and gives whole completions back: one
-request for the n samples of a prefix, one message between the threads for each.
+The engine (`inference/serving/vllm_process.py`) gets token ids, made as every backend makes them, and returns whole
+completions: one request for the n samples of a prefix, and one message between the threads for each request.
 
 Samples are seeded one by one. In float32 a sample so depends on its prefix and its seed but for draws so close that the
 order of a sum decides; in half precision its neighbours in the batch can move a token, as on any server.

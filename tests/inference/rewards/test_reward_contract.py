@@ -1,4 +1,4 @@
-"""What every backend of reward models keeps: one contract, tested on each of them (see `reward_contract.py`)."""
+"""What every backend of reward models keeps: one contract, tested on each of them (see `contract.py`)."""
 
 import asyncio
 import gc
