@@ -251,9 +251,9 @@ def test_the_overlap_is_what_comparing_all_pairs_finds(train: list[str], held_ou
 
 def test_real_near_copies_are_found_beyond_the_exact_ones(shared_data: Path) -> None:
     train, held = (list(questions(shared_data / "gsm8k" / f"{part}.jsonl")) for part in ("train", "test"))
-    found = ngram_overlap(train, held)
-    assert len(found) == 3
-    assert any("stamps at the post office" in held[place] for place in found)
+    overlap = ngram_overlap(train, held)
+    assert len(overlap) == 3
+    assert any("stamps at the post office" in held[place] for place in overlap)
     assert ngram_overlap(held[:40], held[20:60]) == list(range(20))
 
 

@@ -116,9 +116,9 @@ def skywork() -> Any:
 
 def laid_out(encoder: PrmEncoder, tokenizer: Any, question: str, steps: tuple[str, ...]) -> str:
     """The decoded text, a ▲ behind each token that is read."""
-    found = encoder.encode(question, steps)
-    ends = [len(tokenizer.decode(found.ids[: at + 1])) for at in found.read]
-    text = tokenizer.decode(found.ids)
+    encoded = encoder.encode(question, steps)
+    ends = [len(tokenizer.decode(encoded.ids[: at + 1])) for at in encoded.read]
+    text = tokenizer.decode(encoded.ids)
     return "▲".join(text[start:end] for start, end in pairwise([0, *ends, len(text)]))
 
 
@@ -195,12 +195,12 @@ def test_a_preset_lays_a_solution_out_as_its_model_was_trained(
     name: str, tokenizer: Any, text: str, read: tuple[int, ...], token: str, first: str, labels: Any
 ) -> None:
     encoder = PrmEncoder(prm_format(name), tokenizer())
-    found = encoder.encode("Q 1?", STEPS)
+    encoded = encoder.encode("Q 1?", STEPS)
     name_of = tokenizer().convert_ids_to_tokens
     assert laid_out(encoder, tokenizer(), "Q 1?", STEPS) == text
-    assert found.read == read
-    assert [name_of(found.ids[at]) for at in read] == [token] * len(read)
-    assert name_of(found.ids[0]) == first
+    assert encoded.read == read
+    assert [name_of(encoded.ids[at]) for at in read] == [token] * len(read)
+    assert name_of(encoded.ids[0]) == first
     assert [name_of(item) for item in encoder.tag] == ([] if name == "rlhflow" else [token])
     if isinstance(labels, int):
         assert (encoder.good, encoder.bad, encoder.form.good_class) == (-1, -1, labels)
@@ -230,18 +230,18 @@ def test_the_turns_of_rlhflow_are_those_of_the_chat_template() -> None:
     said = [("user", f"Q 1? {STEPS[0]}"), ("assistant", "+"), ("user", STEPS[1]), ("assistant", "+")]
     turns = [{"role": role, "content": text} for role, text in said]
     text = llama().apply_chat_template(turns, tokenize=False, date_string="26 Jul 2024")
-    found = PrmEncoder(prm_format("rlhflow"), llama()).encode("Q 1?", STEPS)
-    assert [*found.ids, llama().eos_token_id] == llama().encode(text, add_special_tokens=False)
-    assert [found.ids[at + 1] for at in found.read] == llama().encode("++", add_special_tokens=False)
+    encoded = PrmEncoder(prm_format("rlhflow"), llama()).encode("Q 1?", STEPS)
+    assert [*encoded.ids, llama().eos_token_id] == llama().encode(text, add_special_tokens=False)
+    assert [encoded.ids[at + 1] for at in encoded.read] == llama().encode("++", add_special_tokens=False)
 
 
 @pytest.mark.parametrize("scheme", ["first", "always", "prepend"])
 def test_math_shepherd_gives_the_tokens_of_the_whole_text(scheme: str) -> None:
     """Wherever transformers puts SentencePiece's first space, there is one before the question and no other."""
     encoder = PrmEncoder(prm_format("math-shepherd"), piece(scheme))
-    found = encoder.encode("Q 1?", ("add", "b"))
+    encoded = encoder.encode("Q 1?", ("add", "b"))
     tokens = "<s> ▁Q ▁ 1 ? ▁Step ▁ 1 : ▁a d d ▁ки <0x0A> S tep ▁ 2 : ▁ b ▁ки"
-    assert " ".join(piece(scheme).convert_ids_to_tokens(list(found.ids))) == tokens
+    assert " ".join(piece(scheme).convert_ids_to_tokens(list(encoded.ids))) == tokens
     assert piece(scheme).convert_ids_to_tokens([encoder.good, encoder.bad]) == ["▁+", "▁-"]
 
 
@@ -286,12 +286,12 @@ def test_our_text_is_the_input_of_real_math_shepherd_rows(shared_data: Path) -> 
     assert rows
     for row in rows:
         (record,) = reader.read(row, Tally())
-        found = encoder.encode(record.question.question, record.steps)
-        assert piece().decode(found.ids).removeprefix("<s>").strip() == row["input"].strip()
-        assert list(found.ids) == piece().encode(row["input"].strip())
+        encoded = encoder.encode(record.question.question, record.steps)
+        assert piece().decode(encoded.ids).removeprefix("<s>").strip() == row["input"].strip()
+        assert list(encoded.ids) == piece().encode(row["input"].strip())
         # Steps without their numbers, as a policy writes them, are numbered.
         bare = [step.split(": ", 1)[1] for step in record.steps]
-        assert encoder.encode(record.question.question, bare) == found
+        assert encoder.encode(record.question.question, bare) == encoded
 
 
 def test_a_first_token_is_written_once_or_not_at_all() -> None:
@@ -360,16 +360,16 @@ def test_there_is_one_position_for_each_step_and_fewer_steps_are_a_beginning(
     name: str, question: str, steps: list[str]
 ) -> None:
     encoder = ENCODERS[name]()
-    found = encoder.encode(question, steps)
-    assert len(found.read) == len(steps)
-    assert sorted(set(found.read)) == list(found.read)
-    assert found.read[-1] < len(found.ids)
+    encoded = encoder.encode(question, steps)
+    assert len(encoded.read) == len(steps)
+    assert sorted(set(encoded.read)) == list(encoded.read)
+    assert encoded.read[-1] < len(encoded.ids)
     if encoder.tag:
-        assert [found.ids[at] for at in found.read] == [encoder.tag[-1]] * len(steps)
+        assert [encoded.ids[at] for at in encoded.read] == [encoder.tag[-1]] * len(steps)
     for count in range(1, len(steps)):
         less = encoder.encode(question, steps[:count])
-        assert less.ids == found.ids[: len(less.ids)]
-        assert less.read == found.read[:count]
+        assert less.ids == encoded.ids[: len(less.ids)]
+        assert less.read == encoded.read[:count]
 
 
 @pytest.mark.parametrize("is_special", [True, False])
@@ -381,15 +381,15 @@ def test_what_looks_like_a_tag_or_a_label_stays_text(
     name: str, is_special: bool, question: str, steps: list[str]
 ) -> None:
     encoder = PrmEncoder(prm_format(name), qwen(is_special))
-    found = encoder.encode(question, steps)
-    assert tuple(at for at, item in enumerate(found.ids) if item == encoder.tag[0]) == found.read
-    assert not {encoder.good, encoder.bad} & set(found.ids)
+    encoded = encoder.encode(question, steps)
+    assert tuple(at for at, item in enumerate(encoded.ids) if item == encoder.tag[0]) == encoded.read
+    assert not {encoder.good, encoder.bad} & set(encoded.ids)
     # And it stays all of the text, up to the Unicode form that Qwen's tokenizer writes.
     form, head = encoder.form, qwen(is_special).decode(PrmEncoder(encoder.form, qwen()).encode("¤", ["¤"]).ids)
     opening, answer, _ = head.split("¤")
     texts = [question, *(("" if not place else form.step_joiner) + step for place, step in enumerate(steps))]
     question, *steps = (unicodedata.normalize("NFC", text) for text in texts)
-    assert qwen(is_special).decode(found.ids) == opening + question + answer + "".join(
+    assert qwen(is_special).decode(encoded.ids) == opening + question + answer + "".join(
         step + form.tag for step in steps
     )
 
@@ -413,9 +413,9 @@ def test_a_tag_that_only_the_tokenizer_sees_in_a_text_stays_text() -> None:
     tokenizer = qwen(False, "<|K|>")
     assert tokenizer.encode("<|\u212a|>") == tokenizer.encode("<|K|>")
     encoder = PrmEncoder(PrmFormat("x", tag="<|K|>", head="scalar"), tokenizer)
-    found = encoder.encode("<|\u212a|>" * 50, ("<|\u212a|>", "<|K|><|\u212a|>"))
-    assert [at for at, item in enumerate(found.ids) if item == encoder.tag[0]] == list(found.read)
-    assert tokenizer.decode(found.ids) == "<|K|>" * 50 + "\n\n" + "<|K|>" * 5
+    encoded = encoder.encode("<|\u212a|>" * 50, ("<|\u212a|>", "<|K|><|\u212a|>"))
+    assert [at for at, item in enumerate(encoded.ids) if item == encoder.tag[0]] == list(encoded.read)
+    assert tokenizer.decode(encoded.ids) == "<|K|>" * 50 + "\n\n" + "<|K|>" * 5
 
 
 def test_only_the_tag_in_a_text_is_taken_apart() -> None:
@@ -436,9 +436,9 @@ def test_special_tokens_of_the_tokenizer_stay_text_too() -> None:
 
 def test_a_tag_of_one_character_is_left_in_a_text() -> None:
     tokenizer = qwen(False, "☃")
-    found = PrmEncoder(PrmFormat("x", tag="☃", head="scalar"), tokenizer).encode("a☃b", ("☃", "c☃"))
-    assert tokenizer.decode(found.ids) == "a☃b\n\n☃☃c☃☃"
-    assert len(found.read) == 2
+    encoded = PrmEncoder(PrmFormat("x", tag="☃", head="scalar"), tokenizer).encode("a☃b", ("☃", "c☃"))
+    assert tokenizer.decode(encoded.ids) == "a☃b\n\n☃☃c☃☃"
+    assert len(encoded.read) == 2
 
 
 def test_a_tag_that_is_found_only_behind_a_space_stays_text() -> None:

@@ -198,8 +198,8 @@ def test_values_that_only_counts_tell_are_read_from_them(tmp_path: Path) -> None
     row = {**labels("l", "s", "q", [1, 1, -1]), "value": [None] * 3, "n_correct": [6, 3, 0], "n_rollouts": [8, 8, 0]}
     dataset.append("labels", [row], "x/labels", 1)
     columns = "step_index, step, measured, value, parent_value, ratio, label"
-    found = dataset.view().sql(f"select {columns} from relative_progress order by 1").to_pylist()
-    assert [tuple(row.values()) for row in found] == [
+    rows = dataset.view().sql(f"select {columns} from relative_progress order by 1").to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
         (0, "one", 0.75, 0.75, None, None, None),
         (1, "two", 0.375, 0.375, 0.75, 0.5, -1),
         (2, "three", None, None, 0.375, None, None),

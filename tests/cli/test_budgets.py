@@ -88,10 +88,10 @@ def test_money_is_counted_where_the_price_is_known_and_never_guessed(
     assert "--max-cost needs the price of this model" in refused.err
     assert not Path("openr-store").exists()
     Path("mine.toml").write_text(PRICE)
-    told = run(*command, "--prices", "mine.toml", "--max-cost", "0.001", "--live", "1", "--json")
-    assert told.code == 0, told.err
-    assert "(--max-cost 0.001)" in told.err
-    spent = json.loads(told.out)["spent"]
+    answer = run(*command, "--prices", "mine.toml", "--max-cost", "0.001", "--live", "1", "--json")
+    assert answer.code == 0, answer.err
+    assert "(--max-cost 0.001)" in answer.err
+    spent = json.loads(answer.out)["spent"]
     assert spent["currency"] == "USD"
     assert spent["cost"] == pytest.approx((spent["prompt_tokens"] + 10 * spent["completion_tokens"]) / 1e6)
     assert 0.001 <= spent["cost"] < 0.002
@@ -169,9 +169,9 @@ def test_another_method_begins_with_what_is_paid_for(
 
 
 def test_the_help_says_how_to_stop_a_job(run: Run) -> None:
-    told = run("label", "--help").out
+    output = run("label", "--help").out
     for option in ("--max-tokens", "--max-cost", "--max-hours", "--target-first-errors", "--reuse", "--pilot"):
-        assert option in told
+        assert option in output
 
 
 def test_a_policy_that_does_not_come_to_an_end_is_told_once(run: Run, command: tuple[str, ...]) -> None:

@@ -69,15 +69,15 @@ def test_markdown_is_the_same_tables(run: Run, small: Dataset) -> None:
 
 def test_json_is_one_document_with_whole_figures(run: Run, small: Dataset) -> None:
     answer = run("compare", "d@3", "--json", "--methods", "n,m")
-    told = json.loads(answer.out)
-    assert (told["dataset"], told["truth"]) == ("d@3", {"human": 5})
-    assert [item["name"] for item in told["methods"]] == ["n", "m"]
-    figures = told["methods"][1]
+    document = json.loads(answer.out)
+    assert (document["dataset"], document["truth"]) == ("d@3", {"human": 5})
+    assert [item["name"] for item in document["methods"]] == ["n", "m"]
+    figures = document["methods"][1]
     assert list(figures) == list(Contender("", "", "").as_dict())
     assert (figures["exact_hit"], figures["processbench_f1"], figures["currency"]) == (0.4, pytest.approx(0.4), None)
     assert figures["tokens_per_first_error"] == pytest.approx(30_901 / 3)
     assert [item["n"] for item in figures["bins"]] == [2, 1, 1, 1, 1, 3, 1]
-    assert [(item["first"], item["second"], item["solutions"]) for item in told["agreement"]] == [("n", "m", 2)]
+    assert [(item["first"], item["second"], item["solutions"]) for item in document["agreement"]] == [("n", "m", 2)]
 
 
 def test_programs_read_one_row_a_method(run: Run, small: Dataset) -> None:
@@ -203,9 +203,9 @@ def test_the_help_has_examples_and_says_what_the_figures_are(
 
 
 def test_what_a_scripted_job_labelled_is_compared_with_its_cost(run: Run, labelled: str) -> None:
-    told = json.loads(run("compare", "d", "--json").out)
-    (figures,) = told["methods"]
-    assert (figures["name"], figures["job_id"], told["truth"]) == ("omegaprm", labelled, {})
+    document = json.loads(run("compare", "d", "--json").out)
+    (figures,) = document["methods"]
+    assert (figures["name"], figures["job_id"], document["truth"]) == ("omegaprm", labelled, {})
     assert figures["calls"] > 0
     assert figures["first_errors"] > 0
     assert figures["calls_per_first_error"] == figures["calls"] / figures["first_errors"]

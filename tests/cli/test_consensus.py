@@ -49,13 +49,18 @@ def test_the_same_command_again_adds_nothing(run: Run, dataset: Dataset) -> None
 
 
 def test_json_is_one_document(run: Run, dataset: Dataset) -> None:
-    told = json.loads(run("consensus", "d", *METHODS, "--json").out)
-    assert list(told) == [
+    document = json.loads(run("consensus", "d", *METHODS, "--json").out)
+    assert list(document) == [
         "dataset", "job_id", "methods", "solutions", "kept", "kept_with_an_error", "added", "discarded",
     ]  # fmt: skip
-    assert (told["dataset"], told["methods"], told["kept"], told["added"]) == ("d@3", ["mc", "judge"], 4, 4)
-    assert sum(told["discarded"].values()) == 7
-    rows = run("sql", "d", f"select count(*) as n from labels where job_id = '{told['job_id']}'", "--json").out
+    assert (document["dataset"], document["methods"], document["kept"], document["added"]) == (
+        "d@3",
+        ["mc", "judge"],
+        4,
+        4,
+    )
+    assert sum(document["discarded"].values()) == 7
+    rows = run("sql", "d", f"select count(*) as n from labels where job_id = '{document['job_id']}'", "--json").out
     assert json.loads(rows) == [{"n": 4}]
 
 
@@ -70,8 +75,8 @@ def test_the_report_lists_every_discarded_solution(run: Run, dataset: Dataset) -
 
 def test_a_dry_run_says_the_same_and_writes_the_report_alone(run: Run, dataset: Dataset) -> None:
     answer = run("consensus", "d", *METHODS, "--dry-run", "--report", "lost.jsonl", "--into", "e", "--json")
-    told = json.loads(answer.out)
-    assert (told["kept"], told["added"], told["dataset"]) == (4, 0, None)
+    document = json.loads(answer.out)
+    assert (document["kept"], document["added"], document["dataset"]) == (4, 0, None)
     assert len(Path("lost.jsonl").read_text().splitlines()) == 7
     assert "Nothing was written." in answer.err
     assert run("ls", "-q").out == "d\n"

@@ -98,8 +98,8 @@ def test_questions_that_the_model_has_seen_are_told(run: Run, small: Dataset) ->
         "2 of the 5 questions of d@1 are among those that the model was trained on or chosen by: its figures flatter there."
         in " ".join(answer.err.split())
     )
-    told = json.loads(answer.out)["sets"]["d@1"]
-    assert (told["seen_questions"], told["questions"]) == (2, 5)
+    document = json.loads(answer.out)["sets"]["d@1"]
+    assert (document["seen_questions"], document["questions"]) == (2, 5)
     again = run("eval", "prm", "m", "--on", "d")
     assert "2 of the 5 questions of d@1" in " ".join(again.err.split())
     # No common questions, and a model without a list of seen questions.

@@ -33,9 +33,13 @@ def reward(tmp_path: Path) -> str:
 def test_a_search_is_told_by_every_way_to_choose_and_asks_nothing_twice(run: Run, reward: str) -> None:
     first = run(*SEARCH, "--reward", reward, "--json")
     assert first.code == 0
-    told = json.loads(first.out)
-    assert (told["method"], told["policy"], told["into"]) == ("best-of-n", "arithmetic", "arithmetic-search")
-    (found,) = told["rewards"]
+    document = json.loads(first.out)
+    assert (document["method"], document["policy"], document["into"]) == (
+        "best-of-n",
+        "arithmetic",
+        "arithmetic-search",
+    )
+    (found,) = document["rewards"]
     rules = {row["rule"]: row for row in found["rules"]}
     assert {"oracle", "random", "majority", "min-vote", "last-max", "product-vote", "mean-max"} <= set(rules)
     assert rules["oracle"]["accuracy"] >= rules["min-vote"]["accuracy"]
@@ -48,7 +52,7 @@ def test_a_search_is_told_by_every_way_to_choose_and_asks_nothing_twice(run: Run
     again = run(*SEARCH, "--reward", reward, "--json")
     assert "are there already" in again.err
     assert "read 0 tokens" in again.err
-    assert json.loads(again.out) == told
+    assert json.loads(again.out) == document
 
 
 def test_questions_that_a_reward_model_has_seen_are_told(run: Run, reward: str) -> None:

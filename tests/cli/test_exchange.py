@@ -219,8 +219,8 @@ def test_a_name_that_cannot_be_written_to_is_refused(run: Run, name: str, words:
 def test_source_and_split_stand_on_every_question(run: Run) -> None:
     rows = [{"problem": "1?", "answer": "1", "split": "x"}, {"problem": "2?", "answer": "2"}]
     run("import", "d", written("x.jsonl", *rows), "--source", "book", "--split", "dev")
-    found = json.loads(run("sql", "d", "select distinct source, split from questions", "--json").out)
-    assert found == [{"source": "book", "split": "dev"}]
+    document = json.loads(run("sql", "d", "select distinct source, split from questions", "--json").out)
+    assert document == [{"source": "book", "split": "dev"}]
 
 
 def test_a_folder_is_imported_as_a_dataset_and_its_split_is_asked_for(run: Run) -> None:
@@ -234,10 +234,10 @@ def test_a_folder_is_imported_as_a_dataset_and_its_split_is_asked_for(run: Run) 
     assert not Path("openr-store").exists()
     assert run("import", "d", "data", "--split", "test").out == "d@1\n"
     assert run("import", "d", "data", "--split", "train").out == "d@2\n"
-    found = json.loads(
+    document = json.loads(
         run("sql", "d", "select split, count(*) as n from questions group by 1 order by 1", "--json").out
     )
-    assert found == [{"split": "test", "n": 1}, {"split": "train", "n": 2}]
+    assert document == [{"split": "test", "n": 1}, {"split": "train", "n": 2}]
     wrong = run("import", "d", "data", "--split", "dev")
     assert (wrong.code, wrong.out) == (2, "")
     assert "Cannot load the Hugging Face dataset data: " in wrong.err

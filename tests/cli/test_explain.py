@@ -56,10 +56,10 @@ def test_the_reasons_that_a_model_writes_stand_beside_the_labels(here: Path, run
     rows = json.loads(answer.out)
     asked = run("sql", "d", "select * from records where first_error is not null order by question_id, solution_id limit 3",
                 "--json")  # fmt: skip
-    kept = json.loads(asked.out)
+    document = json.loads(asked.out)
     assert [(row["solution_id"], row["step_index"], row["step"], row["label"]) for row in rows] == [
         (record["solution_id"], place, step, record["label"][place])
-        for record in kept
+        for record in document
         for place, step in enumerate(record["steps"])
     ]
     assert all(row["verdict"] == "good" or row["score"] < 1 for row in rows)
@@ -143,8 +143,8 @@ def test_a_solution_that_is_too_long_is_named_and_the_others_are_explained(here:
     answer = run("explain", "./prm", "long", "--limit", "9", "--json")
     assert answer.code == 3
     assert "does not fit the 256 positions of ./prm" in " ".join(answer.err.split())
-    kept = json.loads(run("view", "long", "--limit", "9", "--json").out)
-    wanted = {row["solution_id"] for row in kept if row["question"] != "Long?"}
+    document = json.loads(run("view", "long", "--limit", "9", "--json").out)
+    wanted = {row["solution_id"] for row in document if row["question"] != "Long?"}
     assert {row["solution_id"] for row in json.loads(answer.out)} == wanted
     assert len(wanted) > 1
 

@@ -165,10 +165,10 @@ def test_solutions_that_do_not_fit_are_told(here: Path, run: Run) -> None:
 def test_a_mistake_is_one_sentence_and_exit_code_2(here: Path, run: Run, arguments: list[str], words: str) -> None:
     answer = run("train", "prm", *arguments)
     assert answer.code == 2, answer.err
-    told = " ".join(answer.err.split())
-    assert words in told
-    assert "Traceback" not in told
-    assert "Unexpected" not in told
+    output = " ".join(answer.err.split())
+    assert words in output
+    assert "Traceback" not in output
+    assert "Unexpected" not in output
     assert answer.out == ""
     assert not (here / "d-prm").exists()
     assert sorted(path.name for path in (here / "full").iterdir()) == ["thesis.tex"]

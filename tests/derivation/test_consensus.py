@@ -126,12 +126,12 @@ def test_the_reasons_of_a_judge_come_along(dataset: Dataset) -> None:
     label(dataset, "critic", [[1, 1, 1], [1, -1, None]], provenance=JUDGED, label_metadata={"reasons": ["No"] * 3})
     keep(dataset, "mc", "judge", "critic")
     for row in kept(dataset).values():
-        told = json.loads(row["label_metadata"])
+        document = json.loads(row["label_metadata"])
         known = 3 if row["first_error"] is None else 2
         # Of the first named method that tells some.
-        assert told["reasons"] == [*said[:known], *[None] * (3 - known)]
+        assert document["reasons"] == [*said[:known], *[None] * (3 - known)]
         assert reasons_of(row["label_metadata"], 3)[:2] == ("Right.", 'It\'s "two".')
-        assert set(told) == {"consensus", "reasons"}
+        assert set(document) == {"consensus", "reasons"}
     assert {row["first_error"] for row in kept(dataset).values()} == {None, 1}
 
 
@@ -143,29 +143,29 @@ def test_labels_that_have_got_reasons_make_another_job(dataset: Dataset) -> None
     again = keep(dataset)
     assert again.job_id != first.job_id
     rows = dataset.view().sql("select job_id, label_metadata from records where method = 'consensus'").to_pylist()
-    told = {row["job_id"]: json.loads(row["label_metadata"]).get("reasons") for row in rows}
-    assert told == {first.job_id: None, again.job_id: ["a", "b", "c"]}
+    document = {row["job_id"]: json.loads(row["label_metadata"]).get("reasons") for row in rows}
+    assert document == {first.job_id: None, again.job_id: ["a", "b", "c"]}
 
 
 def test_kept_label_sets_are_good_to_the_error_bad_there_and_say_nothing_behind(dataset: Dataset) -> None:
     small(dataset)
-    found = keep(dataset)
+    consensus = keep(dataset)
     rows = kept(dataset)
     assert {i: row["label"] for i, row in rows.items()} == KEPT
     assert {i: row["first_error"] for i, row in rows.items()} == {0: None, 1: 1, 8: 2, 9: 2}
     assert rows[0]["value"] == [0.75, 0.5, 0.25]
     assert (rows[1]["value"], rows[1]["n_correct"], rows[1]["n_rollouts"]) == ([0.75, 0.5, None], [3, 2, 0], [4, 4, 0])
     assert rows[1]["provenance"] == [Provenance.MEASURED, Provenance.MEASURED, Provenance.INFERRED]
-    assert (rows[1]["steps"], rows[1]["job_id"]) == (steps(1), found.job_id)
-    assert rows[1]["label_id"] == label_id(rows[1]["solution_id"], "consensus", found.job_id)
-    told = json.loads(rows[1]["label_metadata"])["consensus"]
-    assert told["methods"] == ["mc", "judge"]
+    assert (rows[1]["steps"], rows[1]["job_id"]) == (steps(1), consensus.job_id)
+    assert rows[1]["label_id"] == label_id(rows[1]["solution_id"], "consensus", consensus.job_id)
+    document = json.loads(rows[1]["label_metadata"])["consensus"]
+    assert document["methods"] == ["mc", "judge"]
     of = {
         row["label_id"]: row["method"]
         for row in dataset.view().sql("select * from records where question = 'Question 1?'").to_pylist()
     }
-    assert [of[name] for name in told["label_ids"]] == ["mc", "judge"]
-    assert (found.added, len(rows)) == (4, 4)
+    assert [of[name] for name in document["label_ids"]] == ["mc", "judge"]
+    assert (consensus.added, len(rows)) == (4, 4)
     assert list(verify(dataset)) == []
 
 
@@ -176,10 +176,10 @@ def test_values_counts_and_provenance_are_those_of_the_first_method_that_has_rol
     first = kept(dataset)[0]
     assert (first["value"], first["n_rollouts"], first["provenance"]) == ([0.75, 0.5, 0.25], [4] * 3, [0] * 3)
     assert json.loads(first["label_metadata"])["consensus"]["methods"] == ["judge", "mc"]
-    found = keep(dataset, "other", "judge")
+    consensus = keep(dataset, "other", "judge")
     row = (
         dataset.view()
-        .sql(f"select * from records where job_id = '{found.job_id}' and question = 'Question 0?'")
+        .sql(f"select * from records where job_id = '{consensus.job_id}' and question = 'Question 0?'")
         .to_pylist()[0]
     )
     assert (row["value"], row["n_rollouts"], row["provenance"]) == ([1.0] * 3, [0] * 3, [Provenance.HUMAN] * 3)
@@ -217,10 +217,10 @@ def test_the_same_command_again_adds_nothing_whatever_else_has_come(dataset: Dat
 def test_it_is_one_snapshot_that_says_what_it_holds(dataset: Dataset) -> None:
     small(dataset)
     before = len(dataset.snapshots())
-    found = keep(dataset)
+    consensus = keep(dataset)
     made = dataset.snapshots()[before:]
     assert [(item.operation, item.job_id, item.message) for item in made] == [
-        ("consensus", found.job_id, "4 of 11 solutions kept: mc and judge agree")
+        ("consensus", consensus.job_id, "4 of 11 solutions kept: mc and judge agree")
     ]
     (row,) = dataset.view().sql("select * from jobs where kind = 'consensus'").to_pylist()
     totals = json.loads(row["totals"])
@@ -242,10 +242,10 @@ def test_another_dataset_gets_questions_solutions_and_labels(store: Store, datas
     small(dataset)
     before = contents(dataset)
     other = store.dataset("agreed", create=True)
-    found = keep(dataset, into=other)
+    consensus = keep(dataset, into=other)
     assert contents(dataset) == before
     counts = other.view().counts()
-    assert (counts["questions"], counts["solutions"], counts["labels"], found.added) == (4, 4, 4, 4)
+    assert (counts["questions"], counts["solutions"], counts["labels"], consensus.added) == (4, 4, 4, 4)
     assert {i: row["label"] for i, row in kept(other).items()} == KEPT
     assert list(verify(other)) == []
     assert keep(dataset, into=other).added == 0
@@ -334,8 +334,8 @@ def test_several_jobs_of_a_method_have_one_say_where_they_labelled_different_sol
     label(dataset, "mc", [[1, 1, 1], None], source="x")
     label(dataset, "mc", [None, [1, -1, None]], source="y")
     label(dataset, "judge", [[1, 1, 1], [1, -1, None]])
-    found = keep(dataset)
-    assert (found.kept, found.discarded, found.methods) == (2, {}, ("mc", "judge"))
+    consensus = keep(dataset)
+    assert (consensus.kept, consensus.discarded, consensus.methods) == (2, {}, ("mc", "judge"))
 
 
 def test_a_solution_that_a_method_labelled_in_several_jobs_asks_for_the_job(dataset: Dataset) -> None:
@@ -343,8 +343,8 @@ def test_a_solution_that_a_method_labelled_in_several_jobs_asks_for_the_job(data
     label(dataset, "judge", [[1, 1, 1]])
     with pytest.raises(UsageError, match=f"mc has labelled 2 solutions in several jobs.* mc/{jobs[0]} or mc/{jobs[1]}"):
         keep(dataset)
-    found = keep(dataset, f"mc/{jobs[1][:7]}", "judge")
-    assert (found.kept, found.methods) == (1, (f"mc/{jobs[1][:6]}", "judge"))
+    consensus = keep(dataset, f"mc/{jobs[1][:7]}", "judge")
+    assert (consensus.kept, consensus.methods) == (1, (f"mc/{jobs[1][:6]}", "judge"))
     # Two jobs of one method may well have a say each.
     assert keep(dataset, jobs[0], jobs[1]).kept == 2
 

@@ -62,8 +62,8 @@ def test_a_record_gets_the_answer_of_the_question_with_its_text(store: Store) ->
     # Two processes of one question: it counts once.
     assert counts(gold) == (1, 0, 1)
     assert (imported.questions, imported.labels, imported.without_gold) == (2, 3, 1)
-    (found,) = dataset.view().sql("select distinct question_id from records where answer = '2'").to_pylist()
-    assert found["question_id"] == question_id("1 + 1?", "2")
+    (row,) = dataset.view().sql("select distinct question_id from records where answer = '2'").to_pylist()
+    assert row["question_id"] == question_id("1 + 1?", "2")
     assert dataset.view().sql("select count(*) as n from records where answer = '2'").to_pylist() == [{"n": 2}]
 
 

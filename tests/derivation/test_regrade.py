@@ -76,10 +76,10 @@ def content(dataset: Dataset, table: str, *without: str) -> list[dict[str, Any]]
 def test_the_same_grader_changes_nothing(store: Store, random_policy: ScriptedPolicy, method: str, text: bool) -> None:
     dataset = label(store, "data", random_policy, MathGrader(), method, rollout_text=text)
     before = {table: content(dataset, table) for table in ("solutions", "nodes", "rollouts", "labels")}
-    found = regrade(dataset, MathGrader())
-    assert found.rollouts == len(before["rollouts"]) > 100
-    assert not found.changed
-    assert not any(found.rows.values())
+    regraded = regrade(dataset, MathGrader())
+    assert regraded.rollouts == len(before["rollouts"]) > 100
+    assert not regraded.changed
+    assert not any(regraded.rows.values())
     assert {table: content(dataset, table) for table in before} == before
     assert len(dataset.snapshots()) == 1
 
@@ -90,8 +90,8 @@ def test_math_shepherd_regraded_is_math_shepherd_with_the_other_grader(
 ) -> None:
     dataset = label(store, "data", random_policy, MathGrader(), "math-shepherd")
     fresh = label(store, "fresh", random_policy, grader, "math-shepherd")
-    found = regrade(dataset, grader)
-    assert sum(found.changed.values()) > 10
+    regraded = regrade(dataset, grader)
+    assert sum(regraded.changed.values()) > 10
     labels = {row["solution_id"]: row for row in content(fresh, "labels")}
     ours = {row["solution_id"]: row for row in content(dataset, "labels")}
     if labels:
@@ -147,8 +147,8 @@ def test_a_first_error_that_is_no_longer_located_is_taken_back(store: Store, pap
     dataset = label(store, "data", papers_policy, MathGrader(), "omegaprm")
     before = content(dataset, "labels")
     assert any(row["first_error"] is not None for row in before)
-    found = regrade(dataset, Silent())
-    assert found.first_errors_moved == sum(row["first_error"] is not None for row in before)
+    regraded = regrade(dataset, Silent())
+    assert regraded.first_errors_moved == sum(row["first_error"] is not None for row in before)
     for row in content(dataset, "labels"):
         assert set(row["label"]) == {None}
         assert row["first_error"] is None
@@ -158,10 +158,10 @@ def test_a_first_error_that_is_no_longer_located_is_taken_back(store: Store, pap
 def test_a_dry_run_writes_nothing(store: Store, random_policy: ScriptedPolicy) -> None:
     dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
     digest = dataset.view().digest()
-    found = regrade(dataset, Strict(), dry_run=True)
-    assert found.snapshot is None
-    assert found.changed["correct", "incorrect"] > 10
-    assert found.rows["labels"] > 0
+    regraded = regrade(dataset, Strict(), dry_run=True)
+    assert regraded.snapshot is None
+    assert regraded.changed["correct", "incorrect"] > 10
+    assert regraded.rows["labels"] > 0
     assert dataset.view().digest() == digest
     assert len(dataset.snapshots()) == 1
 
@@ -178,11 +178,11 @@ def test_labels_that_people_gave_are_left_alone(store: Store, random_policy: Scr
 
 def test_disagreements_are_listed_with_their_weight(store: Store, random_policy: ScriptedPolicy) -> None:
     dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
-    found = disagreements(dataset.view(), None, Lenient())
-    assert {item.answer for item in found} == {"7"}
+    differing = disagreements(dataset.view(), None, Lenient())
+    assert {item.answer for item in differing} == {"7"}
     counted = dataset.view().sql("select count(*) as n from rollouts where verdict = 'incorrect'").to_pylist()
-    assert sum(item.rollouts for item in found) == counted[0]["n"]
-    assert [item.rollouts for item in found] == sorted((item.rollouts for item in found), reverse=True)
+    assert sum(item.rollouts for item in differing) == counted[0]["n"]
+    assert [item.rollouts for item in differing] == sorted((item.rollouts for item in differing), reverse=True)
     assert disagreements(dataset.view(), MathGrader(), MathGrader()) == []
 
 
@@ -219,9 +219,9 @@ class CutOff(FinalAnswerGrader):
 def test_a_comparison_that_was_cut_off_takes_nothing_back(store: Store, random_policy: ScriptedPolicy) -> None:
     dataset = label(store, "data", random_policy, MathGrader(), "omegaprm")
     before = content(dataset, "rollouts")
-    found = regrade(dataset, CutOff())
-    assert found.cut_off > 100
-    assert not any(found.rows.values())
+    regraded = regrade(dataset, CutOff())
+    assert regraded.cut_off > 100
+    assert not any(regraded.rows.values())
     assert content(dataset, "rollouts") == before
 
 

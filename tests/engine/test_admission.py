@@ -113,8 +113,8 @@ def test_never_more_than_fits_the_oldest_first_and_all_get_their_turn(
         for number, (*_, after) in enumerate(requests):
             if after is not None:
                 loop.call_later(after + 0.25, tasks[number].cancel)
-        found = await asyncio.gather(*tasks, return_exceptions=True)
-        for number, result in enumerate(found):
+        replies = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, result in enumerate(replies):
             assert number in ended or isinstance(result, asyncio.CancelledError), result
             assert number in ended or requests[number][4] is not None
         assert (gate.tokens, gate.requests, gate.is_open) == (0, 0, True)

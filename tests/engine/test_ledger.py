@@ -110,8 +110,8 @@ def test_an_error_reaches_everybody_who_waits_and_is_not_remembered(tmp_path: Pa
     backend.fails = PolicyError("gone")
 
     async def main(policy: JournaledPolicy) -> None:
-        found = await asyncio.gather(*(ask(policy) for _ in range(3)), return_exceptions=True)
-        assert [str(item) for item in found] == ["gone"] * 3
+        replies = await asyncio.gather(*(ask(policy) for _ in range(3)), return_exceptions=True)
+        assert [str(item) for item in replies] == ["gone"] * 3
         assert is_clean(policy)
         assert policy.paid == Usage()
         backend.fails = None
@@ -129,8 +129,8 @@ def test_a_journal_that_cannot_be_written_is_an_error_for_everybody_who_waits(
         raise StoreError("The disk is full")
 
     async def main(policy: JournaledPolicy) -> None:
-        found = await asyncio.gather(*(ask(policy) for _ in range(2)), return_exceptions=True)
-        assert [type(item) for item in found] == [StoreError, StoreError]
+        replies = await asyncio.gather(*(ask(policy) for _ in range(2)), return_exceptions=True)
+        assert [type(item) for item in replies] == [StoreError, StoreError]
 
     with journaled(tmp_path / "j", Counting()) as policy:
         monkeypatch.setattr(policy._journal, "put", full)
@@ -330,13 +330,13 @@ def test_a_stop_lets_what_is_in_flight_finish_and_refuses_the_rest(tmp_path: Pat
         await asyncio.sleep(5)
         policy.stop("that is enough")
         policy.stop("too late")
-        found = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(item) for item in found] == [tuple, tuple, BudgetReached, BudgetReached, BudgetReached]
-        assert str(found[-1]) == policy.stopped_by == "that is enough"
+        replies = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(item) for item in replies] == [tuple, tuple, BudgetReached, BudgetReached, BudgetReached]
+        assert str(replies[-1]) == policy.stopped_by == "that is enough"
         with pytest.raises(BudgetReached, match="that is enough"):
             await ask(policy, seed=9)
         assert is_clean(policy)
-        assert await ask(policy, seed=0) == found[0], "the journal still answers"
+        assert await ask(policy, seed=0) == replies[0], "the journal still answers"
 
     with journaled(tmp_path / "j", backend) as policy:
         run_virtual(main(policy))
@@ -375,8 +375,8 @@ def test_a_limit_holds_for_the_requests_that_wait_for_room(tmp_path: Path) -> No
     backend = Counting(places=2)
 
     async def main(policy: JournaledPolicy) -> None:
-        found = await asyncio.gather(*(ask(policy, seed=seed) for seed in range(20)), return_exceptions=True)
-        assert all(isinstance(item, (tuple, BudgetReached)) for item in found)
+        replies = await asyncio.gather(*(ask(policy, seed=seed) for seed in range(20)), return_exceptions=True)
+        assert all(isinstance(item, (tuple, BudgetReached)) for item in replies)
         assert is_clean(policy)
 
     policy: JournaledPolicy
@@ -402,8 +402,8 @@ def test_errors_and_cancellations_at_random_leave_nothing_behind(tmp_path: Path)
         for number, task in enumerate(tasks):
             if number % 4 == 1:
                 loop.call_later(number * 1.7, task.cancel)
-        found = await asyncio.gather(*tasks, return_exceptions=True)
-        for number, item in enumerate(found):
+        replies = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, item in enumerate(replies):
             assert isinstance(item, (tuple, PolicyError, asyncio.CancelledError)), item
             assert not isinstance(item, asyncio.CancelledError) or number % 4 == 1, "nobody else is cancelled"
             if isinstance(item, tuple):

@@ -81,8 +81,8 @@ HOSTED = PRICED + 'host = "api.example.com"\ncompletion = 2\n'
 def test_the_price_of_a_host_is_that_of_all_servers_there_and_of_no_other(
     tmp_path: Path, urls: list[str], is_found: bool
 ) -> None:
-    found = find_price("m", urls, [listed(tmp_path, HOSTED)])
-    assert (found is not None) == is_found
+    price = find_price("m", urls, [listed(tmp_path, HOSTED)])
+    assert (price is not None) == is_found
 
 
 def test_the_first_price_that_fits_counts(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_the_users_files_come_before_the_catalog_in_their_order(
     two = listed(tmp_path, PRICED + "completion = 2\n", "two.toml")
     other = listed(tmp_path, PRICED.replace('"m"', '"x"'), "other.toml")
     for files, expected in (([one, two], 1.0), ([two, one], 2.0), ([other, two], 2.0), ([other], 3.0), ([], 3.0)):
-        found = find_price("m", [], files)
-        assert found is not None
-        assert found.completion == expected
+        price = find_price("m", [], files)
+        assert price is not None
+        assert price.completion == expected
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def test_the_users_files_come_before_the_catalog_in_their_order(
     ],
 )
 def test_a_file_that_is_no_list_of_prices_is_told_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises((InputError, UsageError), match=message) as told:
+    with pytest.raises((InputError, UsageError), match=message) as raised:
         find_price("m", [], [listed(tmp_path, text)])
-    assert told.value.exit_code == 2
-    assert "\n" not in str(told.value).strip()
+    assert raised.value.exit_code == 2
+    assert "\n" not in str(raised.value).strip()
 
 
 @pytest.mark.parametrize("text", ["price = [1]\n", 'price = ["m"]\n', "price = [[]]\n"])

@@ -109,9 +109,14 @@ def test_every_figure_against_people_is_the_one_worked_out_by_hand(dataset: Data
     people(dataset, *TRUTH)
     job = records(dataset, "m", *LABELS)
     spend(dataset, job, (30, 600), (15, 301))
-    found = compare(dataset.view())
-    assert (found.dataset, dict(found.truth), found.pairs, found.unreadable) == ("d", {"human": 5}, (), 0)
-    told = one(found)
+    comparison = compare(dataset.view())
+    assert (comparison.dataset, dict(comparison.truth), comparison.pairs, comparison.unreadable) == (
+        "d",
+        {"human": 5},
+        (),
+        0,
+    )
+    told = one(comparison)
     assert (told.name, told.method, told.job_id) == ("m", "m", job)
     assert (told.questions, told.label_sets, told.steps, told.good, told.bad, told.unjudged) == (5, 5, 14, 9, 4, 1)
     assert (told.located, told.calls, told.tokens, told.cost) == (3, 45, 901, None)
@@ -206,15 +211,15 @@ def test_sql_counts_what_plain_python_counts(dataset: Dataset, seed: int) -> Non
     told: dict[str, dict[str, list[HardLabel]]] = {"a": some(0.8), "b": some(0.8), "c": some(0.5), "true": some(0.7)}
     for method, sets in told.items():
         add_labels(dataset, method, f"j{method}", sets)
-    found = compare(dataset.view(), ("c", "a", "b"), truth="true")
-    assert [item.name for item in found.contenders] == ["c", "a", "b"]
-    for contender in found.contenders:
+    comparison = compare(dataset.view(), ("c", "a", "b"), truth="true")
+    assert [item.name for item in comparison.contenders] == ["c", "a", "b"]
+    for contender in comparison.contenders:
         expected = reference(told[contender.name], told["true"])
         assert replace(contender.quality, calibration=None) == expected
         assert expected.undecided
         assert contender.located == sum(first_error(label) is not None for label in told[contender.name].values())
-    assert [(pair.first, pair.second) for pair in found.pairs] == [("c", "a"), ("c", "b"), ("a", "b")]
-    for pair in found.pairs:
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [("c", "a"), ("c", "b"), ("a", "b")]
+    for pair in comparison.pairs:
         first, second = told[pair.first], told[pair.second]
         common = first.keys() & second.keys()
         assert pair.solutions == len(common)
@@ -258,29 +263,29 @@ def test_the_oracle_of_a_source_is_the_truth_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(truth, "AT_ONCE", at_once)
     arithmetic(dataset, (0, None), (1, 0), (2, 1), (2, None))
-    found = compare(dataset.view())
-    assert dict(found.truth) == {"oracle": 4}
-    quality = one(found).quality
+    comparison = compare(dataset.view())
+    assert dict(comparison.truth) == {"oracle": 4}
+    quality = one(comparison).quality
     assert (quality.on_erroneous, quality.on_correct) == (Share(0, 2), Share(2, 2))
     assert (quality.missed_bad, quality.true_bad, quality.false_bad, quality.recall) == (2, 0, 0, 0.0)
     assert (quality.precision, quality.processbench_f1, quality.false_zeros.interval) == (None, 0.0, None)
-    assert compare(dataset.view(), truth="oracle") == found
+    assert compare(dataset.view(), truth="oracle") == comparison
 
 
 def test_a_solution_of_several_jobs_is_judged_once(dataset: Dataset) -> None:
     arithmetic(dataset, (0, None), (1, 0))
     arithmetic(dataset, (0, None), method="n", file="another")
     assert dataset.view().counts()["solutions"] == 3
-    found = compare(dataset.view())
-    assert dict(found.truth) == {"oracle": 2}
-    assert [item.quality.solutions for item in found.contenders] == [2, 1]
+    comparison = compare(dataset.view())
+    assert dict(comparison.truth) == {"oracle": 2}
+    assert [item.quality.solutions for item in comparison.contenders] == [2, 1]
 
 
 def test_questions_without_what_the_oracle_needs_are_counted_and_have_no_truth(dataset: Dataset) -> None:
     arithmetic(dataset, (0, None), metadata=False)
     arithmetic(dataset, (1, None))
-    found = compare(dataset.view())
-    assert (dict(found.truth), found.unreadable, one(found).quality.solutions) == ({"oracle": 1}, 1, 1)
+    comparison = compare(dataset.view())
+    assert (dict(comparison.truth), comparison.unreadable, one(comparison).quality.solutions) == ({"oracle": 1}, 1, 1)
 
 
 def test_the_oracle_goes_before_people_who_judge_the_rest(dataset: Dataset) -> None:
@@ -290,9 +295,9 @@ def test_the_oracle_goes_before_people_who_judge_the_rest(dataset: Dataset) -> N
     n = len(row["label"])
     add_labels(dataset, "human", "h", {row["solution_id"]: [-1] * n, "other": [1, -1]}, HUMAN)
     add_labels(dataset, "m", "k", {"other": [1, -1]})
-    found = compare(dataset.view())
-    assert dict(found.truth) == {"oracle": 1, "human": 1}
-    assert [item.quality.exact_hit for item in found.contenders] == [Share(1, 1), Share(1, 1)]
+    comparison = compare(dataset.view())
+    assert dict(comparison.truth) == {"oracle": 1, "human": 1}
+    assert [item.quality.exact_hit for item in comparison.contenders] == [Share(1, 1), Share(1, 1)]
     by_people = compare(dataset.view(), truth="human")
     assert dict(by_people.truth) == {"human": 2}
     assert sorted(item.quality.exact_hit.part for item in by_people.contenders) == [0, 1]
@@ -318,8 +323,8 @@ def test_sources_that_are_registered_but_cannot_judge_or_be_loaded_are_no_truth(
 def test_a_method_that_is_named_as_truth_is_not_compared_with_itself(dataset: Dataset) -> None:
     add_labels(dataset, "a", "ja", {"s": [1, -1]})
     add_labels(dataset, "b", "jb", {"s": [1, 1]})
-    found = compare(dataset.view(), truth="a")
-    assert (dict(found.truth), one(found).name, one(found).quality.recall) == ({"a": 1}, "b", 0.0)
+    comparison = compare(dataset.view(), truth="a")
+    assert (dict(comparison.truth), one(comparison).name, one(comparison).quality.recall) == ({"a": 1}, "b", 0.0)
     named = compare(dataset.view(), ("a", "b"), truth="a")
     assert [item.quality.exact_hit.rate for item in named.contenders] == [1.0, 0.0]
 
@@ -353,8 +358,8 @@ def test_only_sets_that_people_made_are_the_truth_of_people(dataset: Dataset) ->
     add_labels(dataset, "m", "j", {"s": [1, 1], "t": [1, 1]})
     rows = label_rows("human", "h", {"s": [1, 1]}, HUMAN) + label_rows("human", "h", {"t": [-1, None]}, 5)
     dataset.append("labels", rows, "h/labels", 1)
-    found = compare(dataset.view())
-    assert (dict(found.truth), one(found).quality.exact_hit) == ({"human": 1}, Share(1, 1))
+    comparison = compare(dataset.view())
+    assert (dict(comparison.truth), one(comparison).quality.exact_hit) == ({"human": 1}, Share(1, 1))
 
 
 def test_a_method_called_human_is_taken_at_its_word_when_asked_for(dataset: Dataset) -> None:
@@ -423,8 +428,8 @@ def test_an_earlier_snapshot_is_compared_as_it_was(store: Store, dataset: Datase
     dataset.snapshot("test", "one")
     add_labels(dataset, "b", "jb", {"s": [1]})
     dataset.snapshot("test", "two")
-    found = compare(store.view("d@1"))
-    assert (found.dataset, [item.name for item in found.contenders]) == ("d@1", ["a"])
+    comparison = compare(store.view("d@1"))
+    assert (comparison.dataset, [item.name for item in comparison.contenders]) == ("d@1", ["a"])
     assert len(compare(store.view("d")).contenders) == 2
 
 
@@ -511,12 +516,12 @@ def test_without_truth_and_without_common_solutions_cost_is_all_there_is(dataset
     add_labels(dataset, "a", "ja", {"s": [1, -1]})
     add_labels(dataset, "b", "jb", {"t": [1, None]})
     add_labels(dataset, "human", "h", {"u": [1]}, HUMAN)
-    found = compare(dataset.view())
-    assert not found.truth
-    assert all(item.quality == Quality() for item in found.contenders)
-    (pair,) = found.pairs
+    comparison = compare(dataset.view())
+    assert not comparison.truth
+    assert all(item.quality == Quality() for item in comparison.contenders)
+    (pair,) = comparison.pairs
     assert (pair.solutions, pair.agreement.rate, pair.agreement.kappa, pair.same_first_error.rate) == (0, *(None,) * 3)
-    empty = found.contenders[0].quality.as_dict()
+    empty = comparison.contenders[0].quality.as_dict()
     assert {value for name, value in empty.items() if name not in ("bins", "solutions_with_truth", "undecided")} == {
         None
     }
@@ -540,10 +545,10 @@ def test_everything_is_json(dataset: Dataset) -> None:
     people(dataset, *TRUTH)
     records(dataset, "m", *LABELS)
     records(dataset, "n", *LABELS[:2], source="t")
-    told = json.loads(json.dumps(compare(dataset.view()).as_dict()))
-    assert set(told) == {"dataset", "truth", "methods", "agreement"}
-    assert [item["name"] for item in told["methods"]] == ["m", "n"]
-    assert told["methods"][0]["bins"][0] == {"low": 0.0, "high": 0.1, "n": 2, "mean_value": 0.0, "good": 0.5}
-    assert told["agreement"] == [
+    document = json.loads(json.dumps(compare(dataset.view()).as_dict()))
+    assert set(document) == {"dataset", "truth", "methods", "agreement"}
+    assert [item["name"] for item in document["methods"]] == ["m", "n"]
+    assert document["methods"][0]["bins"][0] == {"low": 0.0, "high": 0.1, "n": 2, "mean_value": 0.0, "good": 0.5}
+    assert document["agreement"] == [
         {"first": "m", "second": "n", "solutions": 2, "steps": 6, "agreement": 1.0, "kappa": 1.0, "same_first_error": 1.0}
     ]  # fmt: skip

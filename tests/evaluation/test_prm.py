@@ -80,8 +80,8 @@ def whole(
 
 def test_every_figure_is_the_one_worked_out_by_hand(store: Store, dataset: Dataset) -> None:
     people(dataset, *TRUTH)
-    found = evaluate(store, "d", threshold=0.4)
-    (row,) = found.evaluation.rows
+    evaluated = evaluate(store, "d", threshold=0.4)
+    (row,) = evaluated.evaluation.rows
     assert (row.name, row.by, row.solutions, row.failed, row.undecided) == ("d@1", "", 5, 0, 0)
     assert (row.at_half.erroneous_hit, row.at_half.erroneous) == (2, 3)
     assert (row.at_half.correct_hit, row.at_half.correct) == (1, 2)
@@ -101,8 +101,8 @@ def test_every_figure_is_the_one_worked_out_by_hand(store: Store, dataset: Datas
     assert row.steps.brier == pytest.approx(np.mean(squares))
     assert row.steps.log_loss == pytest.approx(-np.mean(np.log(good + [1 - b for b in bad])))
     assert row.last_is_lowest == 3 / 5
-    assert (found.total, found.failures, found.sets["d@1"]["truth"]) == (5, [], {"human": 5})
-    assert found.evaluation.mean_row() is None
+    assert (evaluated.total, evaluated.failures, evaluated.sets["d@1"]["truth"]) == (5, [], {"human": 5})
+    assert evaluated.evaluation.mean_row() is None
 
 
 def test_the_curve_is_f1_at_each_of_its_thresholds_ends_and_middle_among_them(store: Store, dataset: Dataset) -> None:
@@ -190,9 +190,9 @@ def test_the_headline_is_the_unweighted_mean_over_the_sets(store: Store, dataset
 def test_everything_comes_back_from_json(store: Store, dataset: Dataset) -> None:
     people(dataset, *TRUTH)
     people(store.dataset("e", create=True), -1, 1)
-    found = evaluate(store, "d", dev="e")
-    assert Evaluated.read(json.loads(json.dumps(found.as_dict()))) == found
-    assert PrmEvaluation.read(found.as_dict()).dev == found.evaluation.dev
+    evaluated = evaluate(store, "d", dev="e")
+    assert Evaluated.read(json.loads(json.dumps(evaluated.as_dict()))) == evaluated
+    assert PrmEvaluation.read(evaluated.as_dict()).dev == evaluated.evaluation.dev
 
 
 # --- the threshold of a dev set
@@ -256,14 +256,14 @@ def test_what_cannot_be_scored_is_listed_with_its_reason(store: Store, dataset: 
             raise InputError("A solution of 9 tokens does not fit.")
         return by_hand(question, given)
 
-    found = evaluate(store, "d", score=too_long)
-    assert [(item["set"], item["reason"]) for item in found.failures] == [
+    evaluated = evaluate(store, "d", score=too_long)
+    assert [(item["set"], item["reason"]) for item in evaluated.failures] == [
         ("d@1", "A solution of 9 tokens does not fit.")
     ]
-    assert found.failures[0]["solution"] in dataset.view().arrow("solutions")["solution_id"].to_pylist()
-    (row,) = found.evaluation.rows
+    assert evaluated.failures[0]["solution"] in dataset.view().arrow("solutions")["solution_id"].to_pylist()
+    (row,) = evaluated.evaluation.rows
     assert (row.failed, row.at_half.erroneous_hit, row.at_half.erroneous, row.steps.steps) == (1, 1, 3, 10)
-    job = Job.find(store, found.job_id)
+    job = Job.find(store, evaluated.job_id)
     assert job.state() == "done, some failed"
     assert job.last_event()["failed"] == 1
 
@@ -293,10 +293,10 @@ def test_a_request_that_fails_is_no_miss_but_asked_again(store: Store, dataset: 
     ):
         evaluate(store, "d", score=busy)
     reward = ScriptedReward(by_hand)
-    found = EvaluatePrm(store, PrmEvaluationConfig("m", ("d",))).run(store, reward)
+    outcome = EvaluatePrm(store, PrmEvaluationConfig("m", ("d",))).run(store, reward)
     assert reward.asked == [("Question 2?", tuple(steps(2)))]
-    assert found.evaluation.rows == evaluate(store, "d", score=by_hand).evaluation.rows
-    assert found.evaluation.rows[0].at_half.f1 == pytest.approx(4 / 7)
+    assert outcome.evaluation.rows == evaluate(store, "d", score=by_hand).evaluation.rows
+    assert outcome.evaluation.rows[0].at_half.f1 == pytest.approx(4 / 7)
 
 
 def many(question: str, given: Sequence[str]) -> Sequence[float]:
@@ -327,13 +327,13 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(
     assert (job.state(), job.last_event()["total"]) == ("stopped", 40)
     later = ScriptedReward(many)
     seen: list[tuple[int, int]] = []
-    found = evaluation.run(store, later, report=lambda done, total: seen.append((done, total)))
+    outcome = evaluation.run(store, later, report=lambda done, total: seen.append((done, total)))
     assert len(later.asked) == 40 - kept
     assert (seen[0], seen[-1]) == ((kept + 1, 40), (40, 40))
-    assert found.spent["tokens_read"] == 4 * (len(stopped.asked) + len(later.asked))
+    assert outcome.spent["tokens_read"] == 4 * (len(stopped.asked) + len(later.asked))
     unbroken = EvaluatePrm(store, PrmEvaluationConfig("m", ("d",), limit=1_000)).run(store, ScriptedReward(many))
-    assert unbroken.job_id != found.job_id
-    assert unbroken.evaluation == found.evaluation
+    assert unbroken.job_id != outcome.job_id
+    assert unbroken.evaluation == outcome.evaluation
 
 
 _KILLED = """
@@ -365,12 +365,12 @@ def test_after_kill_9_nothing_that_was_acknowledged_is_scored_again(store: Store
     pending = (job.path / "scores" / "pending-d.jsonl").read_bytes().splitlines()
     assert len(pending) in (2, 3)
     reward = ScriptedReward(many)
-    found = EvaluatePrm(store, PrmEvaluationConfig("m", ("d",))).run(store, reward)
+    outcome = EvaluatePrm(store, PrmEvaluationConfig("m", ("d",))).run(store, reward)
     assert len(reward.asked) == 40 - 30 - len(pending)
     assert dataset.view().counts()["scores"] == 3 * 40
     assert list(verify(dataset)) == []
-    assert found.job_id == job.job_id
-    assert found.evaluation == evaluate(store, "d", score=many).evaluation
+    assert outcome.job_id == job.job_id
+    assert outcome.evaluation == evaluate(store, "d", score=many).evaluation
 
 
 def test_a_slow_model_is_kept_by_time_and_not_by_thousands(
@@ -407,9 +407,9 @@ def test_one_solution_in_two_sets_is_scored_once(store: Store, dataset: Dataset)
     people(dataset, *TRUTH)
     people(store.dataset("e", create=True), -1, 1, -1)
     reward = ScriptedReward(by_hand)
-    found = EvaluatePrm(store, PrmEvaluationConfig("m", ("d", "e"))).run(store, reward)
-    assert (len(reward.asked), found.total) == (5, 5)
-    assert [row.solutions for row in found.evaluation.sets] == [5, 3]
+    outcome = EvaluatePrm(store, PrmEvaluationConfig("m", ("d", "e"))).run(store, reward)
+    assert (len(reward.asked), outcome.total) == (5, 5)
+    assert [row.solutions for row in outcome.evaluation.sets] == [5, 3]
 
 
 def test_the_result_is_found_without_the_model_while_its_files_are_the_same(
@@ -651,8 +651,8 @@ def test_processbench_is_scored_by_its_own_protocol(store: Store, shared_data: P
         wrong = predict(labels[question, tuple(given)], len(given), question)
         return [0.1 if place == wrong else 0.9 for place in range(len(given))]
 
-    found = evaluate(store, str(path), score=score)
-    rows_by = {(row.by, row.group): row for row in found.evaluation.rows}
+    evaluated = evaluate(store, str(path), score=score)
+    rows_by = {(row.by, row.group): row for row in evaluated.evaluation.rows}
     for by, group in [("", ""), *(("generator", name) for name in {row["generator"] for row in rows})]:
         chosen = [row for row in rows if not by or row["generator"] == group]
         hits = [
@@ -665,8 +665,8 @@ def test_processbench_is_scored_by_its_own_protocol(store: Store, shared_data: P
         assert (at.accuracy_erroneous, at.accuracy_correct) == (pytest.approx(on_errors), pytest.approx(on_correct))
         assert at.f1 == pytest.approx(2 * on_errors * on_correct / (on_errors + on_correct))
     assert (rows_by["", ""].at_half.erroneous, rows_by["", ""].at_half.correct) == (207, 193)
-    assert found.total == 400
-    assert sum(row.solutions for row in found.evaluation.rows if row.by == "generator") == 400
+    assert evaluated.total == 400
+    assert sum(row.solutions for row in evaluated.evaluation.rows if row.by == "generator") == 400
 
 
 @pytest.mark.slow
@@ -687,7 +687,7 @@ def test_a_real_model_is_evaluated_on_what_it_says_itself(store: Store, dataset:
     arithmetic(dataset, *((number, number % 3 - 1 if number % 3 else None) for number in range(8)))
     evaluation = EvaluatePrm(store, PrmEvaluationConfig(str(folder), ("d",)))
     with closing(evaluation.reward(device="cpu")) as reward:
-        found = evaluation.run(store, reward)
+        outcome = evaluation.run(store, reward)
 
         async def alone() -> list[Scored]:
             sets = evaluation.read()
@@ -697,13 +697,13 @@ def test_a_real_model_is_evaluated_on_what_it_says_itself(store: Store, dataset:
             ]
 
         items = asyncio.run(alone())
-        assert found.evaluation.revision == reward.name
-    (row,) = found.evaluation.rows
-    assert (found.evaluation.threshold, row.at_own.threshold) == (0.25, 0.25)
+        assert outcome.evaluation.revision == reward.name
+    (row,) = outcome.evaluation.rows
+    assert (outcome.evaluation.threshold, row.at_own.threshold) == (0.25, 0.25)
     assert row.at_half == first_error_metrics(items)
     assert (row.at_half.erroneous, row.at_half.correct) == (5, 3)
     assert row.steps.steps == sum(
         len(item.scores) if item.first_error is None else item.first_error + 1 for item in items
     )
-    assert found.spent["tokens_asked"] >= found.spent["tokens_read"] > 0
-    assert EvaluatePrm(store, PrmEvaluationConfig(str(folder), ("d",))).done() == found
+    assert outcome.spent["tokens_asked"] >= outcome.spent["tokens_read"] > 0
+    assert EvaluatePrm(store, PrmEvaluationConfig(str(folder), ("d",))).done() == outcome

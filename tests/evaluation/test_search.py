@@ -200,15 +200,18 @@ def test_a_regrade_reaches_the_verdicts_of_a_guided_search(store: Store) -> None
     before = (
         dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
     )
-    found = regrade(dataset, ChoiceGrader())
+    regraded = regrade(dataset, ChoiceGrader())
     assert (
-        found.rows["search_nodes"] == found.rows["solutions"] == sum(row["verdict"] == "correct" for row in before) > 0
+        regraded.rows["search_nodes"]
+        == regraded.rows["solutions"]
+        == sum(row["verdict"] == "correct" for row in before)
+        > 0
     )
     after = dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
     assert before != after
     assert dataset.view().counts()["search_nodes"] == len(dataset.view().arrow("search_nodes"))
     assert list(verify(dataset)) == []
-    assert regrade(dataset, MathGrader()).rows["search_nodes"] == found.rows["search_nodes"]
+    assert regrade(dataset, MathGrader()).rows["search_nodes"] == regraded.rows["search_nodes"]
     restored = (
         dataset.view().sql("select node_id, verdict from search_nodes where state = 'ended' order by 1").to_pylist()
     )

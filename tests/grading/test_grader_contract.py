@@ -148,8 +148,8 @@ def test_a_question_without_a_gold_answer_is_never_wrong(grader: Grader) -> None
     assert not grader.can_grade(question)
     assert grader.can_grade(a_question("Q?", answer="1"))
     for answer in ("1", "", "x"):
-        found = asyncio.run(graded_answer(answer, "stop", question, grader))
-        assert (found.verdict, found.reason) == (Verdict.UNKNOWN, "no gold answer")
+        outcome = asyncio.run(graded_answer(answer, "stop", question, grader))
+        assert (outcome.verdict, outcome.reason) == (Verdict.UNKNOWN, "no gold answer")
 
 
 def test_a_completion_without_an_answer_is_unknown_with_its_reason(grader: Grader) -> None:

@@ -493,10 +493,10 @@ def test_load_dataset_reads_what_was_published_in_a_fresh_process(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    document = json.loads(done.stdout)
     counts = dataset.view().counts()
-    assert found.pop("tag") == 2
+    assert document.pop("tag") == 2
     for config, count in (("questions", 6), ("nodes", counts["nodes"]), ("records", counts["labels"])):
-        assert sum(n for name, n in found.items() if name.startswith(f"{config}/")) == count
-    assert sum(n for name, n in found.items() if name.startswith("steps/")) == counts["steps"]
-    assert len([name for name in found if name.startswith("questions/")]) == 3
+        assert sum(n for name, n in document.items() if name.startswith(f"{config}/")) == count
+    assert sum(n for name, n in document.items() if name.startswith("steps/")) == counts["steps"]
+    assert len([name for name in document if name.startswith("questions/")]) == 3

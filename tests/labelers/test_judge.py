@@ -548,8 +548,8 @@ def test_another_seed_draws_another_vote(store: Store) -> None:
 def test_a_regrade_leaves_the_labels_of_a_judge_alone(store: Store) -> None:
     run_judge(store, Critic(says))
     before = contents(store)
-    found = regrade(store.dataset("d"), MathGrader())
-    assert (found.rollouts, sum(found.rows.values())) == (0, 0)
+    regraded = regrade(store.dataset("d"), MathGrader())
+    assert (regraded.rollouts, sum(regraded.rows.values())) == (0, 0)
     assert contents(store) == before
 
 

@@ -167,9 +167,9 @@ def test_a_dataset_of_pieces_is_whole_and_the_same_grader_changes_nothing(store:
     dataset = stored(store, split, rollout_text=text)
     assert list(verify(dataset)) == []
     before = content(dataset)
-    found = regrade(dataset, MathGrader())
-    assert found.rollouts > 100
-    assert not any(found.rows.values())
+    regraded = regrade(dataset, MathGrader())
+    assert regraded.rollouts > 100
+    assert not any(regraded.rows.values())
     assert content(dataset) == before
 
 

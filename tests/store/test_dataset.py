@@ -252,8 +252,8 @@ def test_prefixes_of_two_policies_are_not_mixed(filled: Dataset) -> None:
     filled.append("nodes", [node("n", "q1", "j"), {**node("n", "q1", "k"), "policy": "p2"}], "x/nodes", 1)
     drawn = [rollout("r1", "q1", "n", "correct"), {**rollout("r2", "q1", "n", "incorrect", "k"), "policy": "p2"}]
     filled.append("rollouts", drawn, "x/rollouts", 1)
-    found = filled.view().sql("select policy, soft from prefixes order by policy").to_pylist()
-    assert found == [{"policy": "p", "soft": 1.0}, {"policy": "p2", "soft": 0.0}]
+    rows = filled.view().sql("select policy, soft from prefixes order by policy").to_pylist()
+    assert rows == [{"policy": "p", "soft": 1.0}, {"policy": "p2", "soft": 0.0}]
 
 
 def test_a_missing_parquet_file_is_a_store_error_with_the_next_command(filled: Dataset) -> None:

@@ -59,22 +59,22 @@ def told(found: Diff) -> dict[str, TableDiff]:
 
 
 def rows_of(dataset: Dataset, old: str, new: str, where: str = "", limit: int = 0) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = changed_steps(dataset.view(old), dataset.view(new), where, limit).to_pylist()
-    return found
+    rows: list[dict[str, Any]] = changed_steps(dataset.view(old), dataset.view(new), where, limit).to_pylist()
+    return rows
 
 
 def test_a_state_does_not_differ_from_itself(dataset: Dataset) -> None:
-    found = diff(dataset.view("1"), dataset.view())
-    assert not found
-    assert (told(found), found.changes()) == ({}, {})
+    difference = diff(dataset.view("1"), dataset.view())
+    assert not difference
+    assert (told(difference), difference.changes()) == ({}, {})
     assert changed_steps(dataset.view("1"), dataset.view()).column_names == COLUMNS
     assert rows_of(dataset, "1", "main") == []
 
 
 def test_the_first_state_is_all_added(store: Store, dataset: Dataset) -> None:
     empty = store.dataset("e", create=True).view()
-    found = diff(empty, dataset.view())
-    assert told(found) == {
+    difference = diff(empty, dataset.view())
+    assert told(difference) == {
         "questions": TableDiff(2), "solutions": TableDiff(2), "nodes": TableDiff(1), "rollouts": TableDiff(1),
         "labels": TableDiff(2), "steps": TableDiff(6),
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_the_first_state_is_all_added(store: Store, dataset: Dataset) -> None:
         "+questions": 2, "+solutions": 2, "+nodes": 1, "+rollouts": 1, "+labels": 2, "+steps": 6,
     }  # fmt: skip
     assert told(diff(dataset.view(), empty)) == {
-        name: TableDiff(removed=item.added) for name, item in told(found).items()
+        name: TableDiff(removed=item.added) for name, item in told(difference).items()
     }
 
 
@@ -120,8 +120,8 @@ def test_a_revision_relabels_the_steps_that_came_out_different(dataset: Dataset)
 @pytest.mark.parametrize("change", [{"value": [0.5, 0.25, 0.5]}, {"n_correct": [4, 3, 4]}, {"n_rollouts": [8, 9, 8]}])
 def test_another_value_or_other_counts_relabel_a_step_too(dataset: Dataset, change: dict[str, Any]) -> None:
     dataset.append("labels", [superseded("jl1", "s1", "q1", [1, -1, None], **change)], "g/labels", 1)
-    found = diff(dataset.view("1"), dataset.view())
-    assert told(found) == {"labels": TableDiff(changed=1), "steps": TableDiff(changed=1)}
+    difference = diff(dataset.view("1"), dataset.view())
+    assert told(difference) == {"labels": TableDiff(changed=1), "steps": TableDiff(changed=1)}
     (row,) = rows_of(dataset, "1", "main")
     assert (row["change"], row["step_index"]) == ("relabelled", 1)
 
@@ -137,9 +137,9 @@ def test_two_jobs_that_labelled_the_same_processes_in_two_datasets_are_compared_
     other = store.dataset("e", create=True)
     fill(other, "k")
     other.append("labels", [superseded("kl2", "s2", "q2", [1, 1, 1], job_id="k")], "k2/labels", 1)
-    found = diff(dataset.view(), other.view())
+    difference = diff(dataset.view(), other.view())
     # Solutions, nodes and rollouts are rows of their jobs; labels of the same process are matched.
-    assert told(found) == {
+    assert told(difference) == {
         "solutions": TableDiff(2, 2), "nodes": TableDiff(1, 1), "rollouts": TableDiff(1, 1),
         "labels": TableDiff(changed=1), "steps": TableDiff(changed=2),
     }  # fmt: skip
@@ -154,8 +154,8 @@ def test_another_method_or_completer_is_no_partner(store: Store, dataset: Datase
         fill(other, "k")
         rows = [superseded(f"kl{n}", f"s{n}", f"q{n}", [1, 1, 1], job_id="k", **change) for n in (1, 2)]
         other.append("labels", rows, "k2/labels", 1)
-        found = diff(dataset.view(), other.view())
-        assert (found.tables["labels"], found.steps) == (TableDiff(2, 2), TableDiff(6, 6))
+        difference = diff(dataset.view(), other.view())
+        assert (difference.tables["labels"], difference.steps) == (TableDiff(2, 2), TableDiff(6, 6))
 
 
 def test_labels_of_people_without_a_completer_find_their_partner(store: Store) -> None:
@@ -173,9 +173,9 @@ def test_a_process_of_another_length_has_steps_added_and_removed(store: Store, d
     fill(other)
     other.append("labels", [superseded("jl1", "s1", "q1", [1, -1, None, 1])], "g/labels", 1)
     other.append("labels", [superseded("jl2", "s2", "q2", [1])], "g/labels", 2)
-    found = diff(dataset.view(), other.view())
-    assert found.tables["labels"] == TableDiff(changed=2)
-    assert found.steps == TableDiff(added=1, removed=2)
+    difference = diff(dataset.view(), other.view())
+    assert difference.tables["labels"] == TableDiff(changed=2)
+    assert difference.steps == TableDiff(added=1, removed=2)
     rows = changed_steps(dataset.view(), other.view()).to_pylist()
     assert [(row["change"], row["solution_id"], row["step_index"]) for row in rows] == [
         ("added", "s1", 3), ("removed", "s2", 1), ("removed", "s2", 2)]  # fmt: skip
@@ -332,7 +332,7 @@ def test_two_states_of_one_dataset_differ_as_the_model_says_whatever_files_they_
     write(dataset, {key: label for key, label in more.items() if key in old}, 1, "again")
     if compacted == "after":
         maintenance.compact(dataset)
-    found = diff(before, dataset.view())
-    assert counted(found) == modelled(old, {**old, **more})
-    assert mirrored(found) == diff(dataset.view(), before)
-    assert all(found.tables[name] == NOTHING for name in COMPARED)
+    difference = diff(before, dataset.view())
+    assert counted(difference) == modelled(old, {**old, **more})
+    assert mirrored(difference) == diff(dataset.view(), before)
+    assert all(difference.tables[name] == NOTHING for name in COMPARED)

@@ -448,9 +448,9 @@ def test_four_writers_two_readers_and_a_compaction_at_once_lose_double_and_half_
         process.join(TIMEOUT)
         assert process.exitcode == 0
     for path in answers:
-        told = json.loads(path.read_text())
-        assert told["problems"] == []
-        assert told["reads"] > 1
+        document = json.loads(path.read_text())
+        assert document["problems"] == []
+        assert document["reads"] > 1
     dataset = store.dataset("d")
     names = [f"w{worker}-{seq}" for worker in range(4) for seq in range(1, count + 1)]
     expected = Counter((f"l{name}", int(int(name.partition("-")[2]) % 4 == 0)) for name in names)

@@ -138,8 +138,8 @@ def test_four_processes_lose_and_double_nothing(uri: str) -> None:
     for worker in workers:
         worker.join(180)
         assert worker.exitcode == 0
-    found = dataset.view().sql("select solution_id from solutions").column(0).to_pylist()
-    assert Counter(found) == Counter(f"{worker}-{seq}" for worker in range(4) for seq in range(1, 6))
+    rows = dataset.view().sql("select solution_id from solutions").column(0).to_pylist()
+    assert Counter(rows) == Counter(f"{worker}-{seq}" for worker in range(4) for seq in range(1, 6))
     asked = dataset.view().sql("select question_id from questions").column(0).to_pylist()
     assert sorted(asked) == ["0", "1", "2", "3", "q"]
 

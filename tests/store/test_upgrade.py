@@ -180,8 +180,8 @@ def test_writing_upgrades_it_and_old_and_new_rows_stand_side_by_side(old_store: 
     assert json.loads((old_store / "openr-store.json").read_text())["schema_version"] == SCHEMA_VERSION
     new = {**rollout("r", "q", "n0", "incorrect"), "reason": "", "extraction": "boxed", "revision": 1}
     dataset.append("rollouts", [new, {**new, "rollout_id": "other", "revision": 0}], "k/rollouts", 1)
-    found = dataset.view().sql("select rollout_id, verdict, revision from rollouts order by 1").to_pylist()
-    assert found == [
+    rows = dataset.view().sql("select rollout_id, verdict, revision from rollouts order by 1").to_pylist()
+    assert rows == [
         {"rollout_id": "other", "verdict": "incorrect", "revision": 0},
         {"rollout_id": "r", "verdict": "incorrect", "revision": 1},
     ]

@@ -123,11 +123,11 @@ def test_verify_writes_nothing(dataset: Dataset) -> None:
 
 
 def test_verify_closes_every_file_it_opens(dataset: Dataset) -> None:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         list(verify(dataset))
         gc.collect()
-    assert [item for item in told if item.category is ResourceWarning] == []
+    assert [item for item in caught if item.category is ResourceWarning] == []
 
 
 # Files
@@ -219,11 +219,11 @@ def test_a_file_without_a_column_is_said(dataset: Dataset) -> None:
 )
 def test_an_id_that_is_not_the_hash_of_what_it_names_is_said(dataset: Dataset, table: str, new: Row) -> None:
     row = change(dataset, table, lambda row: row.get("depth") != 0, **new)
-    found = of_rows(dataset)
+    faults = of_rows(dataset)
     name = str(
         row[{"questions": "question_id", "solutions": "solution_id", "labels": "label_id"}.get(table, "node_id")]
     )
-    assert found == {(table, HASH): (1, (name,))}
+    assert faults == {(table, HASH): (1, (name,))}
 
 
 def test_of_many_rows_some_are_named_and_all_counted(dataset: Dataset) -> None:
@@ -298,9 +298,9 @@ def test_a_verdict_that_is_none_is_said(dataset: Dataset) -> None:
 def test_more_correct_rollouts_than_rollouts_are_said(dataset: Dataset) -> None:
     label = change(dataset, "labels", lambda row: True, n_correct=lambda row: [n + 1 for n in row["n_rollouts"]])
     node_row = change(dataset, "nodes", lambda row: row["n_rollouts"] > 0, n_correct=lambda row: row["n_rollouts"] + 1)
-    found = of_rows(dataset)
-    assert found["labels", "more correct rollouts than rollouts"] == (1, (label["label_id"],))
-    assert found["nodes", "more correct rollouts than rollouts"] == (1, (node_row["node_id"],))
+    faults = of_rows(dataset)
+    assert faults["labels", "more correct rollouts than rollouts"] == (1, (label["label_id"],))
+    assert faults["nodes", "more correct rollouts than rollouts"] == (1, (node_row["node_id"],))
 
 
 def test_counts_of_a_label_set_that_are_not_those_of_its_node_are_said(dataset: Dataset) -> None:
@@ -338,8 +338,8 @@ def added(dataset: Dataset, table: str, row: Row) -> dict[tuple[str, str], tuple
 
 def test_a_process_of_no_question_is_said(dataset: Dataset) -> None:
     name = ids.solution_id("none", ["a"])
-    found = added(dataset, "solutions", solution(name, "none", ["a"]))
-    assert found == {("solutions", "no question of that id"): (1, (name,))}
+    faults = added(dataset, "solutions", solution(name, "none", ["a"]))
+    assert faults == {("solutions", "no question of that id"): (1, (name,))}
 
 
 @pytest.mark.parametrize("job", ["j", "another"])
@@ -348,8 +348,8 @@ def test_a_label_set_of_no_process_of_its_job_is_said(dataset: Dataset, job: str
     of = ids.solution_id("none", ["a"]) if job == "j" else there["solution_id"]
     n = 1 if job == "j" else there["n_steps"]
     name = ids.label_id(of, "m", job)
-    found = added(dataset, "labels", labels(name, of, there["question_id"], [1] * n, job))
-    assert found == {("labels", "no solution of that id and job"): (1, (name,))}
+    faults = added(dataset, "labels", labels(name, of, there["question_id"], [1] * n, job))
+    assert faults == {("labels", "no solution of that id and job"): (1, (name,))}
 
 
 def test_a_node_of_no_question_is_said(dataset: Dataset) -> None:
@@ -360,8 +360,8 @@ def test_a_node_of_no_question_is_said(dataset: Dataset) -> None:
 
 def test_a_rollout_of_no_question_is_said(dataset: Dataset) -> None:
     at = dataset.view().arrow("nodes")["node_id"][0].as_py()
-    found = added(dataset, "rollouts", rollout("r", "none", at, "correct", "another"))
-    assert found == {
+    faults = added(dataset, "rollouts", rollout("r", "none", at, "correct", "another"))
+    assert faults == {
         ("rollouts", "no question of that id"): (1, ("r",)),
         ("rollouts", "no node of that id and job"): (1, ("r",)),
     }

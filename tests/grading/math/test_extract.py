@@ -71,8 +71,8 @@ from openr_data.grading import extract, extract_answer, extract_finished
     ],
 )
 def test_the_last_and_most_explicit_answer_wins(text: str, answer: str | None, rule: str) -> None:
-    found = extract(text)
-    assert (found.answer, found.rule) == (answer, rule)
+    extraction = extract(text)
+    assert (extraction.answer, extraction.rule) == (answer, rule)
 
 
 def test_only_the_rules_that_are_asked_for_count() -> None:

@@ -78,9 +78,9 @@ def test_the_grader_has_a_version_in_its_name() -> None:
 
 def test_a_batch_grades_each_pair_once_and_keeps_the_order(grader: MathGrader) -> None:
     pairs = [("1", "1.0"), (r"\tan 45^\circ", "1"), ("2", "1"), (r"\tan 45^\circ", "1")] * 500
-    found = asyncio.run(grader.grade_all(pairs))
-    assert [item.verdict for item in found[:4]] == [C, C, I, C]
-    assert found == found[:4] * 500
+    outcome = asyncio.run(grader.grade_all(pairs))
+    assert [item.verdict for item in outcome[:4]] == [C, C, I, C]
+    assert outcome == outcome[:4] * 500
 
 
 def test_the_event_loop_goes_on_while_a_worker_computes(grader: MathGrader) -> None:

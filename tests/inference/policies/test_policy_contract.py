@@ -237,8 +237,8 @@ def test_closing_fails_what_is_under_way(model: Subject) -> None:
         await asyncio.to_thread(policy.close)
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(close_meanwhile(), 120.0))
-    assert {type(item) for item in found if not isinstance(item, (list, tuple))} == {PolicyLost}
+    outcome = asyncio.run(asyncio.wait_for(close_meanwhile(), 120.0))
+    assert {type(item) for item in outcome if not isinstance(item, (list, tuple))} == {PolicyLost}
     policy.close()
     with pytest.raises(PolicyLost, match="closed"):
         ask(policy, (PREFIXES[0], 1, DRAWN))

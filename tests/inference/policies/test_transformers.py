@@ -203,8 +203,8 @@ def test_closing_fails_what_is_under_way(models: dict[str, Path]) -> None:
         await asyncio.to_thread(policy.close)
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    found = asyncio.run(close_meanwhile())
-    assert any(isinstance(item, PolicyLost) for item in found)
+    outcome = asyncio.run(close_meanwhile())
+    assert any(isinstance(item, PolicyLost) for item in outcome)
 
 
 def test_a_model_that_breaks_fails_every_request_with_its_reason(

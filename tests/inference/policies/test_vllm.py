@@ -170,9 +170,9 @@ def test_an_engine_that_ends_is_lost_at_once(number: signal.Signals, monkeypatch
         late = [asyncio.ensure_future(policy.sample(prefix, 1, LONG)) for prefix in PREFIXES]
         return await asyncio.gather(*tasks, *late, return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(end_it(), 60.0))
-    assert {type(item) for item in found if not isinstance(item, tuple)} == {PolicyLost}
-    assert all(sample.ended != "abort" for reply in found if isinstance(reply, tuple) for sample in reply)
+    outcome = asyncio.run(asyncio.wait_for(end_it(), 60.0))
+    assert {type(item) for item in outcome if not isinstance(item, tuple)} == {PolicyLost}
+    assert all(sample.ended != "abort" for reply in outcome if isinstance(reply, tuple) for sample in reply)
     with pytest.raises(PolicyLost, match="has died"):
         ask(policy, (PREFIXES[0], 1, Sampling()))
     policy.close()

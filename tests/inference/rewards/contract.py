@@ -192,8 +192,8 @@ class PlainModel:
     """One forward pass of the whole for each thing that is asked: nothing batched, nothing remembered."""
 
     def __init__(self, folder: Path) -> None:
-        told = {**json.loads((folder / "config.json").read_text())[CONFIG_KEY], "models": ()}
-        form = PrmFormat(**{name: value for name, value in told.items() if name != WRITES})
+        document = {**json.loads((folder / "config.json").read_text())[CONFIG_KEY], "models": ()}
+        form = PrmFormat(**{name: value for name, value in document.items() if name != WRITES})
         self.encoder = PrmEncoder(form, AutoTokenizer.from_pretrained(folder))
         weights = load_file(folder / "model.safetensors")
         bare = {name.removeprefix("model."): item for name, item in weights.items() if name.startswith("model.")}

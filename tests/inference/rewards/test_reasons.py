@@ -39,9 +39,9 @@ class Backend:
 
 
 def said(backend: Backend, reader: RewardReader = READER, most: int = 9) -> list[tuple[bool, str]]:
-    found = asyncio.run(explained(backend, reader, "How many?", STEPS, most))
-    assert [item.score for item in found] == list(backend.scores)
-    return [(item.is_good, item.reason) for item in found]
+    outcome = asyncio.run(explained(backend, reader, "How many?", STEPS, most))
+    assert [item.score for item in outcome] == list(backend.scores)
+    return [(item.is_good, item.reason) for item in outcome]
 
 
 def test_a_reason_stands_behind_the_verdict_at_the_threshold_of_the_model() -> None:

@@ -92,12 +92,12 @@ def test_the_scores_of_a_beginning_are_the_beginning_of_the_scores(subject: Subj
     parts = [(question, steps[:count]) for count in range(1, 9)]
     subject.forget()
     if order == "together":
-        found = score(subject.reward, *parts)
+        scores = score(subject.reward, *parts)
     else:
         turns = parts if order == "shorter first" else parts[::-1]
         told = {len(part[1]): score(subject.reward, part)[0] for part in turns}
-        found = [told[count] for count in range(1, 9)]
-    assert alike(found, [found[-1][:count] for count in range(1, 9)])
+        scores = [told[count] for count in range(1, 9)]
+    assert alike(scores, [scores[-1][:count] for count in range(1, 9)])
 
 
 def test_what_differs_after_a_common_beginning_is_told_apart(subject: Subject, plain: PlainModel) -> None:
@@ -185,8 +185,8 @@ def explain(reward: Any, *cases: Case, most: int) -> list[tuple[ReasonedStep, ..
     async def all_at_once() -> Any:
         return await asyncio.gather(*(reward.explain(*case, max_tokens=most) for case in cases))
 
-    found: list[tuple[ReasonedStep, ...]] = asyncio.run(all_at_once())
-    return found
+    outcome: list[tuple[ReasonedStep, ...]] = asyncio.run(all_at_once())
+    return outcome
 
 
 def test_a_reason_is_what_the_model_writes_behind_its_verdict(subject: Subject, plain: PlainModel) -> None:
@@ -322,9 +322,9 @@ def test_a_closed_reward_model_is_lost(subject: Subject) -> None:
         await asyncio.to_thread(reward.close)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(close_in_between(), 60.0))
-    assert {type(item) for item in found} <= {tuple, PolicyLost}
-    assert PolicyLost in {type(item) for item in found}
+    outcome = asyncio.run(asyncio.wait_for(close_in_between(), 60.0))
+    assert {type(item) for item in outcome} <= {tuple, PolicyLost}
+    assert PolicyLost in {type(item) for item in outcome}
     with pytest.raises(PolicyLost, match="is closed"):
         score(reward, solution(0, 1))
     reward.close()

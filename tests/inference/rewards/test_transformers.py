@@ -178,9 +178,9 @@ def test_a_closed_model_tells_those_who_wait_for_a_reason(tmp_path: Path, monkey
         await closing_
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = asyncio.run(close_in_between())
-    assert PolicyLost in {type(item) for item in found}
-    assert {type(item) for item in found} <= {tuple, PolicyLost}
+    outcome = asyncio.run(close_in_between())
+    assert PolicyLost in {type(item) for item in outcome}
+    assert {type(item) for item in outcome} <= {tuple, PolicyLost}
     with pytest.raises(PolicyLost, match="is closed"):
         asyncio.run(reward.write([1], 0, 1, ""))
 

@@ -100,8 +100,8 @@ def test_an_engine_that_ends_is_lost_at_once(folder: Path, reward: Any, monkeypa
         late = [asyncio.ensure_future(reward.score(*case)) for case in cases]
         return await asyncio.gather(*tasks, *late, return_exceptions=True)
 
-    found = asyncio.run(asyncio.wait_for(end_it(), 60.0))
-    assert {type(item) for item in found} <= {tuple, PolicyLost}
-    assert PolicyLost in {type(item) for item in found}
+    outcome = asyncio.run(asyncio.wait_for(end_it(), 60.0))
+    assert {type(item) for item in outcome} <= {tuple, PolicyLost}
+    assert PolicyLost in {type(item) for item in outcome}
     with pytest.raises(PolicyLost, match="has died"):
         score(reward, ("Another?", STEPS[:1]))

@@ -25,9 +25,9 @@ def test_requests_given_up_while_they_connect_leave_no_open_socket() -> None:
         assert servers.in_flight == 0
         await servers.close()
 
-    with serving() as server, warnings.catch_warnings(record=True) as told:
+    with serving() as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for place in range(40):
             asyncio.run(give_up(server.url, 0.0005 * place))
             gc.collect()
-    assert [item for item in told if item.category is ResourceWarning] == []
+    assert [item for item in caught if item.category is ResourceWarning] == []

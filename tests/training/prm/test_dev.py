@@ -32,7 +32,7 @@ class Scripted(Dev):
 
 
 def test_steps_are_measured_where_they_have_a_target_and_whole_solutions_where_all_is_known() -> None:
-    found = Scripted(
+    measured = Scripted(
         [
             (an_example("a", 1.0, 1.0), [0.9, 0.8]),
             (an_example("bbbb", 1.0, 0.0, None), [0.7, 0.1, 0.9]),
@@ -43,31 +43,31 @@ def test_steps_are_measured_where_they_have_a_target_and_whole_solutions_where_a
             (an_example("eeeeeeeeeeeeeeeeeeeeee", None, 1.0, 0.0), [0.9, 0.9, 0.9]),
         ]
     ).measure(None)
-    assert found.steps.steps == 8
-    assert found.steps.accuracy == pytest.approx(5 / 8)
-    assert (found.first_errors.erroneous, found.first_errors.correct) == (2, 1)
-    assert (found.first_errors.erroneous_hit, found.first_errors.correct_hit) == (1, 1)
+    assert measured.steps.steps == 8
+    assert measured.steps.accuracy == pytest.approx(5 / 8)
+    assert (measured.first_errors.erroneous, measured.first_errors.correct) == (2, 1)
+    assert (measured.first_errors.erroneous_hit, measured.first_errors.correct_hit) == (1, 1)
     # A threshold between .6 (an error) and .7 (a good step) classifies all three correctly.
-    assert found.threshold == pytest.approx(0.65)
-    assert found.at_threshold.f1 == 1.0
-    assert found.figures()["first_error_f1"] == 1.0
+    assert measured.threshold == pytest.approx(0.65)
+    assert measured.at_threshold.f1 == 1.0
+    assert measured.figures()["first_error_f1"] == 1.0
 
 
 def test_a_soft_target_above_zero_is_no_error() -> None:
-    found = Scripted([(an_example("a", 0.9, 0.1), [0.9, 0.6]), (an_example("bbbb", 0.5, 0.0), [0.9, 0.2])]).measure(
+    measured = Scripted([(an_example("a", 0.9, 0.1), [0.9, 0.6]), (an_example("bbbb", 0.5, 0.0), [0.9, 0.2])]).measure(
         None
     )
-    assert (found.first_errors.erroneous, found.first_errors.correct) == (1, 1)
-    assert found.first_errors.f1 == 1.0
-    assert found.steps.good_share == pytest.approx(3 / 4)
+    assert (measured.first_errors.erroneous, measured.first_errors.correct) == (1, 1)
+    assert measured.first_errors.f1 == 1.0
+    assert measured.steps.good_share == pytest.approx(3 / 4)
 
 
 def test_without_errors_or_without_right_solutions_the_threshold_is_a_half() -> None:
-    found = Scripted([(an_example("a", 1.0), [0.3]), (an_example("bbbb", 1.0), [0.9])]).measure(None)
-    assert found.threshold == 0.5
-    assert "auroc" not in found.figures()
-    assert "first_error_f1" not in found.figures()
-    assert set(found.figures()) >= {"log_loss", "brier", "ece", "accuracy"}
+    measured = Scripted([(an_example("a", 1.0), [0.3]), (an_example("bbbb", 1.0), [0.9])]).measure(None)
+    assert measured.threshold == 0.5
+    assert "auroc" not in measured.figures()
+    assert "first_error_f1" not in measured.figures()
+    assert set(measured.figures()) >= {"log_loss", "brier", "ece", "accuracy"}
 
 
 @pytest.mark.parametrize("form", [PAIR, TURNS, CLASSES, SCALAR], ids=lambda form: form.name)

@@ -54,11 +54,11 @@ ARCHITECTURES = ["qwen2", "qwen3", "llama", "mistral"]
 
 def some_examples() -> list[Example]:
     """Make solutions that share steps with different targets and weights, some of them masked."""
-    found = parity(4, solutions=3)
-    first, second, third = (replace(found[i], question_id="mixed", question="Mixed.") for i in range(3))
+    examples = parity(4, solutions=3)
+    first, second, third = (replace(examples[i], question_id="mixed", question="Mixed.") for i in range(3))
     shared, other = "1 1 0", "0 1 0"
     return [
-        *found,
+        *examples,
         replace(first, steps=(shared, other, "0"), target=(0.7, None, 1.0), weight=(3.0, 1.0, 1.0)),
         replace(second, steps=(shared, other, "1"), target=(0.0, 1.0, None), weight=(1.0, 2.0, 1.0)),
         replace(third, steps=(shared,), target=(1.0,), weight=(5.0,)),
@@ -138,16 +138,16 @@ def test_every_head_and_template_packs_to_the_same_gradient(form: PrmFormat, tmp
     wanted = gradient(model, lambda: one_by_one(model, examples, form))
     for share in (False, True):
         data = written(examples, tmp_path / f"{share}.arrow", form=form, share=share)
-        found = gradient(model, lambda data=data, share=share: packed_loss(model, data, form, branches=share))
-        assert distance(wanted, found) < NEAR
+        gradients = gradient(model, lambda data=data, share=share: packed_loss(model, data, form, branches=share))
+        assert distance(wanted, gradients) < NEAR
 
 
 def test_the_verdict_objective_packs_to_the_same_gradient(tmp_path: Path) -> None:
     model, examples = tiny(), some_examples()
     wanted = gradient(model, lambda: one_by_one(model, examples, PAIR, generative=True))
     data = written(examples, tmp_path / "x.arrow")
-    found = gradient(model, lambda: packed_loss(model, data, PAIR, branches=True, generative=True))
-    assert distance(wanted, found) < NEAR
+    gradients = gradient(model, lambda: packed_loss(model, data, PAIR, branches=True, generative=True))
+    assert distance(wanted, gradients) < NEAR
     assert distance(wanted, gradient(model, lambda: packed_loss(model, data, PAIR, branches=True))) > 0.01
 
 

@@ -99,11 +99,11 @@ def test_reasons_pack_to_the_gradient_that_they_have_one_by_one(
         path = tmp_path / f"{share}.arrow"
         write_encoded(examples, encoder(form), path, longest=256, room=512, share=share, reason_weight=reason_weight)
         data = EncodedExamples(path)
-        found = gradient(
+        gradients = gradient(
             model,
             lambda data=data, share=share: packed_loss(model, data, form, branches=share, generative=True),
         )
-        assert distance(wanted, found) < NEAR
+        assert distance(wanted, gradients) < NEAR
     # Reasons change the gradient, and with the configured weight.
     for other in (0.0, 2 * reason_weight):
         assert distance(wanted, gradient(model, lambda other=other: one_by_one(model, examples, form, other))) > 0.01
@@ -256,9 +256,9 @@ def test_a_reason_for_another_verdict_than_the_target_is_left_out() -> None:
     measured = {"value": (0.9, 0.4, 0.2), "provenance": (Provenance.MEASURED,) * 3}
     record = a_record((1, 1, 1), ["a", "b", "c"], **measured)
     for rule in (LabelRule("soft", reasons=True), LabelRule(threshold=0.3, reasons=True)):
-        found = to_example(record, rule, ExampleCounts())
-        assert found is not None
-        assert found.reasons == (("a", "", "") if rule.labels == "soft" else ("a", "b", ""))
+        example = to_example(record, rule, ExampleCounts())
+        assert example is not None
+        assert example.reasons == (("a", "", "") if rule.labels == "soft" else ("a", "b", ""))
 
 
 def test_reasons_that_do_not_fit_their_steps_are_refused_with_the_labels_that_have_them() -> None:
@@ -306,9 +306,9 @@ def test_a_run_with_reasons_says_so_and_counts_them(store: Store, base: Path, tm
     assert config[WRITES] is True
     assert config["objective"] == "verdict"
     assert config["label_rule"]["reasons"] is True
-    kept = store.view("d").sql("select label_metadata from records")["label_metadata"].to_pylist()
-    told = sum(item is not None for text in kept for item in json.loads(text)["reasons"])
-    assert figures["reasons"] + figures["repeated_reasons"] == told > figures["reasons"] > 20
+    rows = store.view("d").sql("select label_metadata from records")["label_metadata"].to_pylist()
+    document = sum(item is not None for text in rows for item in json.loads(text)["reasons"])
+    assert figures["reasons"] + figures["repeated_reasons"] == document > figures["reasons"] > 20
     # Read separately, reasons would include their whole prefix.
     assert figures["solution_tokens"] > 1.5 * figures["tokens"]
     bare = PrmRun(store, a_config(base, dev_share=0.0, reasons=False), tmp_path / "n").run()
@@ -366,10 +366,10 @@ def test_a_model_learns_to_say_why(store: Store, base: Path, tmp_path: Path) -> 
         return await asyncio.gather(*(reward.explain(item.question, item.steps) for item in fresh))
 
     with closing(TransformersReward(str(tmp_path / "m"), device="cpu")) as reward:
-        found = asyncio.run(told(reward))
+        outcome = asyncio.run(told(reward))
     right = [
         (step.is_good == (text.count("1") % 2 == 0), step.reason == str(text.count("1")))
-        for item, steps in zip(fresh, found, strict=True)
+        for item, steps in zip(fresh, outcome, strict=True)
         for text, step in zip(item.steps, steps, strict=True)
     ]
     assert sum(verdict for verdict, _ in right) / len(right) > 0.95

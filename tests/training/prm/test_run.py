@@ -120,10 +120,10 @@ def test_a_run_writes_a_model_folder_that_says_how_it_is_read(done: Done) -> Non
     form = format_of("m", config)
     assert (form.name, form.digest()) == ("openr-data", PAIR.digest())
     assert form.threshold == pytest.approx(figures["threshold"], abs=1e-6)
-    kept = config[CONFIG_KEY]
-    assert kept["objective"] == "pair"
-    assert kept["trained_on"] == {"data": "d@1", "digest": done.store.view("d@1").digest()}
-    assert kept["label_rule"] == {"labels": "hard", "weights": "one", "source_weights": [], "reasons": False}
+    settings = config[CONFIG_KEY]
+    assert settings["objective"] == "pair"
+    assert settings["trained_on"] == {"data": "d@1", "digest": done.store.view("d@1").digest()}
+    assert settings["label_rule"] == {"labels": "hard", "weights": "one", "source_weights": [], "reasons": False}
     assert AutoTokenizer.from_pretrained(folder).encode("<|step|>") == tokenizer().encode("<|step|>")
     written = json.loads((folder / "training.json").read_text())
     assert written["figures"] == figures
@@ -189,10 +189,10 @@ def test_the_folder_scores_as_training_did(done: Done) -> None:
         return await asyncio.gather(*(reward.score(item.question, item.steps) for item in examples))
 
     try:
-        found = asyncio.run(all_at_once())
+        outcome = asyncio.run(all_at_once())
     finally:
         reward.close()
-    for one, other in zip(alone, found, strict=True):
+    for one, other in zip(alone, outcome, strict=True):
         assert list(other) == pytest.approx(one, abs=1e-5)
 
 
@@ -206,8 +206,8 @@ def test_a_generative_model_says_so(done: Done, store: Store, base: Path, tmp_pa
 def test_a_model_that_is_trained_on_keeps_its_format(done: Done, store: Store, tmp_path: Path) -> None:
     figures = PrmRun(store, a_config(done.folder), tmp_path / "n").run()
     assert figures["updates"] > 0
-    kept = format_of("n", json.loads((tmp_path / "n" / "config.json").read_text()))
-    assert kept.digest() == PAIR.digest()
+    document = format_of("n", json.loads((tmp_path / "n" / "config.json").read_text()))
+    assert document.digest() == PAIR.digest()
 
 
 # Again, and another one.
@@ -300,8 +300,8 @@ def test_what_is_labelled_later_has_no_part_in_a_run(done: Done, store: Store, b
     # Naming the snapshot gives the same job, even if main has moved on.
     late = PrmRun(store, a_config(base, data="d@1"), tmp_path / "m")
     assert late.job.job_id == early.job.job_id
-    found = late.run()
-    assert (found["total"], found["digest"]) == (done.figures["total"], done.figures["digest"])
+    outcome = late.run()
+    assert (outcome["total"], outcome["digest"]) == (done.figures["total"], done.figures["digest"])
     assert farthest(of_folder(done.folder), of_folder(tmp_path / "m")) == 0
     newest = PrmRun(store, a_config(base), tmp_path / "m")
     assert newest.job.job_id != early.job.job_id
@@ -537,11 +537,11 @@ def test_what_is_no_model_is_told_in_a_sentence(
     folder = tmp_path / "model"
     shutil.copytree(base, folder)
     damage(folder)
-    with pytest.raises(InputError, match=words) as told:
+    with pytest.raises(InputError, match=words) as raised:
         load_base(str(folder), choose_format(str(folder), ""))
-    assert str(told.value).endswith("Name a folder with a model, or a Hub repository.")
-    assert "\n" not in str(told.value)
-    assert ".." not in str(told.value).replace(str(folder), "")
+    assert str(raised.value).endswith("Name a folder with a model, or a Hub repository.")
+    assert "\n" not in str(raised.value)
+    assert ".." not in str(raised.value).replace(str(folder), "")
 
 
 def test_weights_of_another_model_are_refused(base: Path, tmp_path: Path) -> None:

@@ -398,14 +398,14 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PrmTrainer, 
 @pytest.mark.slow
 def test_parity_is_learned_on_questions_that_were_not_seen(learned: tuple[Any, PrmTrainer, Path]) -> None:
     held_out = a_dev(80, seed=2)
-    found = held_out.measure(learned[0])
-    assert found.steps.steps == 480
-    assert found.steps.accuracy is not None
-    assert found.steps.accuracy >= 0.98
-    assert found.steps.auroc is not None
-    assert found.steps.auroc >= 0.99
-    assert found.at_threshold.f1 is not None
-    assert found.at_threshold.f1 >= 0.95
+    measured = held_out.measure(learned[0])
+    assert measured.steps.steps == 480
+    assert measured.steps.accuracy is not None
+    assert measured.steps.accuracy >= 0.98
+    assert measured.steps.auroc is not None
+    assert measured.steps.auroc >= 0.99
+    assert measured.at_threshold.f1 is not None
+    assert measured.at_threshold.f1 >= 0.95
 
 
 @pytest.mark.slow
@@ -479,8 +479,8 @@ def test_a_model_in_shards_is_trained_as_one_and_put_together(lora_rank: int, tm
     data, schedule = written(parity(48), tmp_path / "data.arrow"), replace(OF_TWO, lora_rank=lora_rank)
     alone, trainer = trained(data, schedule, tmp_path / "alone", model=a_llama(), dev=a_dev(8))
     in_two_processes(tmp_path, str(lora_rank), **FSDP)
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert document == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
     together = torch.load(tmp_path / "whole.pt", weights_only=True)
     assert weights(alone).keys() == together.keys()
     assert farthest(weights(a_llama()), weights(alone)) > 1e-4
@@ -494,8 +494,8 @@ def test_two_processes_train_as_one_at_the_same_rows_an_update_and_stop_together
     alone, trainer = trained(data, OF_TWO, tmp_path / "alone", model=a_llama(), dev=a_dev(8))
     assert trainer.state.global_step > STOP_AT
     assert "Warning" not in in_two_processes(tmp_path)
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert document == [[2, trainer.state.global_step, False], [2, STOP_AT, True]]
     together = torch.load(tmp_path / "whole.pt", weights_only=True)
     assert farthest(weights(a_llama()), weights(alone)) > 1e-3
     assert farthest(weights(alone), together) < 1e-5
