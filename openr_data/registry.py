@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from .errors import MissingDependency, UnknownName
 
-Kind = Literal["labeler", "policy", "source", "grader", "format", "trainer", "reward", "search"]
+Kind = Literal["labeler", "policy", "token-policy", "source", "grader", "format", "trainer", "reward", "search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,18 @@ POLICIES: Final[Mapping[str, Entry]] = {
     "vllm": Entry(
         "openr_data.inference.policies.vllm:VLLMEngine",
         "vLLM in this process, on the GPUs of this machine",
+        extra="vllm",
+    ),
+}
+TOKEN_POLICIES: Final[Mapping[str, Entry]] = {
+    "transformers": Entry(
+        "openr_data.inference.policies.transformers_tokens:TransformersTokens",
+        "token ids in and out of a model in this process, for training; new weights in place",
+        extra="models",
+    ),
+    "vllm": Entry(
+        "openr_data.inference.policies.vllm_tokens:VLLMTokens",
+        "token ids in and out of vLLM in this process, for training; new weights in place",
         extra="vllm",
     ),
 }
@@ -143,6 +155,7 @@ SEARCHES: Final[Mapping[str, Entry]] = {
 TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = {
     "labeler": LABELERS,
     "policy": POLICIES,
+    "token-policy": TOKEN_POLICIES,
     "source": SOURCES,
     "grader": GRADERS,
     "format": FORMATS,

@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 
-from openr_data.errors import InputError, PolicyError, PolicyLost
+from openr_data.errors import InputError, PolicyLost
 from openr_data.models import model_entry, prompt_hash, stop_strings
 from openr_data.types import Sampling
 
 from ..serving.local_model import end_tokens, load
 from ..serving.model_files import positions, revision
 from .row_batch import RowBatch, Sample, SampleRequest
+from .token_prompt import check_prompt
 
 
 @dataclass(slots=True, eq=False)
@@ -82,15 +83,8 @@ class TransformersModel:
         """n samples after these tokens. Raises `PolicyError` for a bad prompt, `PolicyLost` without model."""
         if n == 0:
             return ()
-        room = positions(self.model.config)
-        if room is not None and len(ids) >= room:
-            raise PolicyError(f"A prompt of {len(ids)} tokens does not fit the {room} positions of {self.name}.")
         words = self.model.get_input_embeddings().num_embeddings
-        if not ids:
-            raise PolicyError(f"A prompt without tokens: {self.name} needs at least one to continue.")
-        unknown = [token for token in (min(ids), max(ids)) if not 0 <= token < words]
-        if unknown:
-            raise PolicyError(f"A prompt holds the token {unknown[0]}; {self.name} has the tokens 0 to {words - 1}.")
+        check_prompt(ids, self.name, positions(self.model.config), words)
         loop = asyncio.get_running_loop()
         stop = stop_strings(self.entry, sampling.stop)
         request = SampleRequest(ids, n, sampling, stop, self.entry.stop, as_tokens, loop.create_future(), loop)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from openr_data.types import Sampling, TokenCompletion, Weights
 
-from ..serving.weights import check_weights, copy_weights, read_weights
+from ..serving.weights import check_version, check_weights, copy_weights, read_weights
 from .transformers_model import TransformersModel
 
 
@@ -30,6 +30,11 @@ class TransformersTokens:
         """The model's tokenizer."""
         return self._own.tokenizer
 
+    @property
+    def requests_under_way(self) -> int:
+        """Requests that are worked on or waiting."""
+        return self._own.requests_under_way
+
     async def sample_tokens(self, ids: Sequence[int], n: int, sampling: Sampling) -> Sequence[TokenCompletion]:
         """n samples after these tokens. Raises `PolicyError` for a bad prompt, `PolicyLost` once closed."""
         samples = await self._own.ask(tuple(ids), n, sampling, as_tokens=True)
@@ -45,9 +50,3 @@ class TransformersTokens:
     def close(self) -> None:
         """Stop the thread; requests under way fail with `PolicyLost`."""
         self._own.close()
-
-
-def check_version(version: int, now: int) -> None:
-    """Raise `ValueError` for a version that is not after the present one: samples are dated by it."""
-    if version <= now:
-        raise ValueError(f"versions of weights grow: expected one above {now}, not {version}")

@@ -1,11 +1,12 @@
-"""An event loop in a thread of its own: what a backend does outlives the loop of any one caller.
+"""An event loop in a thread of its own: the work of a backend outlives the loop of any one caller.
 
-A caller awaits from whatever loop it has; the work runs here, and cancelling the caller cancels the work.
+A caller awaits from its own loop; the work runs here, and cancelling the caller cancels the work.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from openr_data.errors import PolicyLost
@@ -24,20 +25,23 @@ class OwnLoop:
         self._thread.start()
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]], gone: Callable[[], PolicyLost]) -> T:
-        """Run a coroutine here and await it from another loop. Raises what `gone` gives once the loop is closed."""
+        """Run a coroutine here and await it from another loop. Raises the error of `gone` once the loop is closed."""
+        return await asyncio.wrap_future(self.hand_over(work, gone))
+
+    def hand_over(self, work: Callable[[], Coroutine[Any, Any, T]], gone: Callable[[], PolicyLost]) -> Future[T]:
+        """Run a coroutine here. Raises the error of `gone` once the loop is closed."""
         # What is handed over under the lock begins before the loop ends, and is cancelled with it.
         with self._lock:
             if self.closed:
                 raise gone()
-            handed = asyncio.run_coroutine_threadsafe(work(), self.loop)
-        return await asyncio.wrap_future(handed)
+            return asyncio.run_coroutine_threadsafe(work(), self.loop)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine here and block until it is done; never called from the loop itself."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self, finish: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
-        """Let nothing more in, run `finish`, and end the thread; a second call does nothing."""
+        """Take no more work, run `finish`, and end the thread; a second call does nothing."""
         with self._lock:
             if self.closed:
                 return

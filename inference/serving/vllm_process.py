@@ -38,7 +38,7 @@ from openr_data.models import ModelEntry  # noqa: E402
 from .event_loop import OwnLoop, end  # noqa: E402
 from .model_files import first_line, place, sentence  # noqa: E402
 
-# What is imported here first finds the settings above.
+# Imported from here, these find the settings above.
 __all__ = [
     "OwnVLLM",
     "PoolerConfig",
@@ -112,6 +112,10 @@ class OwnVLLM:
         """Run a coroutine beside the engine and await it from another loop. Raises `PolicyLost` without engine."""
         return await self._own.call(lambda: self._watch(work), self.gone)
 
+    def call_and_wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """As `call`, for a caller without a loop: blocks until the coroutine is done."""
+        return self._own.hand_over(lambda: self._watch(work), self.gone).result()
+
     async def ask(self, start: Callable[[AsyncLLM, str], AsyncGenerator[Any, None]]) -> Any:
         """The whole answer to one request that `start` hands to the engine under a number of its own.
 
@@ -127,7 +131,7 @@ class OwnVLLM:
         return reply
 
     def gone(self) -> PolicyLost:
-        """Why nothing is answered any more."""
+        """The error of requests that the engine cannot answer any more."""
         if self._own.closed:
             return PolicyLost(f"The {self._what} {self._name} is closed.")
         return PolicyLost(
@@ -207,7 +211,7 @@ def _options(entry: ModelEntry, commit: str | None) -> dict[str, Any]:
     """How the engine is set up for a model, whatever the machine."""
     options: dict[str, Any] = {
         "model": place(entry)[0],
-        # The very commit that the name says.
+        # The commit that the name holds.
         "revision": commit,
         "tokenizer_revision": commit,
         "dtype": entry.dtype,

@@ -65,5 +65,11 @@ def write_weights(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
     )
 
 
+def check_version(version: int, now: int) -> None:
+    """Raise `ValueError` for a version that is not after the present one: samples are dated by it."""
+    if version <= now:
+        raise ValueError(f"versions of weights grow: expected one above {now}, not {version}")
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
