@@ -238,6 +238,8 @@ def test_diff_counts_by_table_and_tells_how_to_see_more(run: Run, small: Dataset
         "solutions\t1\t0\t0",
         "nodes\t0\t0\t0",
         "rollouts\t0\t0\t0",
+        "search_nodes\t0\t0\t0",
+        "scores\t0\t0\t0",
         "labels\t1\t0\t1",
         "labelled steps\t2\t0\t1",
     ]
