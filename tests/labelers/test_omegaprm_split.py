@@ -205,7 +205,7 @@ def test_a_wrong_answer_that_another_grader_accepts_certifies_pieces(store: Stor
 def test_a_job_that_was_killed_before_it_told_its_options_is_regraded_by_what_its_solutions_say(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_conclude", lambda *_: None)
+    monkeypatch.setattr(runner, "conclude", lambda *_: None)
     dataset = stored(store, "sentence")
     assert dataset.view().sql("select count(*) as n from jobs").to_pylist() == [{"n": 0}]
     assert not any(regrade(dataset, MathGrader()).rows.values())
