@@ -1,6 +1,7 @@
 """What many tests need: a store, a scripted world of two questions, the shared real data."""
 
 import os
+import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,9 @@ _STATUS = pytest.StashKey[int]()
 # A busy machine is no failure.
 settings.register_profile("openr-data", deadline=None)
 settings.load_profile("openr-data")
+
+# A shell starts what runs in its background with Ctrl-C ignored; tests of Ctrl-C, and the processes they start, need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests compute their verdicts and leave the user's cache alone.
 os.environ["OPENR_CACHE"] = "off"
