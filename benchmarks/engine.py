@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from timed_engine import TimedEngine  # noqa: E402
 
 from openr_data.engine.journal import Journal  # noqa: E402
-from openr_data.engine.ledger import JournaledPolicy  # noqa: E402
+from openr_data.engine.journaled_policy import JournaledPolicy  # noqa: E402
 from openr_data.engine.scheduler import run  # noqa: E402
 from openr_data.grading.graders import load_grader  # noqa: E402
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy  # noqa: E402

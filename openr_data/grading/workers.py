@@ -7,8 +7,8 @@ space; a worker is replaced after `most_tasks` comparisons, because caches grow.
 a sandbox: a worker may read files and open connections.
 
 One thread per worker waits for it, so nothing blocks the caller: `submit` works from any thread, and its future can be
-awaited inside an event loop. The threads are daemons: a program that ends does not wait for comparisons that nobody
-reads.
+awaited inside an event loop. The threads are daemons: a program that ends does not wait for comparisons
+whose result is not read.
 """
 
 import atexit

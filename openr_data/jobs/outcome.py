@@ -10,11 +10,11 @@ from .config import SEARCH, JobConfig
 from .progress import Status
 from .worker import Worker
 
-Outcome = Literal["end", "stopped", "error"]
+JobOutcome = Literal["end", "stopped", "error"]
 """How a run ended: no question is left, something stopped it, or an error did."""
 
 
-def conclude(worker: Worker, config: JobConfig, status: Status, outcome: Outcome) -> None:
+def conclude(worker: Worker, config: JobConfig, status: Status, outcome: JobOutcome) -> None:
     """Write the job's row, the snapshot and, at the end, the result."""
     job, dataset = worker.job, worker.dataset
     event = "end" if outcome == "end" else "stop"
@@ -35,7 +35,7 @@ def conclude(worker: Worker, config: JobConfig, status: Status, outcome: Outcome
         job.finish({"snapshot": snapshot.name, **status.as_dict()})
 
 
-def _message(config: JobConfig, status: Status, outcome: Outcome) -> str:
+def _message(config: JobConfig, status: Status, outcome: JobOutcome) -> str:
     """The message of the snapshot, in the words of the kind of the job."""
     done, others = ("answered", "without a solution") if config.kind == SEARCH else ("labelled", "screened out")
     message = (

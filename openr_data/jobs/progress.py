@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from ..engine.ledger import JournaledPolicy
+from ..engine.journaled_policy import JournaledPolicy
 from ..engine.prices import Price
 from ..types import Labeling, Outcome
 from .config import LABEL

@@ -24,7 +24,7 @@ from .config import JobConfig, LabelConfig, SearchConfig
 from .job import Job
 from .label import LabelWork
 from .limits import Limits
-from .outcome import Outcome, conclude
+from .outcome import JobOutcome, conclude
 from .progress import Status, Summary
 from .search import SearchWork
 from .signals import signals_handled
@@ -126,7 +126,7 @@ class Runner:
         status, worker = self._status, self.worker
         status.go_on(worker.job.last_event())
         self._started = time.monotonic()
-        outcome: Outcome = "error"
+        outcome: JobOutcome = "error"
         try:
             with worker.open(self._limit if self.limits else None):
                 for summary in worker.spool.finished.values():
@@ -149,7 +149,7 @@ class Runner:
             )
         return status
 
-    async def _work(self, signals: bool) -> Outcome:
+    async def _work(self, signals: bool) -> JobOutcome:
         """Work on all questions that wait, or on as many as the limits and the stops allow."""
         status, worker = self._status, self.worker
         self._watch()

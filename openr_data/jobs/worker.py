@@ -1,4 +1,4 @@
-"""A worker runs a shard of a job's questions: its journal, its spool, and the models behind the journal.
+"""A worker runs a shard of a job's questions, with its journal, its spool, and the models that the journal records.
 
 It knows no signals, no limits and no snapshot: a runner has those (`runner.py`), and gives a worker the one function
 that stops it.
@@ -12,8 +12,8 @@ from typing import Final, Literal, Protocol
 from ..checked_lines import CheckedLines
 from ..engine.accounts import Account
 from ..engine.journal import Journal
+from ..engine.journaled_policy import JournaledPolicy
 from ..engine.journaled_reward import JournaledReward
-from ..engine.ledger import JournaledPolicy
 from ..engine.prices import Price
 from ..engine.protocols import Backend, Grader, Policy, RewardBackend, RewardModel
 from ..engine.request_keys import question_key

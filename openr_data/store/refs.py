@@ -231,7 +231,7 @@ def find(path: Place, dataset: str, ref: str) -> Snapshot:
 def before_scores(everything: Sequence[Snapshot], snapshot: Snapshot) -> Snapshot:
     """The oldest snapshot with the same rows as `snapshot` but for step scores, which evaluations add.
 
-    Whoever names a state by its facts names this one: an evaluation then changes no configuration.
+    A job pins this one, so that an evaluation in between does not change the configuration of the job.
     """
     numbered = {row.name: row for row in everything if row.kind == "snapshot"}
     facts = numbered.get(snapshot.parent or "", snapshot) if snapshot.kind == "tag" else snapshot

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openr_data.engine.journal import Journal
+from openr_data.engine.journaled_policy import JournaledPolicy
 from openr_data.engine.journaled_reward import JournaledReward
-from openr_data.engine.ledger import JournaledPolicy
 from openr_data.engine.protocols import RewardModel
 from openr_data.engine.replies import usage_of
 from openr_data.engine.request_keys import question_key, request_key, score_keys, stem_key

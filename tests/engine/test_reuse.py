@@ -11,7 +11,7 @@ import pytest
 
 from openr_data.engine.accounts import Account
 from openr_data.engine.journal import Journal
-from openr_data.engine.ledger import JournaledPolicy
+from openr_data.engine.journaled_policy import JournaledPolicy
 from openr_data.engine.request_keys import question_key, request_key, stem_key
 from openr_data.engine.reuse import Rollouts, beyond
 from openr_data.errors import BudgetReached, PolicyLost

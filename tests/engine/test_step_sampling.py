@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openr_data.engine.journal import Journal
-from openr_data.engine.ledger import JournaledPolicy
+from openr_data.engine.journaled_policy import JournaledPolicy
 from openr_data.engine.step_sampling import sample_step
 from openr_data.inference.policies.scripted import Branch, ScriptedPolicy
 from openr_data.labelers.split import SplitPolicy

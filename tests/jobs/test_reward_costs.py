@@ -11,8 +11,8 @@ import pytest
 
 from openr_data.engine.accounts import Account
 from openr_data.engine.journal import Journal
+from openr_data.engine.journaled_policy import JournaledPolicy
 from openr_data.engine.journaled_reward import JournaledReward
-from openr_data.engine.ledger import JournaledPolicy
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.jobs.progress import Status
 from openr_data.jobs.spending import spending_row

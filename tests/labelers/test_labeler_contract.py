@@ -18,7 +18,7 @@ import pytest
 
 from openr_data.config import build
 from openr_data.engine.journal import Journal
-from openr_data.engine.ledger import JournaledPolicy
+from openr_data.engine.journaled_policy import JournaledPolicy
 from openr_data.engine.protocols import Labeler
 from openr_data.engine.scheduler import Done, run
 from openr_data.errors import PolicyError

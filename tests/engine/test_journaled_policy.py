@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openr_data.engine.journal import Journal
-from openr_data.engine.ledger import WINDOW, JournaledPolicy
+from openr_data.engine.journaled_policy import WINDOW, JournaledPolicy
 from openr_data.errors import BudgetReached, PolicyError, StoreError
 from openr_data.inference.policies.scripted import ScriptedPolicy
 from openr_data.types import Completion, Prefix, Sampling, Usage
