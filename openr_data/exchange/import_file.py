@@ -1,6 +1,5 @@
 """Imports a file, a folder or a dataset of the Hugging Face Hub into a dataset of a store."""
 
-import asyncio
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine.in_thread import in_thread
 from ..errors import InputError, OpenRError, UsageError
 from ..registry import SOURCES
 from ..store import Store
@@ -102,20 +102,8 @@ def import_file(
     return FileImport(format_, imported.tally, gold, imported)
 
 
-async def import_file_async(
-    where: str | Path,
-    name: str,
-    file: str,
-    options: ImportOptions | None = None,
-    *,
-    report: Path | None = None,
-    dry_run: bool = False,
-    announce: Callable[[str], None] | None = None,
-) -> FileImport:
-    """`import_file` in another thread, for a dataset of the Hub: the event loop goes on meanwhile."""
-    return await asyncio.to_thread(
-        import_file, where, name, file, options, report=report, dry_run=dry_run, announce=announce
-    )
+import_file_async = in_thread(import_file)
+"""`import_file` for code that is in an event loop already, such as a notebook."""
 
 
 @contextmanager

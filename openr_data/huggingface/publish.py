@@ -4,7 +4,6 @@ An interrupted publication can be resumed: big files are uploaded first, and a s
 One commit then makes all files visible at once and deletes the files of earlier snapshots that this one lacks.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import shutil
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ..engine.in_thread import in_thread
 from ..errors import HubError, UsageError
 from ..store import Dataset, Snapshot, View, refs, storage
 from .card import card
@@ -95,29 +95,8 @@ def publish(
     return Published(repo, str(number), tag, revision, tuple(files), sender.url)
 
 
-async def publish_async(
-    dataset: Dataset,
-    ref: str,
-    repo: str,
-    *,
-    private: bool = False,
-    license_: str = "other",
-    rollouts: bool = True,
-    dry_run: bool = False,
-    report: Progress | None = None,
-) -> Published:
-    """`publish` in another thread, so that an event loop goes on meanwhile."""
-    return await asyncio.to_thread(
-        publish,
-        dataset,
-        ref,
-        repo,
-        private=private,
-        license_=license_,
-        rollouts=rollouts,
-        dry_run=dry_run,
-        report=report,
-    )
+publish_async = in_thread(publish)
+"""`publish` for code that is in an event loop already, such as a notebook."""
 
 
 def _check_name(repo: str) -> None:

@@ -4,7 +4,6 @@ The tables are rebuilt from the files. Before any row is written, all ids are ha
 the manifest. Rows that the dataset already has are skipped; a higher revision supersedes a row.
 """
 
-import asyncio
 import hashlib
 import json
 import shutil
@@ -17,6 +16,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from ..engine.in_thread import in_thread
 from ..errors import InputError, MissingRef, StoreError
 from ..ids import config_id
 from ..schema import KEYS, SCHEMA_VERSION, TABLES
@@ -87,9 +87,8 @@ def pull(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pu
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def pull_async(store: str | Path, repo: str, revision: str = "", into: str = "") -> Pulled:
-    """`pull` in another thread, so that an event loop goes on meanwhile."""
-    return await asyncio.to_thread(pull, store, repo, revision, into)
+pull_async = in_thread(pull)
+"""`pull` for code that is in an event loop already, such as a notebook."""
 
 
 def _download(repo: str, revision: str, folder: Path) -> str:
